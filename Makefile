@@ -1,0 +1,62 @@
+# Every target does its own set-up, in a private virtual environment with the versions of constraints.txt.
+# What it takes: Python 3.11 or younger, make, git.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+ARGS ?=
+
+.PHONY: help demo test check format bench clean
+
+help:
+	@echo "make demo    a whole account on this machine, without keys   (ARGS=\"--seconds 20\")"
+	@echo "make test    all tests                                       (ARGS=\"-k name\")"
+	@echo "make check   formatting, lint, strict types, import contracts"
+	@echo "make format  put the code into the form that check wants"
+	@echo "make bench   rates and latencies beside the server's own     (ARGS=\"--help\")"
+	@echo "make clean   remove what these targets made"
+
+demo: $(VENV)/.run
+	@$(BIN)/statecast demo $(ARGS)
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.check
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.check
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.run
+	@$(BIN)/python -m bench $(ARGS)
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
+
+$(VENV)/.pip: constraints.txt
+	@echo "setting up $(VENV) with $(PYTHON)"
+	@$(PYTHON) -c 'import sys; sys.exit("statecast takes Python 3.11 or younger, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) install --constraint constraints.txt --upgrade pip
+	@touch $@
+
+$(VENV)/.run: $(VENV)/.pip pyproject.toml
+	@echo "installing statecast"
+	@$(PIP) install --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.run
+	@echo "installing what the tests need"
+	@$(PIP) install --constraint constraints.txt --group test
+	@touch $@
+
+$(VENV)/.check: $(VENV)/.test
+	@echo "installing what the checks need"
+	@$(PIP) install --constraint constraints.txt --group check
+	@touch $@

@@ -1,0 +1,1 @@
+"""What traders import to read an account's state from Redis."""

@@ -1,0 +1,36 @@
+"""Time, injected: the only module that reads a clock or sleeps.
+
+Everything else takes a `Clock`, so that a test can hand in one that jumps and a run can be repeated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Where the time comes from."""
+
+    def now_ms(self) -> int:
+        """Milliseconds since 1970 UTC; may step when the machine's clock is set."""
+
+    def monotonic(self) -> float:
+        """Seconds from an arbitrary start; never goes back. For durations and time-outs."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Return after `seconds`; a negative duration counts as zero."""
+
+
+class SystemClock:
+    """The machine's clock and the event loop's sleep."""
+
+    def now_ms(self) -> int:
+        return time.time_ns() // 1_000_000
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(max(0.0, seconds))

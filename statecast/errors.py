@@ -1,0 +1,126 @@
+"""The whole exception tree. Branches follow who has to act.
+
+    StatecastError
+    ├── ConfigError            the operator mends a setting
+    ├── VenueError             the exchange
+    │   ├── VenueUnreachable     wait, then try again
+    │   ├── RateLimited          wait until `retry_at_ms`
+    │   ├── Rejected             the request is wrong: mend it, do not loop
+    │   └── AuthFailed           call the operator: credentials or account
+    ├── FrameError             a frame that cannot be understood: re-read the venue
+    └── StoreError             Redis
+        ├── StoreUnreachable     wait, then try again
+        ├── StoreRefused         the server answers and refuses (read-only, out of memory, no permission)
+        │   └── StoreAuthFailed    the operator mends user name or password
+        ├── StoreDiverged        Redis does not hold what was written: write everything again
+        ├── LeaseLost            another publisher may write now
+        └── ContractMismatch     the keys were written by another contract version
+
+Exceptions carry fields; `__str__` makes the sentence. None of them ever holds a secret.
+"""
+
+from __future__ import annotations
+
+
+class StatecastError(Exception):
+    """Base of everything that statecast raises on purpose."""
+
+
+class ConfigError(StatecastError):
+    """A setting that cannot work. `accepted` says what would."""
+
+    def __init__(self, setting: str, value: str | None, accepted: str) -> None:
+        super().__init__(setting, value, accepted)
+        self.setting = setting
+        self.value = value
+        self.accepted = accepted
+
+    def __str__(self) -> str:
+        given = "is not set" if self.value is None else f"is {self.value!r}"
+        return f"{self.setting} {given}; accepted: {self.accepted}"
+
+
+class VenueError(StatecastError):
+    """The exchange did not do what it was asked. `call` is the endpoint, without query or signature."""
+
+    def __init__(self, venue: str, call: str, reason: str) -> None:
+        super().__init__(venue, call, reason)
+        self.venue = venue
+        self.call = call
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.venue}: {self.call}: {self.reason}"
+
+
+class VenueUnreachable(VenueError):
+    """No usable answer: network, time-out, 5xx, or something that is not the venue's JSON. Reads may be repeated."""
+
+
+class RateLimited(VenueError):
+    """The venue wants silence until `retry_at_ms` (venue time); asking earlier makes it worse (418: an IP ban)."""
+
+    def __init__(self, venue: str, call: str, reason: str, retry_at_ms: int) -> None:
+        super().__init__(venue, call, reason)
+        self.retry_at_ms = retry_at_ms
+
+
+class Rejected(VenueError):
+    """The venue understood the request and says no. `code` is the venue's own error code."""
+
+    def __init__(self, venue: str, call: str, reason: str, code: int) -> None:
+        super().__init__(venue, call, reason)
+        self.code = code
+
+
+class AuthFailed(Rejected):
+    """The venue refuses the key, the signature or the account; only the operator can mend it."""
+
+
+class FrameError(StatecastError):
+    """A frame that cannot be understood. `where` names the field; the frame is not kept (it may hold secrets)."""
+
+    def __init__(self, event: str, where: str, problem: str) -> None:
+        super().__init__(event, where, problem)
+        self.event = event
+        self.where = where
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"frame {self.event}: {self.where}: {self.problem}"
+
+
+class StoreError(StatecastError):
+    """Redis, `server` without its password, did not do what it was asked."""
+
+    def __init__(self, server: str, reason: str) -> None:
+        super().__init__(server, reason)
+        self.server = server
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"Redis at {self.server}: {self.reason}"
+
+
+class StoreUnreachable(StoreError):
+    """No connection, or a lost reply: what was sent may or may not have been done."""
+
+
+class StoreRefused(StoreError):
+    """The server answers and refuses: read-only replica, out of memory, missing permission, wrong type of a key."""
+
+
+class StoreAuthFailed(StoreRefused):
+    """The server refuses the user name or the password."""
+
+
+class StoreDiverged(StoreError):
+    """Redis does not hold the commit that this publisher wrote last: it was flushed, restored, or failed over."""
+
+
+class LeaseLost(StoreError):
+    """The account's lease is another publisher's, or has run out: nothing may be written under the old epoch."""
+
+
+class ContractMismatch(StoreError):
+    """The account's keys carry a contract version that this program does not write."""
