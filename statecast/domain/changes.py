@@ -1,0 +1,138 @@
+"""What a frame or a REST answer may mean for an account. Each change says what it does to what is known.
+
+BalanceUpdate, PositionUpdate   upsert one row, if newer
+OrderUpdate                     upsert one order, if newer; appends its event once
+LeverageUpdate                  replaces one symbol's leverage
+MultiAssetsUpdate               replaces the margin mode
+MarkPriceUpdate                 replaces one symbol's mark price, if newer
+Snapshot                        replaces everything, except rows that the stream knows better
+Refresh                         replaces what no event carries; upserts rows that are newer
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Literal
+
+from statecast.domain.models import Balance, Order, OrderEvent, Position, Stamp, SymbolConfig, Totals
+
+
+@dataclass(frozen=True, slots=True)
+class BalanceUpdate:
+    """An asset's wallet after a change."""
+
+    asset: str
+    wallet_balance: Decimal
+    cross_wallet_balance: Decimal
+    stamp: Stamp
+
+
+@dataclass(frozen=True, slots=True)
+class PositionUpdate:
+    """A position after a change; `position_amt` 0 means closed. `margin_type` is `cross` or `isolated`."""
+
+    symbol: str
+    position_side: str
+    position_amt: Decimal
+    entry_price: Decimal
+    break_even_price: Decimal | None
+    unrealized_profit: Decimal | None
+    margin_type: str | None
+    isolated_wallet: Decimal | None
+    margin_asset: str | None
+    stamp: Stamp
+
+
+@dataclass(frozen=True, slots=True)
+class OrderUpdate:
+    """An order after an event. `open` is False when the venue holds it no more (filled, cancelled, triggered …)."""
+
+    event: OrderEvent
+    open: bool
+
+    @property
+    def order(self) -> Order:
+        return self.event.order
+
+
+@dataclass(frozen=True, slots=True)
+class LeverageUpdate:
+    symbol: str
+    leverage: int
+
+
+@dataclass(frozen=True, slots=True)
+class MultiAssetsUpdate:
+    """In multi-assets mode all collateral counts in USD, and the totals come from REST alone."""
+
+    enabled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MarkPriceUpdate:
+    symbol: str
+    mark_price: Decimal
+    time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The whole account by REST. Rows carry the venue's own update times; `taken_ms` is when the venue was asked.
+
+    `margin_assets` maps symbols to the asset their profit is in. `totals_asset` is the one asset that the totals count
+    while `multi_assets` is off.
+    """
+
+    totals: Totals
+    balances: tuple[Balance, ...]
+    positions: tuple[Position, ...]
+    orders: tuple[Order, ...]
+    symbol_configs: Mapping[str, SymbolConfig]
+    margin_assets: Mapping[str, str]
+    multi_assets: bool
+    taken_ms: int
+    totals_asset: str = "USDT"
+
+
+@dataclass(frozen=True, slots=True)
+class Refresh:
+    """Balances and open positions by REST, for what no event carries: available balance, margins, liquidation price."""
+
+    totals: Totals
+    balances: tuple[Balance, ...]
+    positions: tuple[Position, ...]
+    taken_ms: int
+
+
+Change = (
+    BalanceUpdate
+    | PositionUpdate
+    | OrderUpdate
+    | LeverageUpdate
+    | MultiAssetsUpdate
+    | MarkPriceUpdate
+    | Snapshot
+    | Refresh
+)
+
+Notice = Literal["margin_call", "key_expired", "server_shutdown", "ignored", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One frame of a stream, decoded.
+
+    `event` is the venue's name of it, `changes` what it does to the account; `notice` is set where the frame says
+    something about the stream or asks for attention instead: the key or the server ends, a margin call, an event
+    that is known and ignored, or one that this version does not know. `unknown_fields` counts fields beyond the
+    documented ones.
+    """
+
+    event: str
+    event_time_ms: int
+    changes: tuple[Change, ...] = ()
+    notice: Notice | None = None
+    detail: str = ""
+    unknown_fields: int = 0

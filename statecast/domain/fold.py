@@ -1,0 +1,569 @@
+"""An account and the changes that move it: changes in, what to write out.
+
+No I/O, no clock, no chance: the same changes in the same order give the same account, one by one or in one burst.
+`Account` keeps its tables in place instead of making new ones, because copying them for every event would make
+an event's cost grow with the number of open orders.
+
+The rules, from the venues' documentation:
+
+- A row that is missing from a frame is unchanged; position amount 0 means closed.
+- An older row never overwrites a newer one. Closed positions and finished orders leave a stamp behind, so that late
+  news cannot bring them back.
+- What happened to an order counts once, however often it is told.
+- Figures that no event carries come from REST with a time of their own. Profit moves with the mark price.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from decimal import ROUND_HALF_EVEN, Decimal
+from typing import NamedTuple, TypeVar
+
+from statecast.domain.changes import (
+    BalanceUpdate,
+    Change,
+    LeverageUpdate,
+    MarkPriceUpdate,
+    MultiAssetsUpdate,
+    OrderUpdate,
+    PositionUpdate,
+    Refresh,
+    Snapshot,
+)
+from statecast.domain.models import (
+    Balance,
+    Order,
+    OrderEvent,
+    Position,
+    PositionKey,
+    Source,
+    Stamp,
+    SymbolConfig,
+    Totals,
+)
+
+REMEMBERED_EVENTS = 50_000
+"""Ids of order events kept to tell a repeated one; about 10 MB. Two sockets that overlap repeat seconds, not hours."""
+
+REMEMBERED_FINISHED_ORDERS = 20_000
+"""Finished orders kept so that a late event does not reopen them."""
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+EIGHT_PLACES = Decimal("0.00000001")
+ZERO = Decimal(0)
+
+
+class Times(NamedTuple):
+    """The venue's time of the youngest value, per hash; each only grows."""
+
+    account: int = 0
+    balances: int = 0
+    positions: int = 0
+    orders: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """What one commit has to write. Rows are pairs of (before, after); `after` is None when the row is gone.
+
+    `replaces` says that the rows are the whole account: what Redis holds beyond them goes.
+    """
+
+    source: Source
+    times: Times
+    totals: Totals | None = None
+    totals_before: Totals | None = None
+    balances: tuple[tuple[Balance | None, Balance | None], ...] = ()
+    positions: tuple[tuple[Position | None, Position | None], ...] = ()
+    orders: tuple[tuple[Order | None, Order | None], ...] = ()
+    events: tuple[OrderEvent, ...] = ()
+    balance_count: int = 0
+    position_count: int = 0
+    order_count: int = 0
+    replaces: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(
+            self.replaces or self.events or self.orders or self.positions or self.balances or self.totals is not None
+        )
+
+
+class Account:
+    """One account's known state. Empty, and not publishable, until a first `Snapshot` was applied."""
+
+    def __init__(self) -> None:
+        self.totals: Totals | None = None
+        self.balances: dict[str, Balance] = {}
+        self.positions: dict[PositionKey, Position] = {}
+        self.orders: dict[str, Order] = {}
+        self.symbol_configs: dict[str, SymbolConfig] = {}
+        self.margin_assets: dict[str, str] = {}
+        self.multi_assets = False
+        self._totals_asset: str | None = None
+        self._derives_totals = False
+        self._marks: dict[str, MarkPriceUpdate] = {}
+        self._closed: dict[PositionKey, Stamp] = {}
+        self._finished: dict[str, int] = {}
+        self._seen: dict[str, None] = {}
+        self._times = Times()
+        self._asked_ms = 0
+        self._begin()
+
+    @property
+    def symbols_with_position(self) -> frozenset[str]:
+        return frozenset(key.symbol for key in self.positions)
+
+    @property
+    def complete(self) -> bool:
+        """Whether a snapshot was applied: before that, nothing here may be shown to anyone."""
+        return self.totals is not None
+
+    def remember_events(self, event_ids: Iterable[str]) -> None:
+        """Count `event_ids` as told: they stand in the log already."""
+        for event_id in event_ids:
+            self._is_new(event_id)
+
+    def apply(self, changes: Sequence[Change], source: Source) -> Delta:
+        """Apply what one frame or one answer says; the result is one commit, and empty when nothing is new."""
+        self._begin()
+        for change in changes:
+            match change:
+                case OrderUpdate():
+                    self._apply_order(change)
+                case PositionUpdate():
+                    self._apply_position(change)
+                case BalanceUpdate():
+                    self._apply_balance(change)
+                case MarkPriceUpdate():
+                    self._apply_mark(change)
+                case LeverageUpdate():
+                    self._apply_leverage(change)
+                case MultiAssetsUpdate():
+                    self.multi_assets = change.enabled
+                    self._derives_totals = False  # until REST has said what the totals are now
+                case Snapshot():
+                    self._apply_snapshot(change)
+                case Refresh():
+                    self._apply_refresh(change)
+        self._derive()
+        return self._finish(source)
+
+    def whole(self, events: tuple[OrderEvent, ...] = ()) -> Delta:
+        """A commit that writes everything, for a Redis whose content cannot be trusted, with `events` to append."""
+        assert self.totals is not None, "an account without a snapshot is not written"
+        return Delta(
+            source="rest",
+            times=self._times,
+            totals=self.totals,
+            balances=tuple((None, row) for row in self.balances.values()),
+            positions=tuple((None, row) for row in self.positions.values()),
+            orders=tuple((None, row) for row in self.orders.values()),
+            events=events,
+            balance_count=len(self.balances),
+            position_count=len(self.positions),
+            order_count=len(self.orders),
+            replaces=True,
+        )
+
+    # One apply: rows as they were before it, collected as it goes.
+
+    def _begin(self) -> None:
+        self._totals_before = self.totals
+        self._old_balances: dict[str, Balance | None] = {}
+        self._old_positions: dict[PositionKey, Position | None] = {}
+        self._old_orders: dict[str, Order | None] = {}
+        self._events: list[OrderEvent] = []
+        self._touched_ms = 0
+        self._replaces = False
+
+    def _finish(self, source: Source) -> Delta:
+        balances = _moved(self._old_balances, self.balances)
+        positions = _moved(self._old_positions, self.positions)
+        orders = _moved(self._old_orders, self.orders)
+        totals = self.totals if self.totals != self._totals_before else None
+        if not (balances or positions or orders or totals or self._events or self._replaces):
+            return Delta(source, self._times)
+        before, touched = self._times, self._touched_ms
+        self._times = Times(
+            max(before.account, touched) if totals else before.account,
+            max(before.balances, touched) if balances else before.balances,
+            max(before.positions, touched) if positions else before.positions,
+            max(before.orders, touched) if orders else before.orders,
+        )
+        if self._replaces:
+            self._times = Times(*(max(time, touched) for time in before))
+            return replace(self.whole(tuple(self._events)), source=source)
+        return Delta(
+            source=source,
+            times=self._times,
+            totals=totals,
+            totals_before=self._totals_before,
+            balances=balances,
+            positions=positions,
+            orders=orders,
+            events=tuple(self._events),
+            balance_count=len(self.balances),
+            position_count=len(self.positions),
+            order_count=len(self.orders),
+        )
+
+    def _put_balance(self, row: Balance) -> None:
+        self._old_balances.setdefault(row.asset, self.balances.get(row.asset))
+        self.balances[row.asset] = row
+
+    def _put_position(self, row: Position) -> None:
+        self._old_positions.setdefault(row.key, self.positions.get(row.key))
+        self.positions[row.key] = row
+        self._closed.pop(row.key, None)
+
+    def _close_position(self, key: PositionKey, stamp: Stamp) -> None:
+        self._old_positions.setdefault(key, self.positions.get(key))
+        self.positions.pop(key, None)
+        self._closed[key] = stamp
+
+    def _put_order(self, row: Order) -> None:
+        self._old_orders.setdefault(row.order_id, self.orders.get(row.order_id))
+        self.orders[row.order_id] = row
+
+    def _finish_order(self, order_id: str, venue_time_ms: int) -> None:
+        self._old_orders.setdefault(order_id, self.orders.get(order_id))
+        self.orders.pop(order_id, None)
+        self._finished[order_id] = venue_time_ms
+        if len(self._finished) > REMEMBERED_FINISHED_ORDERS:
+            del self._finished[next(iter(self._finished))]
+
+    def _touch(self, time_ms: int) -> None:
+        self._touched_ms = max(self._touched_ms, time_ms)
+
+    # Orders
+
+    def _is_new(self, event_id: str) -> bool:
+        if event_id in self._seen:
+            return False
+        self._seen[event_id] = None
+        if len(self._seen) > REMEMBERED_EVENTS:
+            del self._seen[next(iter(self._seen))]
+        return True
+
+    def _apply_order(self, update: OrderUpdate) -> None:
+        order = update.order
+        is_new = self._is_new(update.event.event_id)
+        if is_new:
+            self._events.append(update.event)
+            self._touch(order.venue_time_ms)
+        # A repeated event goes on: told again after a snapshot that was behind the stream, it puts the order right.
+        if order.order_id in self._finished:
+            return
+        if not update.open:
+            self._finish_order(order.order_id, order.venue_time_ms)
+            return
+        known = self.orders.get(order.order_id)
+        # Of two events of one moment the later told counts, unless it was told before.
+        if known is None or _progress(order) > _progress(known) or (is_new and _progress(order) == _progress(known)):
+            self._put_order(order)
+
+    # Balances and positions
+
+    def _apply_balance(self, update: BalanceUpdate) -> None:
+        known = self.balances.get(update.asset)
+        if known is not None and update.stamp < known.stamp:
+            return
+        self._touch(update.stamp.venue_time_ms)
+        if known is None:
+            row = Balance(update.asset, update.wallet_balance, update.cross_wallet_balance, update.stamp, "stream")
+        else:
+            row = replace(
+                known,
+                wallet_balance=update.wallet_balance,
+                cross_wallet_balance=update.cross_wallet_balance,
+                stamp=update.stamp,
+                source="stream",
+            )
+        self._put_balance(row)
+
+    def _apply_position(self, update: PositionUpdate) -> None:
+        key = PositionKey(update.symbol, update.position_side)
+        known = self.positions.get(key)
+        last = known.stamp if known is not None else self._closed.get(key)
+        if last is not None and update.stamp < last:
+            return
+        if update.margin_asset is not None:
+            self.margin_assets[update.symbol] = update.margin_asset
+        config = self.symbol_configs.get(update.symbol, NOTHING_SET)
+        if update.margin_type is not None and config.margin_type != update.margin_type:
+            config = self.symbol_configs[update.symbol] = replace(config, margin_type=update.margin_type)
+        self._touch(update.stamp.venue_time_ms)
+        if update.position_amt == 0:
+            self._close_position(key, update.stamp)
+            return
+        mark = self._marks.get(update.symbol)
+        profit, profit_ms = update.unrealized_profit, update.stamp.event_time_ms or update.stamp.venue_time_ms
+        if mark is not None and (profit is None or mark.time_ms >= profit_ms):
+            profit, profit_ms = _profit(update.position_amt, update.entry_price, mark), mark.time_ms
+        same_row = known is not None and known.position_amt == update.position_amt
+        self._put_position(
+            Position(
+                symbol=update.symbol,
+                position_side=update.position_side,
+                position_amt=update.position_amt,
+                entry_price=update.entry_price,
+                stamp=update.stamp,
+                source="stream",
+                break_even_price=update.break_even_price,
+                mark_price=mark.mark_price if mark else None,
+                mark_price_time_ms=mark.time_ms if mark else None,
+                unrealized_profit=profit,
+                unrealized_profit_time_ms=None if profit is None else profit_ms,
+                leverage=config.leverage,
+                margin_type=config.margin_type,
+                isolated_wallet=update.isolated_wallet,
+                # A liquidation price belongs to the size it was calculated for.
+                liquidation_price=known.liquidation_price if known and same_row else None,
+                liquidation_price_time_ms=known.liquidation_price_time_ms if known and same_row else None,
+                notional=_money(update.position_amt * mark.mark_price) if mark else None,
+                margin_asset=self.margin_assets.get(update.symbol),
+            )
+        )
+
+    def _apply_leverage(self, update: LeverageUpdate) -> None:
+        config = self.symbol_configs.get(update.symbol, NOTHING_SET)
+        self.symbol_configs[update.symbol] = replace(config, leverage=update.leverage)
+        for row in self._positions_of(update.symbol):
+            self._put_position(replace(row, leverage=update.leverage))
+
+    def _apply_mark(self, update: MarkPriceUpdate) -> None:
+        last = self._marks.get(update.symbol)
+        if last is not None and update.time_ms < last.time_ms:
+            return
+        self._marks[update.symbol] = update
+        for row in self._positions_of(update.symbol):
+            if (row.mark_price_time_ms or 0) < update.time_ms:
+                self._touch(update.time_ms)
+                self._put_position(_marked(row, update))
+
+    def _positions_of(self, symbol: str) -> list[Position]:
+        return [row for key, row in self.positions.items() if key.symbol == symbol]
+
+    # REST
+
+    def _apply_snapshot(self, snapshot: Snapshot) -> None:
+        self._replaces = True
+        self._asked_ms = snapshot.taken_ms
+        self._touch(snapshot.taken_ms)
+        self.symbol_configs = dict(snapshot.symbol_configs)
+        self.margin_assets.update(snapshot.margin_assets)
+        self.multi_assets = snapshot.multi_assets
+
+        balances = {row.asset: row for row in snapshot.balances}
+        for asset, known in self.balances.items():
+            row = balances.get(asset)
+            if row is None:
+                if known.stamp.venue_time_ms > snapshot.taken_ms:
+                    balances[asset] = known
+            elif known.stamp.venue_time_ms > row.stamp.venue_time_ms:
+                balances[asset] = replace(
+                    known,
+                    available_balance=row.available_balance,
+                    available_balance_time_ms=row.available_balance_time_ms,
+                )
+        self.balances = balances
+
+        positions: dict[PositionKey, Position] = {}
+        for position in snapshot.positions:
+            closed = self._closed.get(position.key)
+            known_position = self.positions.get(position.key)
+            if closed is not None and closed.venue_time_ms > position.stamp.venue_time_ms:
+                continue
+            if known_position is not None and known_position.stamp.venue_time_ms > position.stamp.venue_time_ms:
+                positions[position.key] = self._reconfigured(known_position)
+            else:
+                positions[position.key] = self._configured(position)
+        for key, known_position in self.positions.items():
+            if key not in positions and known_position.stamp.venue_time_ms > snapshot.taken_ms:
+                positions[key] = self._reconfigured(known_position)
+        self.positions = positions
+
+        orders: dict[str, Order] = {}
+        for order in snapshot.orders:
+            finished_ms = self._finished.get(order.order_id)
+            known_order = self.orders.get(order.order_id)
+            if finished_ms is not None:
+                if finished_ms >= order.venue_time_ms:
+                    continue
+                del self._finished[order.order_id]
+            orders[order.order_id] = (
+                known_order if known_order is not None and _progress(known_order) > _progress(order) else order
+            )
+        for order_id, known_order in self.orders.items():
+            if order_id not in orders and known_order.venue_time_ms > snapshot.taken_ms:
+                orders[order_id] = known_order
+        self.orders = orders
+
+        self._totals_asset = snapshot.totals_asset
+        self._take_totals(snapshot.totals, snapshot.balances)
+        self._take_marks(snapshot.positions)
+
+    def _apply_refresh(self, refresh: Refresh) -> None:
+        if not self.complete or refresh.taken_ms < self._asked_ms:
+            return  # It was overtaken by a snapshot, which says more.
+        self._asked_ms = refresh.taken_ms
+        self._touch(refresh.taken_ms)
+        for row in refresh.balances:
+            known = self.balances.get(row.asset)
+            if known is None or row.stamp.venue_time_ms > known.stamp.venue_time_ms:
+                self._put_balance(row)
+            else:
+                self._put_balance(
+                    replace(
+                        known,
+                        available_balance=row.available_balance,
+                        available_balance_time_ms=row.available_balance_time_ms,
+                    )
+                )
+        for position in refresh.positions:
+            if position.margin_asset is not None:
+                self.margin_assets[position.symbol] = position.margin_asset
+            known_position = self.positions.get(position.key)
+            last = known_position.stamp if known_position is not None else self._closed.get(position.key)
+            if last is None or position.stamp.venue_time_ms > last.venue_time_ms:
+                self._put_position(self._configured(position))
+            elif known_position is not None and known_position.position_amt == position.position_amt:
+                self._put_position(_with_rest_figures(known_position, position))
+        self._take_totals(refresh.totals, refresh.balances)
+        self._take_marks(refresh.positions)
+
+    def _configured(self, row: Position) -> Position:
+        """A row of REST with what no position row carries, at the youngest mark price."""
+        config = self.symbol_configs.get(row.symbol, NOTHING_SET)
+        row = replace(
+            row,
+            leverage=config.leverage if row.leverage is None else row.leverage,
+            margin_type=row.margin_type or config.margin_type,
+            margin_asset=row.margin_asset or self.margin_assets.get(row.symbol),
+        )
+        mark = self._marks.get(row.symbol)
+        return row if mark is None or mark.time_ms <= (row.mark_price_time_ms or 0) else _marked(row, mark)
+
+    def _reconfigured(self, row: Position) -> Position:
+        """A row that the stream knows better than a snapshot, with the settings that came with that."""
+        config = self.symbol_configs.get(row.symbol)
+        if config is None:
+            return row
+        return replace(row, leverage=config.leverage, margin_type=config.margin_type or row.margin_type)
+
+    def _take_totals(self, totals: Totals, balances: Iterable[Balance]) -> None:
+        """Totals by REST, and whether they may be derived between two answers.
+
+        They may where the venue's total is plainly one asset's wallet. In multi-assets mode, or for an account that the
+        venue counts in some other way, the totals stay as REST gave them, with their times.
+        """
+        self.totals = totals
+        self._derives_totals = not self.multi_assets and any(
+            row.asset == self._totals_asset and row.wallet_balance == totals.total_wallet_balance for row in balances
+        )
+
+    def _take_marks(self, positions: Iterable[Position]) -> None:
+        for row in positions:
+            if row.mark_price is not None and row.mark_price_time_ms is not None:
+                self._apply_mark(MarkPriceUpdate(row.symbol, row.mark_price, row.mark_price_time_ms))
+
+    # What follows from the rows
+
+    def _derive(self) -> None:
+        """Profit per asset and the totals, from the positions and wallets that this apply has moved."""
+        if self.totals is None or not (self._replaces or self._old_positions or self._old_balances):
+            return
+        profits: dict[str, tuple[Decimal, int]] = {}
+        for row in self.positions.values():
+            if row.margin_asset is None or row.unrealized_profit is None or row.unrealized_profit_time_ms is None:
+                return  # An unknown part: the sums stay what the venue last said, with the time of that.
+            profit, time_ms = profits.get(row.margin_asset, (ZERO, row.unrealized_profit_time_ms))
+            # A sum is as old as its oldest part.
+            profits[row.margin_asset] = (profit + row.unrealized_profit, min(time_ms, row.unrealized_profit_time_ms))
+        for balance in list(self.balances.values()):
+            derived = profits.get(balance.asset)
+            if derived is not None:
+                self._put_balance(replace(balance, unrealized_profit=derived[0], unrealized_profit_time_ms=derived[1]))
+            elif balance.unrealized_profit != 0:
+                time_ms = max(self._touched_ms, balance.unrealized_profit_time_ms or 0)
+                self._put_balance(replace(balance, unrealized_profit=ZERO, unrealized_profit_time_ms=time_ms))
+        if not self._derives_totals or self._totals_asset not in self.balances:
+            return
+        known, basis = self.totals, self.balances[self._totals_asset]
+        assert basis.unrealized_profit is not None
+        assert basis.unrealized_profit_time_ms is not None
+        self.totals = replace(
+            known,
+            total_wallet_balance=basis.wallet_balance,
+            total_wallet_balance_time_ms=max(known.total_wallet_balance_time_ms, basis.stamp.venue_time_ms),
+            total_unrealized_profit=basis.unrealized_profit,
+            total_unrealized_profit_time_ms=basis.unrealized_profit_time_ms,
+            total_margin_balance=basis.wallet_balance + basis.unrealized_profit,
+            total_margin_balance_time_ms=basis.unrealized_profit_time_ms,
+        )
+
+
+def _moved(before: dict[K, V | None], after: dict[K, V]) -> tuple[tuple[V | None, V | None], ...]:
+    """The touched rows that are not what they were, as (before, after)."""
+    return tuple((old, new) for key, old in before.items() if (new := after.get(key)) != old)
+
+
+NOTHING_SET = SymbolConfig(leverage=None, margin_type=None)
+
+
+def _progress(order: Order) -> tuple[int, Decimal]:
+    """Orders the news about one order: by time, and within one millisecond by what is filled."""
+    return order.venue_time_ms, order.executed_qty or ZERO
+
+
+def _money(value: Decimal) -> Decimal:
+    """A product, rounded to the eight places that venues give money in."""
+    return value.quantize(EIGHT_PLACES, ROUND_HALF_EVEN)
+
+
+def _profit(amount: Decimal, entry_price: Decimal, mark: MarkPriceUpdate) -> Decimal:
+    """Of a linear contract: amount x (mark - entry)."""
+    return _money(amount * (mark.mark_price - entry_price))
+
+
+def _marked(row: Position, mark: MarkPriceUpdate) -> Position:
+    """The position at a younger mark price; notional is amount x mark. A profit that is younger still stays."""
+    profit, profit_ms = row.unrealized_profit, row.unrealized_profit_time_ms
+    if profit is None or profit_ms is None or profit_ms <= mark.time_ms:
+        profit, profit_ms = _profit(row.position_amt, row.entry_price, mark), mark.time_ms
+    return replace(
+        row,
+        mark_price=mark.mark_price,
+        mark_price_time_ms=mark.time_ms,
+        unrealized_profit=profit,
+        unrealized_profit_time_ms=profit_ms,
+        notional=_money(row.position_amt * mark.mark_price),
+    )
+
+
+def _with_rest_figures(known: Position, answer: Position) -> Position:
+    """The known row with what an answer of the same size adds: liquidation price; profit and mark price if younger."""
+    row = replace(
+        known,
+        liquidation_price=answer.liquidation_price,
+        liquidation_price_time_ms=answer.liquidation_price_time_ms,
+        margin_asset=known.margin_asset or answer.margin_asset,
+        break_even_price=answer.break_even_price if known.break_even_price is None else known.break_even_price,
+    )
+    if (known.unrealized_profit_time_ms or 0) < (answer.unrealized_profit_time_ms or 0):
+        row = replace(
+            row,
+            unrealized_profit=answer.unrealized_profit,
+            unrealized_profit_time_ms=answer.unrealized_profit_time_ms,
+        )
+    if (known.mark_price_time_ms or 0) < (answer.mark_price_time_ms or 0):
+        row = replace(
+            row,
+            mark_price=answer.mark_price,
+            mark_price_time_ms=answer.mark_price_time_ms,
+            notional=answer.notional,
+        )
+    return row

@@ -1,0 +1,154 @@
+"""An account as values: frozen, `Decimal`, with the venue's time beside each number.
+
+Times are venue milliseconds since 1970 UTC. `None` means that the venue has not said; nothing is invented.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Literal, NamedTuple
+
+Source = Literal["stream", "rest", "derived"]
+
+
+class PositionKey(NamedTuple):
+    """A position's identity: one-way mode has one `BOTH` per symbol, hedge mode a `LONG` and a `SHORT`."""
+
+    symbol: str
+    position_side: str
+
+
+class Stamp(NamedTuple):
+    """Orders what the venue says of one row: transaction time first, then the time it was pushed (0 by REST)."""
+
+    venue_time_ms: int
+    event_time_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """One asset of the account. `wallet_balance` excludes unrealised profit and may be negative."""
+
+    asset: str
+    wallet_balance: Decimal
+    cross_wallet_balance: Decimal
+    stamp: Stamp
+    source: Source
+    available_balance: Decimal | None = None
+    available_balance_time_ms: int | None = None
+    unrealized_profit: Decimal | None = None
+    unrealized_profit_time_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """One open position; `position_amt` is signed, negative is short, and never zero here."""
+
+    symbol: str
+    position_side: str
+    position_amt: Decimal
+    entry_price: Decimal
+    stamp: Stamp
+    source: Source
+    break_even_price: Decimal | None = None
+    mark_price: Decimal | None = None
+    mark_price_time_ms: int | None = None
+    unrealized_profit: Decimal | None = None
+    unrealized_profit_time_ms: int | None = None
+    leverage: int | None = None
+    margin_type: str | None = None
+    isolated_wallet: Decimal | None = None
+    liquidation_price: Decimal | None = None
+    liquidation_price_time_ms: int | None = None
+    notional: Decimal | None = None
+    margin_asset: str | None = None
+
+    @property
+    def key(self) -> PositionKey:
+        return PositionKey(self.symbol, self.position_side)
+
+    @property
+    def side(self) -> Literal["long", "short"]:
+        return "long" if self.position_amt > 0 else "short"
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """An order as of its last event. `order_id` is the venue's id, or `algo-<id>` for a conditional order.
+
+    A conditional order lives in a number space of its own (`algo_id`); `actual_order_id` is the ordinary order
+    that its trigger created.
+    """
+
+    order_id: str
+    symbol: str
+    client_order_id: str
+    side: str
+    position_side: str
+    type: str
+    orig_type: str
+    time_in_force: str
+    status: str
+    price: Decimal | None
+    stop_price: Decimal | None
+    quantity: Decimal | None
+    executed_qty: Decimal | None
+    avg_price: Decimal | None
+    reduce_only: bool | None
+    venue_time_ms: int
+    source: Source
+    algo_id: str | None = None
+    actual_order_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OrderEvent:
+    """One thing that happened to an order, with the order as it was after it.
+
+    `event_id` is made of venue facts alone, so that the same event fetched by REST carries the same id.
+    """
+
+    event_id: str
+    event_type: str
+    order: Order
+    received_at_ms: int
+    last_qty: Decimal | None = None
+    last_price: Decimal | None = None
+    trade_id: str | None = None
+    commission: Decimal | None = None
+    commission_asset: str | None = None
+    realized_profit: Decimal | None = None
+    maker: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """The account as a whole; each figure has its own time, for they come from different places."""
+
+    total_wallet_balance: Decimal
+    total_wallet_balance_time_ms: int
+    total_unrealized_profit: Decimal
+    total_unrealized_profit_time_ms: int
+    total_margin_balance: Decimal
+    total_margin_balance_time_ms: int
+    available_balance: Decimal
+    available_balance_time_ms: int
+    total_initial_margin: Decimal
+    total_maint_margin: Decimal
+    margin_time_ms: int
+    """When the venue was asked for the two margins."""
+
+
+@dataclass(frozen=True, slots=True)
+class SymbolConfig:
+    """What the account has set for a symbol; no event carries it together with a position."""
+
+    leverage: int | None
+    margin_type: str | None
+
+
+def plain(value: Decimal) -> str:
+    """`value` as the contract writes numbers: every digit, no exponent."""
+    text = str(value)
+    return format(value, "f") if "E" in text else text
