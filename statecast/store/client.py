@@ -1,0 +1,154 @@
+"""Connections to Redis: time-outs, no hidden retries, redis-py's errors turned into ours.
+
+redis-py 8 repeats every command up to ten times by itself, writes included: a lost reply would append an order event
+again. Here every command is sent once, and who may be repeated is decided by who knows what it does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import hiredis
+import redis.asyncio
+from redis import exceptions
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.maint_notifications import MaintNotificationsConfig
+
+from statecast.errors import ConfigError, StoreAuthFailed, StoreRefused, StoreUnreachable
+
+ACCEPTED_URLS = "redis://HOST:PORT/DB, rediss://HOST:PORT/DB, unix:///PATH, or embedded"
+SOCKET_TIMEOUT_S = 2.0
+"""Shorter than the lease: a writer that hears nothing for this long must not believe that it still holds it."""
+
+
+class _PackedByHiredis:
+    """Packs commands in C: redis-py's own packing takes eight times as long for a commit's fifty arguments."""
+
+    def pack_command(self, *args: Any) -> list[bytes]:
+        if isinstance(args[0], str) and " " in args[0]:
+            args = (*args[0].split(), *args[1:])
+        return [hiredis.pack_command(args)]
+
+
+class _TcpConnection(_PackedByHiredis, redis.asyncio.Connection):
+    pass
+
+
+class _TlsConnection(_PackedByHiredis, redis.asyncio.SSLConnection):
+    pass
+
+
+class _UnixConnection(_PackedByHiredis, redis.asyncio.UnixDomainSocketConnection):
+    pass
+
+
+_CONNECTIONS = {"redis": _TcpConnection, "rediss": _TlsConnection, "unix": _UnixConnection}
+
+
+def server_name(url: str) -> str:
+    """`url` without user, password and options: what may stand in a log."""
+    parts = urlsplit(url)
+    if parts.scheme == "unix":
+        return f"unix://{parts.path}"
+    host = parts.hostname or ""
+    host = f"[{host}]" if ":" in host else host
+    port = f":{parts.port}" if parts.port else ""
+    return f"{parts.scheme}://{host}{port}{parts.path}"
+
+
+def check_url(url: str, setting: str = "STATECAST_REDIS_URL") -> None:
+    """Raise `ConfigError` unless `url` names a Redis server."""
+    try:
+        parts = urlsplit(url)
+        good = (
+            parts.scheme in ("redis", "rediss")
+            and bool(parts.hostname)
+            and parts.port != 0
+            and _DATABASE.fullmatch(parts.path) is not None  # redis-py takes any other path for database 0
+        ) or (parts.scheme == "unix" and bool(parts.path))
+        if good:
+            # Connects to nothing; an option that no connection knows would else be an error of the first command.
+            pool = redis.asyncio.ConnectionPool.from_url(url, connection_class=_CONNECTIONS[parts.scheme])
+            pool.make_connection()  # type: ignore[no-untyped-call]
+    except (ValueError, TypeError, AttributeError, exceptions.RedisError):
+        good = False
+    if not good:
+        raise ConfigError(setting, _harmless_part(url), ACCEPTED_URLS)
+
+
+_DATABASE = re.compile(r"/?|/[0-9]+")
+_HOST_AND_PORT = re.compile(r"[A-Za-z0-9.-]*(:[0-9]*)?(/[0-9]*)?")
+
+
+def _harmless_part(url: str) -> str:
+    """What may be shown of a URL that cannot be parsed, for any part of it may be a password."""
+    if _HOST_AND_PORT.fullmatch(url):
+        return url
+    scheme, colon, _ = url.partition("://")
+    return f"{scheme}://…" if colon and scheme.isalpha() else "…"
+
+
+class Client:
+    """A connection pool to one Redis server. Used by one event loop; `aclose()` it."""
+
+    def __init__(self, url: str, *, client_name: str, timeout_s: float = SOCKET_TIMEOUT_S) -> None:
+        check_url(url)
+        self.server = server_name(url)
+        scheme = urlsplit(url).scheme
+        pool = redis.asyncio.ConnectionPool.from_url(
+            url,
+            connection_class=_CONNECTIONS[scheme],
+            decode_responses=True,
+            legacy_responses=False,
+            client_name=client_name,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
+            retry=Retry(NoBackoff(), 0),
+            # With notifications on, redis-py does not look whether an idle connection is dead before it uses it.
+            maint_notifications_config=MaintNotificationsConfig(enabled=False),
+        )
+        self.redis = redis.asyncio.Redis.from_pool(pool)
+
+    async def aclose(self) -> None:
+        await self.redis.aclose()
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Turn what redis-py raises into `StoreUnreachable` and `StoreRefused`."""
+        try:
+            yield
+        except (exceptions.AuthenticationError, exceptions.AuthorizationError) as error:
+            raise StoreAuthFailed(self.server, "the server refuses the user name or password") from error
+        except exceptions.BusyLoadingError as error:
+            raise StoreUnreachable(self.server, "the server is loading its data") from error
+        except (exceptions.ConnectionError, exceptions.TimeoutError, OSError) as error:
+            raise StoreUnreachable(self.server, _why_unreachable(error)) from error
+        except exceptions.RedisError as error:
+            raise StoreRefused(self.server, str(error)) from error
+
+
+def _why_unreachable(error: BaseException) -> str:
+    if isinstance(error, (exceptions.TimeoutError, asyncio.TimeoutError)):
+        return "no answer within the time-out"
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ConnectionRefusedError):
+            return "connection refused"
+        cause = cause.__cause__ or cause.__context__
+    return "no connection"
+
+
+@asynccontextmanager
+async def connect(url: str, *, client_name: str, timeout_s: float = SOCKET_TIMEOUT_S) -> AsyncIterator[Client]:
+    """A `Client` that is closed at the end."""
+    client = Client(url, client_name=client_name, timeout_s=timeout_s)
+    try:
+        yield client
+    finally:
+        await client.aclose()

@@ -1,0 +1,335 @@
+"""Values ↔ hash fields and stream entries, and a batch of commits ↔ the arguments of the commit script. Pure.
+
+One commit in the script's arguments:
+
+    <number of hashes>
+        per hash: <1 account, 2 balances, 3 positions, 4 orders> <1 = delete it first>
+                  <number of arguments> field value …
+                  <number of fields to delete> field …
+    <number of order events>
+        per event: <number of arguments> field value …
+    <number of arguments> field value …       (the entry of the changes stream)
+
+Numbers of arguments stand before them so that the script can hand the slice on without looking into it.
+
+The field `change` of the changes stream is JSON: what the commit did, so that a copy can follow.
+
+    {"positions": {"set": {"BTCUSDT:BOTH.markPrice": "91414.9", …}, "unset": ["BTCUSDT:BOTH.liquidationPrice"],
+                   "removed": ["ETHUSDT:BOTH"], "count": 1, "venueTimeMs": 1793000001046}, …, "replaces": true}
+
+A hash that is not named did not change. `unset` are fields that have no value any more, `removed` entities that are
+gone with all their fields; both are left out when empty. With `replaces` each hash is just what is `set`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from decimal import Decimal
+from typing import TypeVar
+
+import orjson
+
+from statecast.domain.fold import Delta
+from statecast.domain.models import Balance, Order, OrderEvent, Position, Totals, plain
+from statecast.store.keys import (
+    ACCOUNT_FIELDS,
+    BALANCE_FIELDS,
+    CONTRACT,
+    EVENT_FIELDS,
+    ORDER_FIELDS,
+    POSITION_FIELDS,
+)
+
+Row = TypeVar("Row")
+Argument = str | bytes | int
+Cells = tuple[str | None, ...]
+
+
+def _number(value: Decimal | None) -> str | None:
+    return None if value is None else plain(value)
+
+
+def _integer(value: int | None) -> str | None:
+    return None if value is None else str(value)
+
+
+def _flag(value: bool | None) -> str | None:
+    return None if value is None else ("true" if value else "false")
+
+
+def totals_cells(totals: Totals) -> Cells:
+    """Values in the order of `ACCOUNT_FIELDS`."""
+    return (
+        plain(totals.total_wallet_balance),
+        str(totals.total_wallet_balance_time_ms),
+        plain(totals.total_unrealized_profit),
+        str(totals.total_unrealized_profit_time_ms),
+        plain(totals.total_margin_balance),
+        str(totals.total_margin_balance_time_ms),
+        plain(totals.available_balance),
+        str(totals.available_balance_time_ms),
+        plain(totals.total_initial_margin),
+        plain(totals.total_maint_margin),
+        str(totals.margin_time_ms),
+    )
+
+
+def balance_cells(row: Balance) -> Cells:
+    """Values in the order of `BALANCE_FIELDS`."""
+    return (
+        plain(row.wallet_balance),
+        plain(row.cross_wallet_balance),
+        _number(row.available_balance),
+        _integer(row.available_balance_time_ms),
+        _number(row.unrealized_profit),
+        _integer(row.unrealized_profit_time_ms),
+        str(row.stamp.venue_time_ms),
+        row.source,
+    )
+
+
+def position_cells(row: Position) -> Cells:
+    """Values in the order of `POSITION_FIELDS`."""
+    return (
+        row.symbol,
+        row.position_side,
+        row.side,
+        plain(row.position_amt),
+        plain(row.entry_price),
+        _number(row.break_even_price),
+        _number(row.mark_price),
+        _integer(row.mark_price_time_ms),
+        _number(row.unrealized_profit),
+        _integer(row.unrealized_profit_time_ms),
+        _integer(row.leverage),
+        row.margin_type,
+        _number(row.isolated_wallet),
+        _number(row.liquidation_price),
+        _integer(row.liquidation_price_time_ms),
+        _number(row.notional),
+        row.margin_asset,
+        str(row.stamp.venue_time_ms),
+        row.source,
+    )
+
+
+def order_cells(row: Order) -> Cells:
+    """Values in the order of `ORDER_FIELDS`."""
+    return (
+        row.symbol,
+        row.order_id,
+        row.client_order_id,
+        row.side,
+        row.position_side,
+        row.type,
+        row.orig_type,
+        row.time_in_force,
+        row.status,
+        _number(row.price),
+        _number(row.stop_price),
+        _number(row.quantity),
+        _number(row.executed_qty),
+        _number(row.avg_price),
+        _flag(row.reduce_only),
+        str(row.venue_time_ms),
+        row.source,
+        row.algo_id,
+        row.actual_order_id,
+    )
+
+
+def event_entry(event: OrderEvent, event_seq: int, epoch: int) -> list[Argument]:
+    """A stream entry, field after value, always with all of `EVENT_FIELDS` (Redis then stores the names once)."""
+    order = event.order
+    values = (
+        str(event_seq),
+        event.event_id,
+        event.event_type,
+        order.symbol,
+        order.order_id,
+        order.client_order_id,
+        order.side,
+        order.position_side,
+        order.type,
+        order.orig_type,
+        order.time_in_force,
+        order.status,
+        _number(order.price),
+        _number(order.stop_price),
+        _number(order.quantity),
+        _number(order.executed_qty),
+        _number(order.avg_price),
+        _flag(order.reduce_only),
+        _number(event.last_qty),
+        _number(event.last_price),
+        event.trade_id,
+        _number(event.commission),
+        event.commission_asset,
+        _number(event.realized_profit),
+        _flag(event.maker),
+        order.algo_id,
+        order.actual_order_id,
+        str(order.venue_time_ms),
+        str(event.received_at_ms),
+        order.source,
+        str(epoch),
+    )
+    entry: list[Argument] = [""] * (2 * len(EVENT_FIELDS))
+    entry[::2] = EVENT_FIELDS
+    entry[1::2] = [value or "" for value in values]
+    return entry
+
+
+def _fields(
+    names: tuple[str, ...], cells: Cells, before: Cells | None, prefix: str
+) -> tuple[dict[str, str], list[str]]:
+    """What to set and what to delete, so that a hash that holds `before` holds `cells`."""
+    if before is None:
+        return {prefix + name: cell for name, cell in zip(names, cells, strict=True) if cell is not None}, []
+    changed: dict[str, str] = {}
+    gone: list[str] = []
+    for name, cell, old in zip(names, cells, before, strict=True):
+        if cell != old:
+            if cell is None:
+                gone.append(prefix + name)
+            else:
+                changed[prefix + name] = cell
+    return changed, gone
+
+
+def _table(
+    rows: Iterable[tuple[Row | None, Row | None]],
+    names: tuple[str, ...],
+    cells: Callable[[Row], Cells],
+    entity: Callable[[Row], str],
+) -> tuple[dict[str, str], list[str], list[str]]:
+    """Fields to set, fields without a value any more, and the entities that are gone."""
+    to_set: dict[str, str] = {}
+    unset: list[str] = []
+    removed: list[str] = []
+    for before, after in rows:
+        if after is not None:
+            old = None if before is None else cells(before)
+            changed, gone = _fields(names, cells(after), old, entity(after) + ".")
+            to_set.update(changed)
+            unset += gone
+        elif before is not None:
+            removed.append(entity(before))
+    return to_set, unset, removed
+
+
+def _position_name(row: Position) -> str:
+    return f"{row.symbol}:{row.position_side}"
+
+
+def _balance_name(row: Balance) -> str:
+    return row.asset
+
+
+def _order_name(row: Order) -> str:
+    return row.order_id
+
+
+def commit_arguments(delta: Delta, seq: int, event_seq: int, epoch: int, verified_at_ms: int) -> list[Argument]:
+    """One commit for the script.
+
+    `seq` is this commit's number, `event_seq` that of the last order event before it. `verified_at_ms` goes into hashes
+    that are written anew.
+    """
+    hashes: list[Argument] = []
+    number_of_hashes = 0
+    change: dict[str, object] = {}
+
+    def add(
+        index: int,
+        name: str,
+        names: tuple[str, ...],
+        table: tuple[dict[str, str], list[str], list[str]],
+        venue_time_ms: int,
+        count: int | None,
+    ) -> None:
+        nonlocal number_of_hashes
+        to_set, unset, removed = table
+        number_of_hashes += 1
+        fields: list[Argument] = [
+            "_seq",
+            seq,
+            "_epoch",
+            epoch,
+            "_source",
+            delta.source,
+            "_venueTimeMs",
+            venue_time_ms,
+        ]
+        if count is not None:
+            fields += ("_count", count)
+        if delta.replaces:
+            fields += ("_complete", "1", "_contract", CONTRACT, "_verifiedAtMs", verified_at_ms)
+            to_delete = []
+        else:
+            to_delete = unset + [f"{entity}.{field}" for entity in removed for field in names]
+        for field, value in to_set.items():
+            fields += (field, value)
+        hashes.extend((index, 1 if delta.replaces else 0, len(fields)))
+        hashes.extend(fields)
+        hashes.append(len(to_delete))
+        hashes.extend(to_delete)
+        part: dict[str, object] = {"set": to_set, "venueTimeMs": venue_time_ms}
+        if count is not None:
+            part["count"] = count
+        if unset:
+            part["unset"] = unset
+        if removed:
+            part["removed"] = removed
+        change[name] = part
+
+    replaces, times = delta.replaces, delta.times
+    if delta.totals is not None:
+        before = None if delta.totals_before is None or replaces else totals_cells(delta.totals_before)
+        changed, gone = _fields(ACCOUNT_FIELDS, totals_cells(delta.totals), before, "")
+        add(1, "account", ACCOUNT_FIELDS, (changed, gone, []), times.account, None)
+    if delta.balances or replaces:
+        table = _table(delta.balances, BALANCE_FIELDS, balance_cells, _balance_name)
+        add(2, "balances", BALANCE_FIELDS, table, times.balances, delta.balance_count)
+    if delta.positions or replaces:
+        table = _table(delta.positions, POSITION_FIELDS, position_cells, _position_name)
+        add(3, "positions", POSITION_FIELDS, table, times.positions, delta.position_count)
+    if delta.orders or replaces:
+        table = _table(delta.orders, ORDER_FIELDS, order_cells, _order_name)
+        add(4, "orders", ORDER_FIELDS, table, times.orders, delta.order_count)
+
+    events: list[Argument] = []
+    for event in delta.events:
+        event_seq += 1
+        entry = event_entry(event, event_seq, epoch)
+        events.append(len(entry))
+        events += entry
+    if replaces:
+        change["replaces"] = True
+    return [
+        number_of_hashes,
+        *hashes,
+        len(delta.events),
+        *events,
+        10,
+        "seq",
+        seq,
+        "epoch",
+        epoch,
+        "eventSeq",
+        event_seq,
+        "source",
+        delta.source,
+        "change",
+        orjson.dumps(change),
+    ]
+
+
+def entities(fields: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """A state hash as {entity: {attribute: value}}; the last dot separates them, provenance (`_…`) is left out."""
+    rows: dict[str, dict[str, str]] = {}
+    for name, value in fields.items():
+        entity, dot, attribute = name.rpartition(".")
+        if dot and not name.startswith("_"):
+            rows.setdefault(entity, {})[attribute] = value
+    return rows

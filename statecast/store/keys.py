@@ -1,0 +1,208 @@
+"""Every key and field that statecast has in Redis; the only place where they are spelt.
+
+`…` is `statecast:{<venue>:<account>}:`. The braces are a hash tag: one account lives in one cluster slot, so that one
+script can write all of it.
+
+    key                      type     fields / content                          writer     lifetime
+    …:account                hash     totals                                    publisher  for ever
+    …:balances               hash     <ASSET>.<field>                           publisher  for ever
+    …:positions              hash     <SYMBOL>:<POSITIONSIDE>.<field>           publisher  for ever
+    …:orders                 hash     <ORDERID>.<field>, algo-<ID>.<field>      publisher  for ever
+    …:order-events           stream   EVENT_FIELDS, in this order               publisher  for ever
+    …:changes                stream   CHANGE_FIELDS                             publisher  about CHANGES_LENGTH entries
+    …:status                 hash     is this true, and who says so             publisher  for ever
+    …:lease                  string   the id of the publisher that may write    publisher  LEASE_TTL_MS, renewed
+    …:publishers             zset     publisher ids by their last heartbeat     publisher  a member for REGISTERED_MS
+    statecast:accounts       set      all accounts that were ever written       publisher  for ever
+
+State has no time to live: a key that vanished by itself would read as "flat".
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from statecast.errors import ConfigError
+
+CONTRACT = "1"
+"""Version of the contract that this program writes and reads."""
+
+ACCOUNTS_KEY = "statecast:accounts"
+
+CHANGES_LENGTH = 20_000
+"""Entries kept of `…:changes`: ten minutes at 33 commits a second, for a reader that lost its connection."""
+
+LEASE_TTL_MS = 2_500
+"""A writer that was killed holds the account this long; it renews with every batch, and at least once a second."""
+
+REGISTERED_MS = 60_000
+"""A publisher that has not shown itself for this long counts as gone."""
+
+ACCOUNT_FIELDS = (
+    "totalWalletBalance",
+    "totalWalletBalanceTimeMs",
+    "totalUnrealizedProfit",
+    "totalUnrealizedProfitTimeMs",
+    "totalMarginBalance",
+    "totalMarginBalanceTimeMs",
+    "availableBalance",
+    "availableBalanceTimeMs",
+    "totalInitialMargin",
+    "totalMaintMargin",
+    "marginTimeMs",
+)
+BALANCE_FIELDS = (
+    "walletBalance",
+    "crossWalletBalance",
+    "availableBalance",
+    "availableBalanceTimeMs",
+    "unrealizedProfit",
+    "unrealizedProfitTimeMs",
+    "venueTimeMs",
+    "source",
+)
+POSITION_FIELDS = (
+    "symbol",
+    "positionSide",
+    "side",
+    "positionAmt",
+    "entryPrice",
+    "breakEvenPrice",
+    "markPrice",
+    "markPriceTimeMs",
+    "unRealizedProfit",
+    "unRealizedProfitTimeMs",
+    "leverage",
+    "marginType",
+    "isolatedWallet",
+    "liquidationPrice",
+    "liquidationPriceTimeMs",
+    "notional",
+    "marginAsset",
+    "venueTimeMs",
+    "source",
+)
+ORDER_FIELDS = (
+    "symbol",
+    "orderId",
+    "clientOrderId",
+    "side",
+    "positionSide",
+    "type",
+    "origType",
+    "timeInForce",
+    "status",
+    "price",
+    "stopPrice",
+    "quantity",
+    "executedQty",
+    "avgPrice",
+    "reduceOnly",
+    "venueTimeMs",
+    "source",
+    "algoId",
+    "actualOrderId",
+)
+EVENT_FIELDS = (
+    "eventSeq",
+    "eventId",
+    "eventType",
+    "symbol",
+    "orderId",
+    "clientOrderId",
+    "side",
+    "positionSide",
+    "type",
+    "origType",
+    "timeInForce",
+    "status",
+    "price",
+    "stopPrice",
+    "quantity",
+    "executedQty",
+    "avgPrice",
+    "reduceOnly",
+    "lastQty",
+    "lastPrice",
+    "tradeId",
+    "commission",
+    "commissionAsset",
+    "realizedProfit",
+    "maker",
+    "algoId",
+    "actualOrderId",
+    "venueTimeMs",
+    "receivedAtMs",
+    "source",
+    "epoch",
+)
+CHANGE_FIELDS = ("seq", "epoch", "eventSeq", "source", "change")
+STATUS_FIELDS = (
+    "state",
+    "reason",
+    "seq",
+    "eventSeq",
+    "verifiedAtMs",
+    "heartbeatAtMs",
+    "publisherId",
+    "epoch",
+    "streamSinceMs",
+    "reconciledAtMs",
+    "unknownEvents",
+    "malformedFrames",
+    "contract",
+)
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class AccountId:
+    """One account of one venue; `binance:main` in text."""
+
+    venue: str
+    account: str
+
+    @classmethod
+    def parse(cls, text: str, setting: str = "ACCOUNT") -> AccountId:
+        """From `<venue>:<account>`; an account name alone is one of `binance`."""
+        venue, colon, account = text.partition(":")
+        if not colon:
+            venue, account = "binance", text
+        if not (_NAME.fullmatch(venue) and _NAME.fullmatch(account)):
+            raise ConfigError(
+                setting, text, "<venue>:<account> of letters, digits, '_', '.', '-', such as binance:main"
+            )
+        return cls(venue, account)
+
+    def __str__(self) -> str:
+        return f"{self.venue}:{self.account}"
+
+
+class AccountKeys:
+    """The keys of one account."""
+
+    __slots__ = (
+        "account",
+        "balances",
+        "changes",
+        "lease",
+        "order_events",
+        "orders",
+        "positions",
+        "publishers",
+        "status",
+    )
+
+    def __init__(self, account_id: AccountId) -> None:
+        prefix = f"statecast:{{{account_id}}}:"
+        self.account = prefix + "account"
+        self.balances = prefix + "balances"
+        self.positions = prefix + "positions"
+        self.orders = prefix + "orders"
+        self.order_events = prefix + "order-events"
+        self.changes = prefix + "changes"
+        self.status = prefix + "status"
+        self.lease = prefix + "lease"
+        self.publishers = prefix + "publishers"

@@ -1,0 +1,33 @@
+-- Take the account's lease and open an epoch, or tell who holds it.
+-- KEYS  lease status account balances positions orders order-events changes publishers
+-- ARGV  token lease_ttl_ms least_seq least_event_seq contract registered_ms state reason last_epoch
+-- ->    {'OK', epoch, seq, event_seq, now_ms, verified_at_ms}
+--       {'HELD', holder, ms left}
+--       {'CONTRACT', version}   {'TYPE', key, type}
+local token = ARGV[1]
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+local function text(number) return string.format('%.0f', number) end
+
+redis.call('ZREMRANGEBYSCORE', KEYS[9], '-inf', text(now - tonumber(ARGV[6])))
+redis.call('ZADD', KEYS[9], text(now), token)
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= token then return {'HELD', holder, redis.call('PTTL', KEYS[1])} end
+
+-- A script does not roll back: what could fail in the middle of a commit is looked at here.
+local types = {'hash', 'hash', 'hash', 'hash', 'hash', 'stream', 'stream'}
+for i = 2, 8 do
+  local type = redis.call('TYPE', KEYS[i])['ok']
+  if type ~= 'none' and type ~= types[i - 1] then return {'TYPE', KEYS[i], type} end
+end
+local known = redis.call('HMGET', KEYS[2], 'epoch', 'seq', 'eventSeq', 'contract', 'verifiedAtMs')
+if known[4] and known[4] ~= ARGV[5] then return {'CONTRACT', known[4]} end
+
+-- By the clock as well as by counting: a number lost in a fail-over is not handed out twice.
+local epoch = math.max((tonumber(known[1]) or 0) + 1, tonumber(ARGV[9]) + 1, now)
+local seq = math.max(tonumber(known[2]) or 0, tonumber(ARGV[3]))
+local event_seq = math.max(tonumber(known[3]) or 0, tonumber(ARGV[4]))
+redis.call('SET', KEYS[1], token, 'PX', ARGV[2])
+redis.call('HSET', KEYS[2], 'epoch', text(epoch), 'seq', text(seq), 'eventSeq', text(event_seq), 'publisherId', token,
+  'state', ARGV[7], 'reason', ARGV[8], 'heartbeatAtMs', text(now), 'contract', ARGV[5])
+return {'OK', text(epoch), text(seq), text(event_seq), text(now), known[5] or '0'}

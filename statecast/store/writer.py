@@ -1,0 +1,181 @@
+"""The one way to write an account: batches of commits, by a script, under the lease's epoch.
+
+A script is atomic, and the only kind of write whose lost reply can be survived: the same batch sent again is
+recognised by its numbers and not written twice. The writer knows nothing of the venue; it numbers, encodes, and sends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import cast
+
+from statecast.domain.fold import Delta
+from statecast.errors import ContractMismatch, LeaseLost, StoreDiverged, StoreRefused
+from statecast.store.client import Client
+from statecast.store.codec import Argument, commit_arguments
+from statecast.store.keys import (
+    ACCOUNTS_KEY,
+    CHANGES_LENGTH,
+    CONTRACT,
+    LEASE_TTL_MS,
+    REGISTERED_MS,
+    AccountId,
+    AccountKeys,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Commits that were numbered and encoded for one call; send the same batch again when its outcome is unknown."""
+
+    arguments: tuple[Argument, ...]
+    seq_after: int
+    event_seq_after: int
+    verified: bool
+
+
+class AccountWriter:
+    """Writes one account. `open()` first, then `encode()` and `send()`; after `LeaseLost` or `StoreDiverged`, `open()`
+    again and write everything (`Delta.replaces`)."""
+
+    def __init__(
+        self, client: Client, account_id: AccountId, publisher_id: str, *, lease_ttl_ms: int = LEASE_TTL_MS
+    ) -> None:
+        self.account_id = account_id
+        self.publisher_id = publisher_id
+        self.epoch = 0
+        self.seq = 0
+        self.event_seq = 0
+        self.verified_at_ms = 0
+        """Redis time of the last batch that vouched for the state."""
+        self._client = client
+        self._keys = keys = AccountKeys(account_id)
+        self._lease_ttl_ms = lease_ttl_ms
+        self._all_keys = (
+            keys.lease,
+            keys.status,
+            keys.account,
+            keys.balances,
+            keys.positions,
+            keys.orders,
+            keys.order_events,
+            keys.changes,
+            keys.publishers,
+        )
+        scripts = files("statecast.store")
+        self._open, self._commit, self._release = (
+            client.redis.register_script(scripts.joinpath(name).read_text("utf-8"))
+            for name in ("open.lua", "commit.lua", "release.lua")
+        )
+
+    async def open(self, state: str, reason: str) -> str | None:
+        """Take the lease and open a new epoch; numbers go on from the highest that Redis or this writer has known.
+
+        Returns None, or the id of the publisher that holds the account.
+
+        Raises:
+            ContractMismatch: the account was written under another contract version.
+            StoreRefused: the server refuses, or a key is of another type.
+            StoreUnreachable: try again; opening twice is harmless.
+        """
+        with self._client.errors():
+            answer = await self._open(
+                self._all_keys,
+                (
+                    self.publisher_id,
+                    self._lease_ttl_ms,
+                    self.seq,
+                    self.event_seq,
+                    CONTRACT,
+                    REGISTERED_MS,
+                    state,
+                    reason,
+                    self.epoch,
+                ),
+            )
+            if answer[0] == "OK":
+                await self._client.redis.sadd(ACCOUNTS_KEY, str(self.account_id))
+        match answer:
+            case ["HELD", holder, _]:
+                return cast(str, holder)
+            case ["CONTRACT", version]:
+                reason = f"{self.account_id} is written under contract {version}, this program writes {CONTRACT}"
+                raise ContractMismatch(self._client.server, reason)
+            case ["TYPE", key, kind]:
+                raise StoreRefused(self._client.server, f"{key} is a {kind}; it is not one of ours, move it away")
+        self.epoch, self.seq, self.event_seq = int(answer[1]), int(answer[2]), int(answer[3])
+        self.verified_at_ms = int(answer[5])
+        return None
+
+    def encode(
+        self,
+        deltas: Sequence[Delta],
+        status: Mapping[str, Argument],
+        *,
+        verified: bool,
+        published: bool,
+    ) -> Batch:
+        """Number and encode a batch. `status` fields are written with it, and with them the heartbeat.
+
+        `verified` vouches for the state as of this batch. `published` says whether this account's hashes were ever
+        written; once they were, they must exist.
+        """
+        assert published or not verified or any(delta.replaces for delta in deltas), "there is nothing to vouch for"
+        seq, event_seq = self.seq, self.event_seq
+        fresh = not published or (bool(deltas) and deltas[0].replaces)
+        commits: list[Argument] = []
+        for delta in deltas:
+            seq += 1
+            commits += commit_arguments(delta, seq, event_seq, self.epoch, self.verified_at_ms)
+            event_seq += len(delta.events)
+        arguments: list[Argument] = [
+            self.publisher_id,
+            self.epoch,
+            self._lease_ttl_ms,
+            self.seq,
+            self.event_seq,
+            len(deltas),
+            event_seq - self.event_seq,
+            CHANGES_LENGTH,
+            1 if verified else 0,
+            1 if fresh else 0,
+            2 * len(status),
+        ]
+        for field, value in status.items():
+            arguments += (field, value)
+        arguments += commits
+        return Batch(tuple(arguments), seq, event_seq, verified)
+
+    async def send(self, batch: Batch) -> None:
+        """Write `batch`: all of it, once, whichever replies get lost.
+
+        Raises:
+            StoreUnreachable: outcome unknown; send the same batch again.
+            StoreRefused: nothing was written.
+            LeaseLost, StoreDiverged: nothing was written; `open()` again.
+        """
+        with self._client.errors():
+            answer = await self._commit(self._all_keys, batch.arguments)
+        match answer:
+            case ["LEASE", holder]:
+                reason = f"the lease of {self.account_id} is held by {holder}" if holder else "the lease has run out"
+                raise LeaseLost(self._client.server, reason)
+            case ["DIVERGED", what]:
+                raise StoreDiverged(self._client.server, f"{self.account_id} is not as it was written: {what}")
+        self.seq, self.event_seq = batch.seq_after, batch.event_seq_after
+        if batch.verified:
+            self.verified_at_ms = int(answer[1])
+
+    async def release(self, state: str, reason: str) -> int:
+        """Give the lease back and say why; returns how many other publishers of the account are registered."""
+        with self._client.errors():
+            keys = (self._keys.lease, self._keys.status, self._keys.publishers)
+            return int(await self._release(keys, (self.publisher_id, self.epoch, state, reason, REGISTERED_MS)))
+
+    async def last_event_ids(self, count: int) -> list[str]:
+        """Ids of the youngest `count` order events in the log, oldest first."""
+        with self._client.errors():
+            entries = await self._client.redis.xrevrange(self._keys.order_events, count=count)
+        return [fields["eventId"] for _, fields in reversed(cast("list[tuple[str, dict[str, str]]]", entries))]
