@@ -1,0 +1,385 @@
+"""Binance's REST interface: the only module that talks to it. Errors leave here as ours; secrets do not leave at all.
+
+The listen key calls carry the API key in a header, nothing in the URL and no body, and the secret never leaves
+`signing`. The URLs of signed calls end with a signature, and httpx logs every URL at INFO: a filter on its logger cuts
+the query off (httpcore and h11 log no URL and no request header). httpx keeps the request in its exceptions, not in
+their text; its exceptions are chained as they are, but their text is not part of ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from typing import NamedTuple, TypeVar
+from urllib.parse import quote, unquote, urlsplit
+
+import httpx
+import orjson
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_exponential
+
+from statecast.clock import Clock
+from statecast.domain.changes import Refresh, Snapshot
+from statecast.errors import (
+    AuthFailed,
+    ConfigError,
+    FrameError,
+    RateLimited,
+    Rejected,
+    VenueError,
+    VenueUnreachable,
+)
+from statecast.secret import Secret
+from statecast.venues.binance import snapshot, wire
+from statecast.venues.binance.signing import signed_query, signer
+from statecast.venues.binance.snapshot import KeyPermissions
+from statecast.venues.binance.weight import MINUTE_MS, WeightBudget, silence_until_ms
+
+RECV_WINDOW_MS = 5000
+"""The venue's default: a request that took longer on its way is refused."""
+
+TIMEOUT_S = 10.0
+"""Of one whole call; the slowest answer, exchangeInfo, is some 2 MB."""
+
+CONNECT_TIMEOUT_S = 5.0
+
+MAX_PROBE_MS = 1000
+"""A slower clock probe is not used: half of it may be error, and from 1,000 ms ahead every signed call is refused."""
+
+GOOD_PROBE_MS = 200
+CLOCK_PROBES = 3
+"""Until one is good; the fastest counts."""
+
+MAX_REASON_LENGTH = 200
+"""Of a venue's message in an error."""
+
+# "Error Codes" of the venue, and what a program that only reads should do.
+TIMESTAMP_REFUSED = -1021
+NO_SUCH_LISTEN_KEY = -1125
+TOO_MANY_REQUESTS = -1003
+TRANSIENT_CODES = frozenset({-1000, -1001, -1006, -1007})
+PAUSE_CODES = frozenset({-1008, -1015, -1016})
+AUTH_CODES = frozenset({-1002, -1022, -1099, -2014, -2015, -4109})
+"""-2017 (key locked) and -2023 (account in liquidation) are not among them: reading goes on."""
+
+LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+
+T = TypeVar("T")
+
+
+class BinanceRest:
+    """One account's calls. Reads are repeated when the venue is unreachable; what is raised then is a VenueError.
+
+    VenueUnreachable: wait and call again. RateLimited: not before `retry_at_ms`; also raised, with nothing sent, when
+    the weight that this minute allows is spent. Rejected: the call is wrong. AuthFailed: the operator must act (HTTP
+    451, a restricted location, has the code 451). FrameError: the answer is JSON that cannot be understood.
+    """
+
+    def __init__(
+        self,
+        urls: wire.BinanceUrls,
+        api_key: Secret,
+        api_secret: Secret,
+        clock: Clock,
+        budget: WeightBudget | None = None,
+    ) -> None:
+        """Raises ConfigError for a key or secret that cannot be sent. Accounts on one machine share one `budget`."""
+        key = api_key.reveal()
+        if not key or not key.isascii() or not key.isprintable() or " " in key:
+            raise ConfigError(
+                "STATECAST_API_KEY", "***" if key else None, "the API key, letters and digits in one word"
+            )
+        self._urls = urls
+        self._key = api_key
+        self._secret = api_secret
+        self._sign = signer(api_secret)
+        self._clock = clock
+        self._budget = budget or WeightBudget()
+        self._listen_key = Secret("")
+        self._clock_sync: _ClockSync | None = None
+        self._sync_lock = asyncio.Lock()
+        self._margin_assets: Mapping[str, str] = {}
+        self._unlisted: frozenset[str] = frozenset()
+        logging.getLogger("httpx").addFilter(_without_query)  # adding it again does nothing
+        self._http = httpx.AsyncClient(
+            timeout=httpx.Timeout(TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
+            # A simulated exchange at home is not behind the proxy that the environment names.
+            trust_env=urlsplit(urls.rest).hostname not in LOOPBACK_HOSTS,
+        )
+
+    async def aclose(self) -> None:
+        """Close the connections. The listen key lives on: other programs use it."""
+        await self._http.aclose()
+
+    @property
+    def used_weight(self) -> int:
+        """Request weight that this IP address spent in the venue's current minute, as far as is known."""
+        return self._budget.used(self.venue_now_ms())
+
+    def venue_now_ms(self) -> int:
+        """The venue's time. Before the first `sync_clock` it is the machine's own.
+
+        It runs on the monotonic clock, so that setting the machine's clock does not move it.
+        """
+        return self._venue_ms_at(self._clock.monotonic())
+
+    async def sync_clock(self) -> None:
+        """Ask the venue for its time. Needed at start (the first signed call does it otherwise) and after -1021 alone.
+
+        A slow answer is not believed: if none of a few takes less than a second, VenueUnreachable.
+        """
+        async with self._sync_lock:
+            await self._probe_clock()
+
+    async def create_listen_key(self) -> Secret:
+        """The account's listen key, and its keepalive: valid for 60 minutes from this call.
+
+        While one is alive the venue returns the same; a different one means that the old is dead and its socket silent.
+        """
+        self._listen_key = Secret(snapshot.listen_key(await self._read(wire.LISTEN_KEY_CREATE)))
+        return self._listen_key
+
+    async def delete_listen_key(self) -> None:
+        """End the account's listen key, for every program that uses it. That it is gone already is no error."""
+        try:
+            await self._call(wire.LISTEN_KEY_DELETE)
+        except Rejected as error:
+            if error.code != NO_SUCH_LISTEN_KEY:
+                raise
+
+    async def fetch_snapshot(self) -> Snapshot:
+        """The whole account. The parts are asked for at once and may be torn by what happens meanwhile.
+
+        Connect the stream first: what it says later than a row's stamp repairs the tear. `taken_ms` is before the first
+        request. Where exchangeInfo cannot be had, margin assets are known of the symbols with positions only.
+        """
+        calls = (
+            wire.ACCOUNT,
+            wire.POSITION_RISK,
+            wire.OPEN_ORDERS,
+            wire.OPEN_ALGO_ORDERS,
+            wire.ACCOUNT_CONFIG,
+            wire.SYMBOL_CONFIG,
+        )
+        await self._ensure_clock()
+        self._check_budget("snapshot", sum(call.weight for call in calls))
+        began = self._clock.monotonic()
+        account, risk, orders, algo_orders, account_config, symbol_config = await _all(
+            self._read(call) for call in calls
+        )
+        taken_ms = self._venue_ms_at(began)
+        totals, balances = snapshot.account(account, taken_ms)
+        configs = snapshot.symbol_configs(symbol_config)
+        positions = snapshot.positions(risk, taken_ms, configs)
+        open_orders = snapshot.open_orders(orders) + snapshot.open_algo_orders(algo_orders)
+        await self._learn_margin_assets({row.symbol for row in positions} | {order.symbol for order in open_orders})
+        said = {row.symbol: row.margin_asset for row in positions if row.margin_asset is not None}
+        return Snapshot(
+            totals=totals,
+            balances=balances,
+            positions=positions,
+            orders=open_orders,
+            symbol_configs=configs,
+            margin_assets={**said, **self._margin_assets},
+            multi_assets=snapshot.multi_assets(account_config),
+            taken_ms=taken_ms,
+        )
+
+    async def fetch_refresh(self) -> Refresh:
+        """Balances and positions, a tenth of a snapshot's weight. Leverage and margin type are not in it."""
+        await self._ensure_clock()
+        self._check_budget("refresh", wire.ACCOUNT.weight + wire.POSITION_RISK.weight)
+        began = self._clock.monotonic()
+        account, risk = await _all((self._read(wire.ACCOUNT), self._read(wire.POSITION_RISK)))
+        taken_ms = self._venue_ms_at(began)
+        totals, balances = snapshot.account(account, taken_ms)
+        return Refresh(totals, balances, snapshot.positions(risk, taken_ms, {}), taken_ms)
+
+    async def fetch_key_permissions(self) -> KeyPermissions | None:
+        """What the key may do; None where the host does not offer the question (demo, overridden hosts: 403 or 404)."""
+        await self._ensure_clock()
+        optional = self._urls.sapi != wire.PRODUCTION_SAPI
+        body = await self._read(wire.API_RESTRICTIONS, absent=frozenset({403, 404}) if optional else frozenset())
+        return None if body is None else snapshot.key_permissions(body)
+
+    async def _learn_margin_assets(self, symbols: set[str]) -> None:
+        """exchangeInfo, once, and once more for a symbol that it did not list."""
+        if self._margin_assets and not symbols - self._margin_assets.keys() - self._unlisted:
+            return
+        try:
+            self._margin_assets = snapshot.margin_assets(await self._read(wire.EXCHANGE_INFO))
+        except (VenueError, FrameError):
+            return  # positions name their asset themselves
+        self._unlisted = frozenset(symbols - self._margin_assets.keys())
+
+    async def _read(self, call: wire.Call, absent: frozenset[int] = frozenset()) -> object:
+        """A call that may be repeated: every GET, and the POST that returns the same listen key again."""
+
+        async def ask() -> object:
+            return await self._call_in_time(call, absent)
+
+        return await self._repeated(ask)
+
+    async def _repeated(self, ask: Callable[[], Awaitable[T]]) -> T:
+        return await AsyncRetrying(
+            sleep=self._clock.sleep,
+            wait=wait_exponential(multiplier=0.25, max=2),  # 0.25 s, 0.5 s: beyond that the caller decides
+            stop=stop_after_attempt(3),
+            retry=retry_if_exception_type(VenueUnreachable),
+            reraise=True,
+        )(ask)
+
+    async def _call_in_time(self, call: wire.Call, absent: frozenset[int]) -> object:
+        """The call; when the venue refuses its timestamp, once more by a corrected clock."""
+        sync = self._clock_sync
+        try:
+            return await self._call(call, absent)
+        except Rejected as error:
+            if error.code != TIMESTAMP_REFUSED:
+                raise
+        async with self._sync_lock:
+            if self._clock_sync is sync:  # else a call beside this one has corrected it
+                await self._probe_clock()
+        return await self._call(call, absent)
+
+    async def _ensure_clock(self) -> None:
+        async with self._sync_lock:
+            if self._clock_sync is None:
+                await self._probe_clock()
+
+    async def _probe_clock(self) -> None:
+        fastest = await self._repeated(self._clock_probe)
+        for _ in range(CLOCK_PROBES - 1):
+            if fastest.took_ms <= GOOD_PROBE_MS:
+                break
+            fastest = min(fastest, await self._repeated(self._clock_probe), key=lambda probe: probe.took_ms)
+        if fastest.took_ms > MAX_PROBE_MS:
+            took = f"took {fastest.took_ms:.0f} ms, too slow to set the clock by (limit {MAX_PROBE_MS} ms)"
+            raise VenueUnreachable(wire.VENUE, str(wire.TIME), took)
+        self._clock_sync = fastest
+
+    async def _clock_probe(self) -> _ClockSync:
+        """The venue read its clock somewhere between question and answer: the middle errs by half of that at most."""
+        asked = self._clock.monotonic()
+        venue_ms = snapshot.server_time_ms(await self._call(wire.TIME))
+        answered = self._clock.monotonic()
+        return _ClockSync(venue_ms, (asked + answered) / 2, (answered - asked) * 1000)
+
+    def _venue_ms_at(self, monotonic: float) -> int:
+        if self._clock_sync is None:
+            return self._clock.now_ms()
+        return self._clock_sync.venue_ms + round((monotonic - self._clock_sync.monotonic) * 1000)
+
+    def _check_budget(self, what: str, cost: int) -> None:
+        """RateLimited, with nothing sent, when `cost` cannot be spent now: half a snapshot would be worth nothing."""
+        now_ms = self.venue_now_ms()
+        delay_ms = self._budget.delay_ms(cost, now_ms)
+        if delay_ms:
+            reason = f"not sent, the limits of the venue allow it in {delay_ms / 1000:.1f} s"
+            raise RateLimited(wire.VENUE, what, reason, now_ms + delay_ms)
+
+    async def _call(self, call: wire.Call, absent: frozenset[int] = frozenset()) -> object:
+        """One request; its JSON, or None for a status in `absent`."""
+        self._check_budget(str(call), call.weight)
+        base = self._urls.sapi if call is wire.API_RESTRICTIONS else self._urls.rest
+        sent_ms = self.venue_now_ms()
+        query = signed_query({}, sent_ms, RECV_WINDOW_MS, self._sign) if call.security == "signed" else ""
+        request = self._http.build_request(
+            call.method,
+            base + call.path + (f"?{query}" if query else ""),
+            headers={} if call.security == "none" else {"X-MBX-APIKEY": self._key.reveal()},
+        )
+        assert request.url.query == query.encode(), "what is signed must be what is sent"
+        self._budget.spend(call.weight, sent_ms)
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                response = await self._http.send(request)
+        except TimeoutError as error:
+            raise VenueUnreachable(wire.VENUE, str(call), f"no answer within {TIMEOUT_S:.0f} s") from error
+        except httpx.HTTPError as error:
+            # Its text may quote what the server sent, hence its kind alone.
+            raise VenueUnreachable(wire.VENUE, str(call), f"no answer ({type(error).__name__})") from error
+        now_ms = self.venue_now_ms()
+        if base == self._urls.rest:
+            self._budget.observe(response.headers.get("X-MBX-USED-WEIGHT-1M"), sent_ms, now_ms)
+        if response.status_code in absent:
+            return None
+        return self._judged(call, response, unquote(query.rpartition("&signature=")[2]), now_ms)
+
+    def _judged(self, call: wire.Call, response: httpx.Response, signature: str, now_ms: int) -> object:
+        """The JSON of a good answer, else the error that says who must act."""
+        status = response.status_code
+        document, is_json = _json(response.content)
+        code, message = _complaint(document)
+        reason = f"HTTP {status}"
+        if code is not None:
+            reason += f", code {code}: {self._scrubbed(message, signature)}"
+        elif not is_json:
+            content_type = response.headers.get("content-type", "none")[:MAX_REASON_LENGTH]
+            reason += f", not JSON (content type {self._scrubbed(content_type, signature)})"
+        if status in (418, 429) or code == TOO_MANY_REQUESTS:
+            until_ms = silence_until_ms(response.headers.get("Retry-After"), message, now_ms)
+            self._budget.block(until_ms)
+            raise RateLimited(wire.VENUE, str(call), reason, until_ms)
+        if response.is_success and is_json and code is None:
+            return document
+        if code in PAUSE_CODES:
+            raise RateLimited(wire.VENUE, str(call), reason, now_ms - now_ms % MINUTE_MS + MINUTE_MS)
+        if code in AUTH_CODES or status in (401, 451):
+            raise AuthFailed(wire.VENUE, str(call), reason, status if code is None else code)
+        if code in TRANSIENT_CODES or status in (403, 408) or status >= 500 or not is_json:
+            raise VenueUnreachable(wire.VENUE, str(call), reason)
+        raise Rejected(wire.VENUE, str(call), reason, status if code is None else code)
+
+    def _scrubbed(self, text: str, signature: str) -> str:
+        """A text of the server for an error: short, one line, without what we sent in confidence."""
+        for secret in (signature, self._secret.reveal(), self._key.reveal(), self._listen_key.reveal()):
+            if secret:
+                text = text.replace(secret, "***").replace(quote(secret, safe=""), "***")
+        return "".join(c for c in text[:MAX_REASON_LENGTH] if c.isprintable())
+
+
+class _ClockSync(NamedTuple):
+    """The venue's time at one moment of the monotonic clock, and how long it took to learn it."""
+
+    venue_ms: int
+    monotonic: float
+    took_ms: float
+
+
+def _json(content: bytes) -> tuple[object, bool]:
+    try:
+        return orjson.loads(content), True
+    except orjson.JSONDecodeError:
+        return None, False
+
+
+def _complaint(document: object) -> tuple[int | None, str]:
+    """Code and message of `{"code":-1121,"msg":"Invalid symbol."}`; the venue's errors are negative, 200 is success."""
+    if type(document) is not dict:
+        return None, ""
+    code, message = document.get("code"), document.get("msg")
+    return (code if type(code) is int and code < 0 else None), (message if type(message) is str else "")
+
+
+async def _all(calls: Iterable[Coroutine[object, None, object]]) -> list[object]:
+    """All results, or the first error; the others are cancelled then: nothing is sent behind the caller's back."""
+    tasks = [asyncio.ensure_future(call) for call in calls]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class _WithoutQuery(logging.Filter):
+    """Takes the query, which holds the signature, from the URLs that httpx logs."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if type(record.args) is tuple:
+            record.args = tuple(arg.copy_with(query=None) if isinstance(arg, httpx.URL) else arg for arg in record.args)
+        return True
+
+
+_without_query = _WithoutQuery()

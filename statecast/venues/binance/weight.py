@@ -1,0 +1,76 @@
+"""The request weight of this machine's IP address: what has been spent this minute, and until when to be silent.
+
+Binance allows 2,400 a minute per IP address, pooled over futures products and over every program behind the address
+("LIMITS", and the UM/CM notice of 2026-06-30). 429 asks for silence, going on brings 418: a ban of 2 minutes to 3 days.
+Pure: the time is an argument, always the venue's, for its minutes are what counts.
+"""
+
+from __future__ import annotations
+
+MINUTE_MS = 60_000
+
+LIMIT = 2400
+
+RESERVE = 600
+"""Left to the traders behind the same address: a quarter, so that their calls do not fail because we re-read."""
+
+MAX_BAN_MS = 3 * 24 * 60 * MINUTE_MS
+"""The longest ban that the venue documents; a longer `Retry-After` is not believed."""
+
+
+class WeightBudget:
+    """Counts what we spend and believes the venue's own count where that is higher (others spend too)."""
+
+    def __init__(self, limit: int = LIMIT, reserve: int = RESERVE) -> None:
+        assert 0 <= reserve < limit
+        self._allowed = limit - reserve
+        self._minute = 0
+        self._used = 0
+        self._blocked_until_ms = 0
+
+    def used(self, now_ms: int) -> int:
+        """Weight spent in the minute of `now_ms`, as far as is known."""
+        return self._used if now_ms // MINUTE_MS == self._minute else 0
+
+    def delay_ms(self, cost: int, now_ms: int) -> int:
+        """How long to wait before a call of `cost`; 0 is now. One dearer than all allowed gets a fresh minute."""
+        if now_ms < self._blocked_until_ms:
+            return self._blocked_until_ms - now_ms
+        used = self.used(now_ms)
+        if used == 0 or used + cost <= self._allowed:
+            return 0
+        return MINUTE_MS - now_ms % MINUTE_MS
+
+    def spend(self, cost: int, now_ms: int) -> None:
+        """A call of `cost` is being sent."""
+        self._used = self.used(now_ms) + cost
+        self._minute = now_ms // MINUTE_MS
+
+    def observe(self, header: str | None, sent_ms: int, now_ms: int) -> None:
+        """`X-MBX-USED-WEIGHT-1M` of an answer. Missing, -1 (demo), or from one minute into the next it says nothing."""
+        if header is None or not header.isascii() or not header.isdecimal() or len(header) > 9:
+            return
+        if sent_ms // MINUTE_MS == now_ms // MINUTE_MS:
+            self._used = max(self.used(now_ms), int(header))
+            self._minute = now_ms // MINUTE_MS
+
+    def block(self, until_ms: int) -> None:
+        """The venue asked for silence; a later call never shortens it."""
+        self._blocked_until_ms = max(self._blocked_until_ms, until_ms)
+
+
+def silence_until_ms(retry_after: str | None, message: str, now_ms: int) -> int:
+    """Until when a 429 or 418 wants silence, always later than `now_ms`.
+
+    `Retry-After` in seconds where it is sent, else `… IP banned until 1793000123456 …` in the message, else the rest of
+    the minute ("LIMITS"; the header is documented for Spot only).
+    """
+    end_of_minute_ms = now_ms - now_ms % MINUTE_MS + MINUTE_MS
+    if retry_after is not None and retry_after.isascii() and retry_after.isdecimal() and len(retry_after) <= 9:
+        return now_ms + min(max(int(retry_after) * 1000, 1000), MAX_BAN_MS)
+    _, banned, rest = message.partition("banned until ")
+    digits = rest.partition(" ")[0].rstrip(".,;")
+    if banned and digits.isascii() and digits.isdecimal() and len(digits) <= 16:
+        until_ms = min(int(digits), now_ms + MAX_BAN_MS)
+        return until_ms if until_ms > now_ms else end_of_minute_ms
+    return end_of_minute_ms

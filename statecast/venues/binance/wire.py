@@ -1,0 +1,177 @@
+"""Binance USDⓈ-M as it stands on the wire: hosts, paths, URL forms, weights, statuses. Nothing is sent from here.
+
+Sources: developers.binance.com, derivatives → usds-margined-futures (pages as of 2026-05-28 to 2026-09), its change log
+up to 2026-10-23, and field reports where said; read in November 2026. Since 2026-04-23 streams are routed by their
+first path segment (`/public`, `/market`, `/private`): on the old paths a socket opens, acknowledges and stays silent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Set
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+from urllib.parse import quote, urlsplit
+
+import orjson
+
+from statecast.errors import ConfigError
+from statecast.secret import Secret
+
+VENUE = "binance"
+
+PRODUCTION_REST = "https://fapi.binance.com"
+PRODUCTION_SAPI = "https://api.binance.com"
+PRODUCTION_WS = "wss://fstream.binance.com"
+
+TESTNET_REST = "https://demo-fapi.binance.com"
+TESTNET_WS = "wss://demo-fstream.binance.com"
+"""The newest documented demo host; `wss://fstream.binancefuture.com` is the same backend (probe, 2026-09)."""
+
+PRIVATE_PATH = "/private/ws?listenKey={listen_key}"
+"""Inferred, hence a setting. The documented `/private/ws/<listenKey>` was reported open but silent after the move of
+2026-04-23 while the query form delivered (adshao/go-binance#812, ccxt#28091)."""
+
+PRIVATE_PATH_SETTING = "STATECAST_BINANCE_PRIVATE_PATH"
+
+MARKET_PATH = "/market/stream"
+
+
+class Call(NamedTuple):
+    """A REST endpoint: what it costs of the IP's weight per minute; whether it is signed, wants the key, or neither."""
+
+    method: str
+    path: str
+    weight: int
+    security: Literal["signed", "key", "none"] = "signed"
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}"
+
+
+# Weights without a symbol filter, from the endpoints' own pages.
+TIME = Call("GET", "/fapi/v1/time", 1, "none")
+EXCHANGE_INFO = Call("GET", "/fapi/v1/exchangeInfo", 1, "none")
+ACCOUNT = Call("GET", "/fapi/v3/account", 5)
+POSITION_RISK = Call("GET", "/fapi/v3/positionRisk", 5)
+OPEN_ORDERS = Call("GET", "/fapi/v1/openOrders", 40)
+OPEN_ALGO_ORDERS = Call("GET", "/fapi/v1/openAlgoOrders", 40)
+ACCOUNT_CONFIG = Call("GET", "/fapi/v1/accountConfig", 5)
+SYMBOL_CONFIG = Call("GET", "/fapi/v1/symbolConfig", 5)
+# The listen key calls carry the API key in a header and nothing in the URL ("User Data Streams").
+LISTEN_KEY_CREATE = Call("POST", "/fapi/v1/listenKey", 1, "key")
+LISTEN_KEY_DELETE = Call("DELETE", "/fapi/v1/listenKey", 1, "key")
+# On another host with a weight pool of its own, so that it costs the futures pool nothing.
+API_RESTRICTIONS = Call("GET", "/sapi/v1/account/apiRestrictions", 0)
+
+POSITION_SIDES = frozenset({"BOTH", "LONG", "SHORT"})
+SIDES = frozenset({"BUY", "SELL"})
+
+CLOSED_ORDER_STATUSES = frozenset({"FILLED", "CANCELED", "EXPIRED", "EXPIRED_IN_MATCH", "REJECTED"})
+ORDER_STATUSES = CLOSED_ORDER_STATUSES | {"NEW", "PARTIALLY_FILLED", "PENDING_NEW", "NEW_INSURANCE", "NEW_ADL"}
+"""The last three are legacy names of a live order, no longer documented and still accepted."""
+
+OPEN_ALGO_STATUSES = frozenset({"NEW", "TRIGGERING"})
+"""From TRIGGERED on the order that the trigger created stands among the ordinary orders."""
+
+ALGO_STATUSES = OPEN_ALGO_STATUSES | {"TRIGGERED", "FINISHED", "CANCELED", "REJECTED", "EXPIRED"}
+
+COIN_M = 2
+"""`st` of market frames: 1 is USDⓈ-M, 2 is COIN-M, whose symbols share the all-market streams since 2026-06-30."""
+
+
+@dataclass(frozen=True, slots=True)
+class BinanceUrls:
+    """Base URLs (scheme, host, port) of one account's services, and the path of its private stream."""
+
+    rest: str
+    sapi: str
+    private_ws: str
+    market_ws: str
+    private_path: str
+
+    @classmethod
+    def choose(
+        cls,
+        testnet: bool,
+        rest_url: str | None,
+        ws_url: str | None,
+        market_ws_url: str | None,
+        private_path: str | None,
+    ) -> BinanceUrls:
+        """The venue's hosts, except where a setting names another.
+
+        With `rest_url` set, the calls of other hosts go there too; `market_ws_url` follows `ws_url`. The demo has no
+        `sapi` host: its REST host answers 403 there. A setting that is no base URL raises ConfigError.
+        """
+        rest = _base(rest_url, "STATECAST_REST_URL", "http", TESTNET_REST if testnet else PRODUCTION_REST)
+        ws = _base(ws_url, "STATECAST_WS_URL", "ws", TESTNET_WS if testnet else PRODUCTION_WS)
+        path = private_path or PRIVATE_PATH
+        if not path.startswith("/") or path.count("{listen_key}") != 1 or not path.isprintable() or " " in path:
+            raise ConfigError(
+                PRIVATE_PATH_SETTING, path, "a path with {listen_key} in it once, such as " + PRIVATE_PATH
+            )
+        return cls(
+            rest=rest,
+            sapi=rest if rest_url or testnet else PRODUCTION_SAPI,
+            private_ws=ws,
+            market_ws=_base(market_ws_url, "STATECAST_MARKET_WS_URL", "ws", ws),
+            private_path=path,
+        )
+
+    def private_stream_url(self, listen_key: Secret) -> str:
+        """Where the account's events come. The URL holds the listen key: it must not reach a log or an exception.
+
+        The venue opens this socket for a dead listen key as well; only an arriving event proves a subscription.
+        """
+        return self.private_ws + self.private_path.replace("{listen_key}", quote(listen_key.reveal(), safe=""))
+
+    def market_stream_url(self, symbols: Iterable[str]) -> str:
+        """Where the mark prices of `symbols` come, one per symbol and second; up to 1,024 on one socket.
+
+        Without symbols it is the bare stream, to which `mark_price_requests` subscribe; so it should be for many
+        hundreds of them, which would make a URL longer than servers commonly take (8 kB).
+        """
+        streams = "/".join(quote(mark_price_stream(symbol), safe="@!") for symbol in symbols)
+        return f"{self.market_ws}{MARKET_PATH}" + (f"?streams={streams}" if streams else "")
+
+
+def mark_price_stream(symbol: str) -> str:
+    """The name of a symbol's mark price stream: `btcusdt@markPrice@1s`."""
+    return f"{symbol.lower()}@markPrice@1s"
+
+
+def mark_price_requests(before: Set[str], after: Set[str], request_id: int) -> tuple[str, ...]:
+    """What to send on an open market socket that carries `before` so that it carries `after`; nothing if they are
+    equal.
+
+    At most two messages, with the ids `request_id` and `request_id + 1`. The venue allows ten messages a second.
+    """
+    wanted = (("UNSUBSCRIBE", before - after), ("SUBSCRIBE", after - before))
+    return tuple(
+        orjson.dumps({"method": method, "params": sorted(map(mark_price_stream, symbols)), "id": number}).decode()
+        for number, (method, symbols) in enumerate((change for change in wanted if change[1]), start=request_id)
+    )
+
+
+def _base(url: str | None, setting: str, scheme: str, default: str) -> str:
+    if not url:
+        return default
+    accepted = f"scheme, host and port, such as {scheme}://127.0.0.1:8900 or {default}"
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise ConfigError(setting, url.rpartition("@")[2], accepted) from None
+    if (
+        parts.scheme not in (scheme, scheme + "s")
+        or not parts.hostname
+        or port == 0
+        or "@" in parts.netloc
+        or parts.path not in ("", "/")
+        or parts.query
+        or parts.fragment
+        or not url.isprintable()
+        or " " in url
+    ):
+        raise ConfigError(setting, url.rpartition("@")[2], accepted)
+    return f"{parts.scheme}://{parts.netloc}"

@@ -1,0 +1,416 @@
+"""The REST shell against a real HTTP server over loopback: what is sent, what comes back, and that nothing leaks."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import traceback
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from statecast.errors import (
+    AuthFailed,
+    ConfigError,
+    FrameError,
+    RateLimited,
+    Rejected,
+    StatecastError,
+    VenueError,
+    VenueUnreachable,
+)
+from statecast.secret import Secret
+from statecast.venues.binance import wire
+from statecast.venues.binance.rest import BinanceRest
+from statecast.venues.binance.signing import signer
+from statecast.venues.binance.weight import WeightBudget
+
+FRAMES = next(p for p in Path(__file__).parents if p.name == "tests") / "frames" / "binance"
+REST = {
+    row["name"]: row["payload"]
+    for row in map(json.loads, (FRAMES / "rest.jsonl").read_text(encoding="utf-8").splitlines())
+}
+
+KEY = "k" * 64
+SECRET = "s" * 64
+LISTEN_KEY = REST["listenKey"]["listenKey"]
+
+START_MS = 1_793_000_050_000
+
+
+class JumpingClock:
+    """Sleep jumps; the machine's clock is 10 s behind the venue's."""
+
+    def __init__(self) -> None:
+        self.elapsed_s = 0.0
+        self.slept: list[float] = []
+
+    def now_ms(self) -> int:
+        return START_MS - 10_000 + round(self.elapsed_s * 1000)
+
+    def monotonic(self) -> float:
+        return 5000.0 + self.elapsed_s
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.elapsed_s += max(0.0, seconds)
+        await asyncio.sleep(0)
+
+
+Answer = Callable[[web.Request], web.StreamResponse]
+
+
+def answer(document: object, status: int = 200, **headers: str) -> web.Response:
+    return web.json_response(document, status=status, headers={k.replace("_", "-"): v for k, v in headers.items()})
+
+
+class Venue:
+    """Answers with the documented bodies; a test lays other answers for a path on top, used once each."""
+
+    def __init__(self, clock: JumpingClock) -> None:
+        self.clock = clock
+        self.ahead_ms = 0
+        self.probe_takes_s = [0.0]
+        self.requests: list[web.Request] = []
+        self.next: dict[str, list[Answer]] = {}
+        self.url = ""
+        self.silent = False
+        self.bodies = {
+            "/fapi/v1/exchangeInfo": REST["exchangeInfo"],
+            "/fapi/v3/account": REST["account"],
+            "/fapi/v3/positionRisk": REST["positionRisk"],
+            "/fapi/v1/openOrders": REST["openOrders"],
+            "/fapi/v1/openAlgoOrders": REST["openAlgoOrders"],
+            "/fapi/v1/accountConfig": REST["accountConfig"],
+            "/fapi/v1/symbolConfig": REST["symbolConfig"],
+            "/fapi/v1/listenKey": REST["listenKey"],
+            "/sapi/v1/account/apiRestrictions": REST["apiRestrictions"],
+        }
+
+    def now_ms(self) -> int:
+        return START_MS + self.ahead_ms + round(self.clock.elapsed_s * 1000)
+
+    def count(self, path: str) -> int:
+        return sum(request.path == path for request in self.requests)
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        self.requests.append(request)
+        if self.silent:
+            await asyncio.Event().wait()
+        queued = self.next.get(request.path)
+        if queued:
+            return queued.pop(0)(request)
+        if request.path == "/fapi/v1/time":
+            takes_s = self.probe_takes_s.pop(0) if len(self.probe_takes_s) > 1 else self.probe_takes_s[0]
+            self.clock.elapsed_s += takes_s / 2
+            now_ms = self.now_ms()
+            self.clock.elapsed_s += takes_s / 2
+            return answer({"serverTime": now_ms})
+        if "signature" in request.query:
+            sent, _, signature = request.rel_url.raw_query_string.partition("&signature=")
+            if signature != signer(Secret(SECRET))(sent.encode()):
+                return answer({"code": -1022, "msg": "Signature for this request is not valid."}, 400)
+            if abs(int(request.query["timestamp"]) - self.now_ms()) > 1000:
+                return answer({"code": -1021, "msg": "Timestamp for this request is outside of the recvWindow."}, 400)
+        return answer(self.bodies[request.path], X_MBX_USED_WEIGHT_1M="123")
+
+
+@pytest.fixture
+def clock() -> JumpingClock:
+    return JumpingClock()
+
+
+@pytest.fixture
+async def venue(clock: JumpingClock) -> AsyncIterator[Venue]:
+    venue = Venue(clock)
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", venue.handle)
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    venue.url = site.name
+    yield venue
+    await runner.cleanup()
+
+
+@pytest.fixture
+async def rest(venue: Venue, clock: JumpingClock) -> AsyncIterator[BinanceRest]:
+    urls = wire.BinanceUrls.choose(False, venue.url, None, None, None)
+    client = BinanceRest(urls, Secret(KEY), Secret(SECRET), clock)
+    yield client
+    await client.aclose()
+
+
+async def failure(call: Any) -> StatecastError:
+    """The error of `call`, after checking that nothing shown to anybody holds a secret."""
+    with pytest.raises((VenueError, FrameError)) as caught:
+        await call
+    shown = "".join(traceback.format_exception(caught.value)) + repr(caught.value) + str(caught.value)
+    for secret in (KEY, SECRET, LISTEN_KEY, "timestamp=1"):
+        assert secret not in shown
+    return caught.value
+
+
+async def test_snapshot_is_the_whole_account(rest: BinanceRest, venue: Venue) -> None:
+    got = await rest.fetch_snapshot()
+    assert [balance.asset for balance in got.balances] == ["USDT"]
+    (position,) = got.positions
+    assert (position.leverage, position.margin_type) == (20, "cross")
+    assert [order.order_id for order in got.orders] == ["8886774001", "algo-2148719"]
+    assert got.margin_assets == {"BTCUSDT": "USDT", "ETHUSDC": "USDC"}
+    assert got.multi_assets is False
+    assert got.taken_ms == START_MS, "the venue's time, not the machine's"
+    assert rest.used_weight == 124, "the venue counted 123, and exchangeInfo was sent after that"
+
+
+async def test_only_what_must_be_signed_carries_the_key(rest: BinanceRest, venue: Venue) -> None:
+    await rest.fetch_snapshot()
+    await rest.create_listen_key()
+    for request in venue.requests:
+        public = request.path in ("/fapi/v1/time", "/fapi/v1/exchangeInfo")
+        assert ("X-MBX-APIKEY" in request.headers) is not public
+        assert ("signature" in request.query) is (not public and request.path != "/fapi/v1/listenKey")
+
+
+async def test_exchange_info_is_asked_again_for_an_unknown_symbol_alone(rest: BinanceRest, venue: Venue) -> None:
+    await rest.fetch_snapshot()
+    await rest.fetch_snapshot()
+    assert venue.count("/fapi/v1/exchangeInfo") == 1
+    venue.bodies["/fapi/v3/positionRisk"] = [{**REST["positionRisk"][0], "symbol": "NEWUSDC", "marginAsset": "USDC"}]
+    got = await rest.fetch_snapshot()
+    assert got.margin_assets["NEWUSDC"] == "USDC"
+    await rest.fetch_snapshot()
+    assert venue.count("/fapi/v1/exchangeInfo") == 2
+
+
+async def test_snapshot_without_exchange_info(rest: BinanceRest, venue: Venue) -> None:
+    venue.bodies["/fapi/v1/exchangeInfo"] = {"symbols": "none"}
+    assert (await rest.fetch_snapshot()).margin_assets == {"BTCUSDT": "USDT"}
+
+
+async def test_refresh_is_light(rest: BinanceRest, venue: Venue) -> None:
+    got = await rest.fetch_refresh()
+    assert (len(got.balances), len(got.positions), got.positions[0].leverage) == (1, 1, None)
+    assert [r.path for r in venue.requests] == ["/fapi/v1/time", "/fapi/v3/account", "/fapi/v3/positionRisk"]
+
+
+async def test_clock_is_set_by_the_middle_of_the_fastest_probe(rest: BinanceRest, venue: Venue) -> None:
+    venue.probe_takes_s = [3.0, 0.6, 0.8]
+    await rest.sync_clock()
+    assert rest.venue_now_ms() == venue.now_ms()
+    assert venue.count("/fapi/v1/time") == 3
+
+
+async def test_clock_is_not_set_by_slow_probes(rest: BinanceRest, venue: Venue) -> None:
+    venue.probe_takes_s = [1.2]
+    error = await failure(rest.sync_clock())
+    assert str(error).endswith("took 1200 ms, too slow to set the clock by (limit 1000 ms)")
+
+
+async def test_refused_timestamp_corrects_the_clock_once_for_all_calls(rest: BinanceRest, venue: Venue) -> None:
+    await rest.sync_clock()
+    venue.ahead_ms = 30_000
+    got = await rest.fetch_snapshot()
+    assert venue.count("/fapi/v1/time") == 2
+    assert got.taken_ms == venue.now_ms(), "taken by the corrected clock"
+
+
+async def test_timestamp_refused_twice_is_reported(rest: BinanceRest, venue: Venue) -> None:
+    refusal = {"code": -1021, "msg": "Timestamp for this request is outside of the recvWindow."}
+    venue.next["/fapi/v3/account"] = [lambda _: answer(refusal, 400)] * 2
+    error = await failure(rest.fetch_refresh())
+    assert isinstance(error, Rejected)
+    assert error.code == -1021
+
+
+async def test_listen_key_is_created_and_kept_alive_by_the_same_call(rest: BinanceRest, venue: Venue) -> None:
+    assert await rest.create_listen_key() == await rest.create_listen_key() == Secret(LISTEN_KEY)
+    assert all(request.method == "POST" and not request.query_string for request in venue.requests)
+
+
+async def test_deleting_a_dead_listen_key_is_no_error(rest: BinanceRest, venue: Venue) -> None:
+    venue.bodies["/fapi/v1/listenKey"] = {}
+    await rest.delete_listen_key()
+    venue.next["/fapi/v1/listenKey"] = [lambda _: answer({"code": -1125, "msg": "This listenKey does not exist."}, 400)]
+    await rest.delete_listen_key()
+    assert [request.method for request in venue.requests] == ["DELETE", "DELETE"]
+
+
+async def test_key_permissions(rest: BinanceRest) -> None:
+    permissions = await rest.fetch_key_permissions()
+    assert permissions is not None
+    assert permissions.read_only
+
+
+@pytest.mark.parametrize("status", [403, 404])
+async def test_host_without_key_permissions(rest: BinanceRest, venue: Venue, status: int) -> None:
+    page = web.Response
+    venue.next["/sapi/v1/account/apiRestrictions"] = [
+        lambda _: page(status=status, text="<html>", content_type="text/html")
+    ]
+    assert await rest.fetch_key_permissions() is None
+
+
+@pytest.mark.parametrize(
+    ("status", "document", "kind", "code"),
+    [
+        (401, {"code": -2015, "msg": "Invalid API-key, IP, or permissions for action."}, AuthFailed, -2015),
+        (400, {"code": -2014, "msg": "API-key format invalid."}, AuthFailed, -2014),
+        (400, {"code": -1022, "msg": "Signature for this request is not valid."}, AuthFailed, -1022),
+        (400, {"code": -4109, "msg": "This account is inactive."}, AuthFailed, -4109),
+        (401, {}, AuthFailed, 401),
+        (451, {"msg": "restricted location"}, AuthFailed, 451),
+        (400, {"code": -1121, "msg": "Invalid symbol."}, Rejected, -1121),
+        (400, {"code": -2023, "msg": "User in liquidation mode now."}, Rejected, -2023),
+        (200, {"code": -1121, "msg": "Invalid symbol."}, Rejected, -1121),
+        (404, {"path": "/"}, Rejected, 404),
+    ],
+)
+async def test_refusals_are_told_apart_and_not_repeated(
+    rest: BinanceRest, venue: Venue, status: int, document: object, kind: type[Rejected], code: int
+) -> None:
+    venue.next["/fapi/v3/account"] = [lambda _: answer(document, status)]
+    error = await failure(rest.fetch_refresh())
+    assert type(error) is kind
+    assert error.code == code
+    assert str(error).startswith(f"binance: GET /fapi/v3/account: HTTP {status}")
+    assert venue.count("/fapi/v3/account") == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "document"),
+    [
+        (400, {"code": -1001, "msg": "Internal error; unable to process your request. Please try again."}),
+        (503, {"code": -1000, "msg": "Unknown error, please check your request or try again later."}),
+        (503, {"msg": "Service Unavailable."}),
+        (408, {}),
+        (403, {}),
+    ],
+)
+async def test_trouble_of_the_venue_is_waited_out(
+    rest: BinanceRest, venue: Venue, clock: JumpingClock, status: int, document: object
+) -> None:
+    venue.next["/fapi/v3/account"] = [lambda _: answer(document, status)] * 2
+    await rest.fetch_refresh()
+    assert clock.slept == [0.25, 0.5]
+
+
+async def test_trouble_that_lasts_is_reported(rest: BinanceRest, venue: Venue) -> None:
+    venue.next["/fapi/v3/account"] = [lambda _: answer({}, 502)] * 3
+    assert isinstance(await failure(rest.fetch_refresh()), VenueUnreachable)
+    assert venue.count("/fapi/v3/account") == 3
+
+
+@pytest.mark.parametrize("status", [200, 202, 301, 404, 500])
+async def test_page_in_place_of_json_names_its_content_type(rest: BinanceRest, venue: Venue, status: int) -> None:
+    page = web.Response
+    venue.next["/fapi/v3/account"] = [lambda _: page(status=status, text="<html>", content_type="text/html")] * 3
+    error = await failure(rest.fetch_refresh())
+    assert isinstance(error, VenueUnreachable)
+    assert f"HTTP {status}, not JSON (content type text/html" in str(error)
+
+
+async def test_answer_that_cannot_be_understood(rest: BinanceRest, venue: Venue) -> None:
+    venue.bodies["/fapi/v3/account"] = {"assets": 5}
+    assert isinstance(await failure(rest.fetch_refresh()), FrameError)
+
+
+@pytest.mark.parametrize(
+    ("status", "document", "headers", "wait_ms"),
+    [
+        (429, {"code": -1003, "msg": "Too many requests"}, {"Retry_After": "7"}, 7_000),
+        (418, {"code": -1003, "msg": f"Way too many requests; IP banned until {START_MS + 120_000}."}, {}, 120_000),
+        (400, {"code": -1003, "msg": "Too many requests"}, {}, 60_000 - START_MS % 60_000),
+        (429, "busy", {}, 60_000 - START_MS % 60_000),
+    ],
+)
+async def test_rate_limit_silences_every_call(
+    rest: BinanceRest, venue: Venue, status: int, document: object, headers: dict[str, str], wait_ms: int
+) -> None:
+    await rest.sync_clock()
+    venue.next["/fapi/v1/listenKey"] = [lambda _: answer(document, status, **headers)]
+    error = await failure(rest.create_listen_key())
+    assert isinstance(error, RateLimited)
+    assert error.retry_at_ms == START_MS + wait_ms
+    sent = len(venue.requests)
+    again = await failure(rest.fetch_snapshot())
+    assert isinstance(again, RateLimited)
+    assert again.retry_at_ms == START_MS + wait_ms
+    assert len(venue.requests) == sent, "nothing is sent while the venue wants silence"
+    venue.clock.elapsed_s += wait_ms / 1000
+    await rest.fetch_snapshot()
+
+
+async def test_overload_pauses_this_call_alone(rest: BinanceRest, venue: Venue) -> None:
+    venue.next["/fapi/v3/account"] = [lambda _: answer({"code": -1008, "msg": "Server is currently overloaded."}, 503)]
+    assert isinstance(await failure(rest.fetch_refresh()), RateLimited)
+    await rest.create_listen_key()
+
+
+async def test_snapshot_that_the_minute_cannot_pay_is_not_begun(venue: Venue, clock: JumpingClock) -> None:
+    urls = wire.BinanceUrls.choose(False, venue.url, None, None, None)
+    client = BinanceRest(urls, Secret(KEY), Secret(SECRET), clock, WeightBudget(limit=110, reserve=10))
+    async with aclosing(client):
+        await client.sync_clock()
+        error = await failure(client.fetch_snapshot())
+    assert isinstance(error, RateLimited)
+    assert str(error) == "binance: snapshot: not sent, the limits of the venue allow it in 50.0 s"
+    assert len(venue.requests) == 1
+
+
+async def test_nobody_listens(clock: JumpingClock) -> None:
+    urls = wire.BinanceUrls.choose(False, "http://127.0.0.1:1", None, None, None)
+    client = BinanceRest(urls, Secret(KEY), Secret(SECRET), clock)
+    async with aclosing(client):
+        error = await failure(client.create_listen_key())
+    assert str(error) == "binance: POST /fapi/v1/listenKey: no answer (ConnectError)"
+
+
+async def test_answer_that_never_comes(rest: BinanceRest, venue: Venue, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("statecast.venues.binance.rest.TIMEOUT_S", 0.05)
+    venue.silent = True
+    error = await failure(rest.create_listen_key())
+    assert isinstance(error, VenueUnreachable)
+    assert "no answer within" in str(error)
+    assert venue.count("/fapi/v1/listenKey") == 3
+
+
+async def test_what_the_server_repeats_is_scrubbed(rest: BinanceRest, venue: Venue) -> None:
+    await rest.create_listen_key()
+    signatures: list[str] = []
+
+    def echo(request: web.Request) -> web.StreamResponse:
+        signatures.append(request.query["signature"])
+        said = f"{request.path_qs} {request.headers['X-MBX-APIKEY']} {LISTEN_KEY} {SECRET}\n"
+        return answer({"code": -1100, "msg": said[said.index("timestamp") :]}, 400)
+
+    venue.next["/fapi/v3/account"] = [echo]
+    with pytest.raises(Rejected) as caught:
+        await rest.fetch_refresh()
+    shown = str(caught.value)
+    assert "***" in shown
+    for secret in (*signatures, KEY, SECRET, LISTEN_KEY, "\n"):
+        assert secret not in shown
+
+
+async def test_no_log_line_holds_a_secret(rest: BinanceRest, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    await rest.fetch_snapshot()
+    await rest.create_listen_key()
+    assert "/fapi/v3/account" in caplog.text, "httpx does log, so that this test can fail"
+    for secret in ("signature", "timestamp=", KEY, SECRET, LISTEN_KEY):
+        assert secret not in caplog.text
+
+
+@pytest.mark.parametrize("key", ["", "two words", "line\nbreak", "schlüssel"])
+def test_key_that_cannot_be_a_header_is_a_wrong_setting(key: str) -> None:
+    urls = wire.BinanceUrls.choose(False, None, None, None, None)
+    with pytest.raises(ConfigError, match="STATECAST_API_KEY") as caught:
+        BinanceRest(urls, Secret(key), Secret(SECRET), JumpingClock())
+    assert not key or key not in str(caught.value)

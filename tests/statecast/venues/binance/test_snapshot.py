@@ -1,0 +1,219 @@
+"""REST bodies → values: the documented answers, what is left out, and that malformed ones are FrameErrors."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from statecast.domain.models import Balance, Stamp, SymbolConfig
+from statecast.errors import FrameError
+from statecast.venues.binance import snapshot
+from statecast.venues.binance.snapshot import KeyPermissions
+
+FRAMES = next(p for p in Path(__file__).parents if p.name == "tests") / "frames" / "binance"
+REST = {
+    row["name"]: row["payload"]
+    for row in map(json.loads, (FRAMES / "rest.jsonl").read_text(encoding="utf-8").splitlines())
+}
+
+TAKEN = 1793000009000
+
+
+def body(name: str) -> Any:
+    return copy.deepcopy(REST[name])
+
+
+def test_account() -> None:
+    totals, balances = snapshot.account(body("account"), TAKEN)
+    assert balances == (
+        Balance(
+            asset="USDT",
+            wallet_balance=Decimal("10250.11873421"),
+            cross_wallet_balance=Decimal("10250.11873421"),
+            stamp=Stamp(1793000001046),
+            source="rest",
+            available_balance=Decimal("10140.17"),
+            available_balance_time_ms=TAKEN,
+            unrealized_profit=Decimal("4.11"),
+            unrealized_profit_time_ms=TAKEN,
+        ),
+    )
+    assert (totals.total_wallet_balance, totals.available_balance) == (Decimal("10250.11873421"), Decimal("10140.17"))
+    assert (totals.total_margin_balance, totals.total_unrealized_profit) == (Decimal("10254.23"), Decimal("4.11"))
+    assert (totals.total_initial_margin, totals.total_maint_margin) == (Decimal("114.06"), Decimal("9.13"))
+    assert (totals.margin_time_ms, totals.available_balance_time_ms) == (TAKEN, TAKEN)
+
+
+@pytest.mark.parametrize(
+    ("changes", "kept"),
+    [
+        ({}, False),
+        ({"updateTime": 1793000000000}, True),
+        ({"walletBalance": "-0.01"}, True),
+        ({"crossWalletBalance": "1"}, True),
+        ({"availableBalance": "0.5"}, True),
+        ({"walletBalance": "", "crossWalletBalance": "", "availableBalance": ""}, False),
+    ],
+    ids=["never touched", "moved, now 0", "negative", "cross alone", "pooled", "empty texts"],
+)
+def test_assets_that_a_reader_sees(changes: dict[str, object], kept: bool) -> None:
+    account = body("account")
+    zero = {
+        "asset": "BNFCR",
+        "walletBalance": "0.0",
+        "crossWalletBalance": "0",
+        "availableBalance": "0",
+        "updateTime": 0,
+    }
+    account["assets"].append({**zero, **changes})
+    _, balances = snapshot.account(account, TAKEN)
+    assert ("BNFCR" in {balance.asset for balance in balances}) is kept
+
+
+def test_account_that_was_never_used() -> None:
+    account = {key: "" for key in body("account") if key.startswith(("total", "available"))}
+    totals, balances = snapshot.account({**account, "assets": [], "positions": []}, TAKEN)
+    assert (totals.total_wallet_balance, balances) == (Decimal(0), ())
+
+
+def test_total_that_is_missing_from_a_used_account_is_an_error() -> None:
+    with pytest.raises(FrameError, match="frame GET /fapi/v3/account: totalWalletBalance: is ''"):
+        snapshot.account({**body("account"), "totalWalletBalance": ""}, TAKEN)
+
+
+def test_open_position_with_what_is_set_for_its_symbol() -> None:
+    (position,) = snapshot.positions(body("positionRisk"), TAKEN, {"BTCUSDT": SymbolConfig(20, "cross")})
+    assert (position.key, position.side) == (("BTCUSDT", "BOTH"), "long")
+    assert (position.position_amt, position.entry_price) == (Decimal("0.025"), Decimal("91250.4"))
+    assert (position.mark_price, position.mark_price_time_ms) == (Decimal("91414.9"), TAKEN)
+    assert (position.unrealized_profit, position.notional) == (Decimal("4.11250000"), Decimal("2285.37"))
+    assert (position.liquidation_price, position.liquidation_price_time_ms) == (Decimal(0), TAKEN)
+    assert (position.leverage, position.margin_type, position.margin_asset) == (20, "cross", "USDT")
+    assert position.stamp == Stamp(1793000001046)
+
+
+def test_position_of_a_symbol_without_settings_has_none() -> None:
+    (position,) = snapshot.positions(body("positionRisk"), TAKEN, {})
+    assert (position.leverage, position.margin_type) == (None, None)
+
+
+def test_flat_rows_are_dropped() -> None:
+    rows = [*body("positionRisk"), {**body("positionRisk")[0], "positionSide": "LONG", "positionAmt": "0.000"}]
+    assert len(snapshot.positions(rows, TAKEN, {})) == 1
+
+
+def test_open_order() -> None:
+    (order,) = snapshot.open_orders(body("openOrders"))
+    assert (order.order_id, order.client_order_id, order.status) == ("8886774001", "my-0001", "PARTIALLY_FILLED")
+    assert (order.quantity, order.executed_qty) == (Decimal("0.050"), Decimal("0.025"))
+    assert (order.venue_time_ms, order.source, order.algo_id) == (1793000001046, "rest", None)
+
+
+def test_order_that_ended_meanwhile_is_not_open() -> None:
+    assert snapshot.open_orders([{**body("openOrders")[0], "status": "FILLED"}]) == ()
+
+
+def test_open_conditional_order() -> None:
+    (order,) = snapshot.open_algo_orders(body("openAlgoOrders"))
+    assert (order.order_id, order.algo_id, order.actual_order_id) == ("algo-2148719", "2148719", None)
+    assert (order.stop_price, order.quantity, order.status) == (Decimal("88000.0"), Decimal("0.025"), "NEW")
+    assert (order.avg_price, order.executed_qty) == (None, None)
+
+
+def test_triggered_conditional_order_stands_among_the_ordinary_ones() -> None:
+    assert snapshot.open_algo_orders([{**body("openAlgoOrders")[0], "algoStatus": "TRIGGERED"}]) == ()
+
+
+def test_settings_modes_and_margin_assets() -> None:
+    assert snapshot.symbol_configs(body("symbolConfig")) == {"BTCUSDT": SymbolConfig(20, "cross")}
+    assert snapshot.multi_assets(body("accountConfig")) is False
+    assert snapshot.margin_assets(body("exchangeInfo")) == {"BTCUSDT": "USDT", "ETHUSDC": "USDC"}
+    assert snapshot.server_time_ms(body("time")) == 1793000000000
+
+
+def test_listen_key_is_not_repeated_by_an_error() -> None:
+    assert snapshot.listen_key(body("listenKey")).startswith("pqia91ma")
+    with pytest.raises(FrameError) as caught:
+        snapshot.listen_key({"listenKey": ["pqia91ma"]})
+    assert "pqia" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ({}, KeyPermissions(can_trade=False, can_withdraw=False, extra=(), portfolio_margin=False)),
+        ({"enableFixReadOnly": True}, KeyPermissions(False, False, (), False)),
+        ({"enableFutures": True}, KeyPermissions(True, False, (), False)),
+        ({"permitsUniversalTransfer": True}, KeyPermissions(False, True, (), False)),
+        (
+            {"enableTelepathy": True, "permitsMore": True},
+            KeyPermissions(False, False, ("enableTelepathy", "permitsMore"), False),
+        ),
+        ({"enablePortfolioMarginTrading": True}, KeyPermissions(True, False, (), True)),
+    ],
+)
+def test_key_permissions(flags: dict[str, bool], expected: KeyPermissions) -> None:
+    permissions = snapshot.key_permissions({**body("apiRestrictions"), **flags})
+    assert permissions == expected
+    assert permissions.read_only is (not (expected.can_trade or expected.can_withdraw or expected.extra))
+
+
+READERS: list[tuple[str, Callable[[Any], object]]] = [
+    ("account", lambda b: snapshot.account(b, TAKEN)),
+    ("positionRisk", lambda b: snapshot.positions(b, TAKEN, {})),
+    ("openOrders", snapshot.open_orders),
+    ("openAlgoOrders", snapshot.open_algo_orders),
+    ("accountConfig", snapshot.multi_assets),
+    ("symbolConfig", snapshot.symbol_configs),
+    ("exchangeInfo", snapshot.margin_assets),
+    ("apiRestrictions", snapshot.key_permissions),
+    ("time", snapshot.server_time_ms),
+    ("listenKey", snapshot.listen_key),
+]
+
+
+@pytest.mark.parametrize("wrong", [None, 5, "x", [5], {}, [[]], {"assets": {}}])
+@pytest.mark.parametrize(("name", "read"), READERS, ids=[name for name, _ in READERS])
+def test_malformed_bodies_are_frame_errors(name: str, read: Callable[[Any], object], wrong: object) -> None:
+    with pytest.raises(FrameError, match=r"frame (GET|POST) /"):
+        read(wrong)
+
+
+STRANGE = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(min_value=-(2**200), max_value=2**200),
+    st.floats(),
+    st.sampled_from(["", "0", "NaN", "1e999999999", "NEW", "LONG", "9" * 500]),
+    st.lists(st.integers(), max_size=2),
+    st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),
+)
+
+
+@given(reader=st.sampled_from(READERS), data=st.data())
+@settings(derandomize=True, max_examples=800, deadline=None, database=None)
+def test_mutated_bodies_are_read_or_frame_errors(
+    reader: tuple[str, Callable[[Any], object]], data: st.DataObject
+) -> None:
+    name, read = reader
+    mutated = body(name)
+    row = mutated
+    while isinstance(row, list) or (isinstance(row, dict) and data.draw(st.booleans())):
+        inner = row if isinstance(row, list) else [value for value in row.values() if isinstance(value, list)]
+        if not inner:
+            break
+        row = data.draw(st.sampled_from(inner))
+    if isinstance(row, dict):
+        row[data.draw(st.sampled_from(sorted(row)))] = data.draw(STRANGE)
+    try:
+        read(mutated)
+    except FrameError as error:
+        str(error)
