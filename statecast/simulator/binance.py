@@ -1,0 +1,424 @@
+"""A Binance USDⓈ-M futures exchange with one account, without the network. Deterministic; drivable in one thread.
+
+The server is a thin shell over `Exchange`; so is a simulation that calls it directly:
+
+    answer = exchange.request("GET", "/fapi/v1/time", "", {}, b"", now_ms)
+    stream = exchange.connect("/private/ws", f"listenKey={key}", now_ms)
+    exchange.publish(exchange.ledger.transfer("USDT", Decimal(100), now_ms), now_ms)
+    frames = stream.take(now_ms)
+
+Time only comes in as `now_ms`; call `tick` now and then for what happens by itself. Chance is the `Random` handed in.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
+
+import orjson
+
+from statecast.simulator.binance_errors import REFUSAL_TEXTS, ApiError, as_api_error, missing
+from statecast.simulator.binance_frames import (
+    Frame,
+    listen_key_expired,
+    mark_price,
+    next_funding_ms,
+    server_shutdown,
+    user_frames,
+)
+from statecast.simulator.binance_rest import ORDER_LIMIT_10S, ROUTES, WEIGHT_LIMIT, Params, RestApi, Security
+from statecast.simulator.binance_streams import Stream, mark_streams, parse_target
+from statecast.simulator.events import Event
+from statecast.simulator.faults import CutSockets, ExpireListenKey, FaultBoard, SendRaw, ServerShutdown
+from statecast.simulator.ledger import Ledger
+from statecast.simulator.orders import Refused
+from statecast.simulator.signing import ApiKey, split_signature
+from statecast.simulator.symbols import INDEX_PRICES
+
+if TYPE_CHECKING:
+    from random import Random
+
+LISTEN_KEY_PATH = "/fapi/v1/listenKey"
+RESTRICTIONS_PATH = "/sapi/v1/account/apiRestrictions"
+COINS_PATH = "/sapi/v1/capital/config/getall"
+MARGIN_PAIRS_PATH = "/sapi/v1/margin/allPairs"
+"""These two are what ccxt reads, when it has a key, before it does anything else. There are no margin pairs here."""
+_SAPI_WEIGHTS = {RESTRICTIONS_PATH: 1, COINS_PATH: 10, MARGIN_PAIRS_PATH: 1}
+LISTEN_KEY_LIFE_MS = 3_600_000
+RECV_WINDOW_MS = 5000
+BAN_MS = 120_000
+"""The first ban; each further one lasts twice as long."""
+BAN_AFTER = 10
+"""How many calls beyond the limit, in one minute, bring the ban."""
+_ALPHABET = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """An answer to a REST call, to be given `delay_ms` late."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    delay_ms: int = 0
+
+
+@dataclass(slots=True)
+class ListenKey:
+    """The account's key to its user data stream; one at a time, shared by all API keys."""
+
+    key: str
+    expires_at_ms: int
+
+
+@dataclass(slots=True)
+class _Usage:
+    """What was used in one fixed interval of `width_ms`."""
+
+    width_ms: int
+    interval: int = 0
+    used: int = 0
+
+    def add(self, amount: int, now_ms: int) -> int:
+        interval = now_ms // self.width_ms
+        if interval != self.interval:
+            self.interval, self.used = interval, 0
+        self.used += amount
+        return self.used
+
+
+@dataclass(slots=True)
+class Exchange:
+    """The exchange: ledger, keys, limits, streams, faults.
+
+    `weight_limit` is per minute over all callers, who share one address here. Public attributes are to be read; what
+    changes the account goes through `request`, or through the ledger followed by `publish`.
+    """
+
+    ledger: Ledger
+    keys: Iterable[ApiKey]
+    rng: Random
+    weight_limit: int = WEIGHT_LIMIT
+    listen_key_life_ms: int = LISTEN_KEY_LIFE_MS
+    faults: FaultBoard = field(default_factory=FaultBoard)
+    listen_key: ListenKey | None = None
+    streams: list[Stream] = field(default_factory=list)
+    requests: Counter[str] = field(default_factory=Counter)
+    """Calls per "METHOD path status", for whoever counts what a client does."""
+    frames_sent: Counter[str] = field(default_factory=Counter)
+    """User frames per event name, whether or not a socket was there to take them."""
+    _keys: dict[str, ApiKey] = field(init=False)
+    _rest: RestApi = field(init=False)
+    _now_ms: int = 0
+    _weight: _Usage = field(default_factory=lambda: _Usage(60_000))
+    _sapi_weight: _Usage = field(default_factory=lambda: _Usage(60_000))
+    _over_limit: _Usage = field(default_factory=lambda: _Usage(60_000))
+    _orders_10s: _Usage = field(default_factory=lambda: _Usage(10_000))
+    _orders_1m: _Usage = field(default_factory=lambda: _Usage(60_000))
+    _banned_until_ms: int = 0
+    _ban_ms: int = BAN_MS
+    _mark_rounds: int = 0
+    _next_funding_ms: int = 0
+
+    def __post_init__(self) -> None:
+        self._keys = {key.key: key for key in self.keys}
+        self._rest = RestApi(self.ledger, lambda events: self.publish(events, self._now_ms))
+
+    def server_ms(self, now_ms: int) -> int:
+        """The exchange's own clock, which a fault may have moved."""
+        return now_ms + self.faults.clock_shift_ms
+
+    @property
+    def weight_used(self) -> int:
+        """Request weight in the current minute."""
+        return self._weight.used
+
+    # -- REST --------------------------------------------------------------------------------------------------------
+
+    def request(
+        self, method: str, path: str, query: str, headers: Mapping[str, str], body: bytes, now_ms: int
+    ) -> Response:
+        """Answer a REST call. `query` is the raw query string, `headers` are looked up as written in the document."""
+        self._now_ms = now_ms
+        self.tick(now_ms)
+        fault = self.faults.rest_answer(path)
+        if fault and fault.status:
+            kind = "application/json" if fault.body[:1] in ("{", "[") else "text/html"
+            response = Response(fault.status, {"Content-Type": kind}, fault.body.encode())
+        else:
+            response = self._answer(method, path, query, headers, body, self.server_ms(now_ms))
+        self.requests[f"{method} {path} {response.status}"] += 1
+        if fault:
+            return Response(response.status, response.headers, response.body, fault.delay_ms)
+        return response
+
+    def _answer(
+        self, method: str, path: str, query: str, headers: Mapping[str, str], body: bytes, now_ms: int
+    ) -> Response:
+        usage: dict[str, str] = {}
+        try:
+            params = _params(query, body)
+            answer = self._dispatch(method, path, query, headers, body, params, usage, now_ms)
+        except Refused as refused:
+            return _failed(as_api_error(refused), usage)
+        except ApiError as error:
+            return _failed(error, usage)
+        return Response(200, _json_headers() | usage, orjson.dumps(answer))
+
+    def _dispatch(
+        self,
+        method: str,
+        path: str,
+        query: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        params: Params,
+        usage: dict[str, str],
+        now_ms: int,
+    ) -> Any:
+        if method == "GET" and path in _SAPI_WEIGHTS:
+            usage["X-SAPI-USED-IP-WEIGHT-1M"] = str(self._sapi_weight.add(_SAPI_WEIGHTS[path], now_ms))
+            if path == MARGIN_PAIRS_PATH:
+                self._known_key(headers)
+                return []
+            key = self._signed_by(query, headers, body, params, now_ms)
+            return _restrictions(key) if path == RESTRICTIONS_PATH else [_coin(asset) for asset in INDEX_PRICES]
+        route = ROUTES.get((method, path))
+        weight = route.weigh(params) if route else 1
+        self._use_weight(weight, usage, now_ms)
+        if path == LISTEN_KEY_PATH and method in ("POST", "PUT", "DELETE"):
+            self._known_key(headers)
+            return self._listen_key_call(method, now_ms)
+        if route is None:
+            raise ApiError(-5000, f"Path {path}, Method {method} is invalid", 404)
+        if route.security is not Security.NONE:
+            key = self._signed_by(query, headers, body, params, now_ms)
+            allowed = key.trading if route.security is Security.TRADE else key.reading
+            if not allowed:
+                raise _BAD_KEY
+        if route.is_order:
+            self._use_order(usage, now_ms)
+        return route.handler(self._rest, params, now_ms)
+
+    def _use_weight(self, weight: int, usage: dict[str, str], now_ms: int) -> None:
+        """Count a call's weight; beyond the limit it is declined, and whoever goes on is banned."""
+        if now_ms < self._banned_until_ms:
+            raise self._ban_error(now_ms)
+        used = self._weight.add(weight, now_ms)
+        usage["X-MBX-USED-WEIGHT-1M"] = str(used)
+        if used <= self.weight_limit:
+            return
+        if self._over_limit.add(1, now_ms) > BAN_AFTER:
+            self._banned_until_ms = now_ms + self._ban_ms
+            self._ban_ms *= 2
+            raise self._ban_error(now_ms)
+        raise ApiError(
+            -1003,
+            f"Too many requests; current limit of IP(127.0.0.1) is {self.weight_limit} requests per minute. "
+            "Please use the websocket for live updates to avoid polling the API.",
+            429,
+            {"Retry-After": str(60 - now_ms // 1000 % 60)},
+        )
+
+    def _ban_error(self, now_ms: int) -> ApiError:
+        left_s = -(-(self._banned_until_ms - now_ms) // 1000)
+        return ApiError(
+            -1003,
+            f"Way too many requests; IP banned until {self._banned_until_ms}. "
+            "Please use the websocket for live updates to avoid bans.",
+            418,
+            {"Retry-After": str(left_s)},
+        )
+
+    def _use_order(self, usage: dict[str, str], now_ms: int) -> None:
+        used = self._orders_10s.add(1, now_ms)
+        usage["X-MBX-ORDER-COUNT-10S"] = str(used)
+        usage["X-MBX-ORDER-COUNT-1M"] = str(self._orders_1m.add(1, now_ms))
+        if used > ORDER_LIMIT_10S:
+            message = f"Too many new orders; current limit is {ORDER_LIMIT_10S} orders per TEN_SECONDS."
+            raise ApiError(-1015, message, 429)
+
+    def _known_key(self, headers: Mapping[str, str]) -> ApiKey:
+        name = headers.get("X-MBX-APIKEY", "")
+        if not name:
+            raise ApiError(-2014, "API-key format invalid.", 401)
+        key = self._keys.get(name)
+        if key is None:
+            raise _BAD_KEY
+        return key
+
+    def _signed_by(self, query: str, headers: Mapping[str, str], body: bytes, params: Params, now_ms: int) -> ApiKey:
+        """The key that a request is signed with, if the signature and the time are right."""
+        key = self._known_key(headers)
+        text, signature = split_signature(query, body)
+        if not signature:
+            raise missing("signature")
+        timestamp, window = params.integer("timestamp"), params.integer("recvWindow", RECV_WINDOW_MS)
+        if timestamp >= now_ms + 1000:
+            raise ApiError(-1021, "Timestamp for this request was 1000ms ahead of the server's time.")
+        if now_ms - timestamp > window:
+            raise ApiError(-1021, "Timestamp for this request is outside of the recvWindow.")
+        if not key.has_signed(text, signature):
+            raise ApiError(-1022, "Signature for this request is not valid.")
+        return key
+
+    def _listen_key_call(self, method: str, now_ms: int) -> dict[str, str]:
+        if method == "POST":
+            if self.listen_key is None:
+                self.listen_key = ListenKey("".join(self.rng.choices(_ALPHABET, k=64)), 0)
+        elif self.listen_key is None:
+            raise ApiError(-1125, "This listenKey does not exist.")
+        if method == "DELETE":
+            self.listen_key = None
+            return {}
+        self.listen_key.expires_at_ms = now_ms + self.listen_key_life_ms
+        return {"listenKey": self.listen_key.key}
+
+    # -- websockets --------------------------------------------------------------------------------------------------
+
+    def connect(self, path: str, query: str, now_ms: int) -> Stream | Response:
+        """Open a websocket; an HTTP answer instead when there is none at that path, or a fault refuses it."""
+        self.tick(now_ms)
+        stream = parse_target(path, query)
+        if stream is None:
+            return Response(404, {}, b"")
+        if fault := self.faults.handshake(path):
+            return Response(fault.status, {}, fault.body.encode(), fault.delay_ms)
+        self.streams.append(stream)
+        return stream
+
+    def disconnect(self, stream: Stream) -> None:
+        """The socket is gone."""
+        if stream in self.streams:
+            self.streams.remove(stream)
+
+    def publish(self, events: Iterable[Event], now_ms: int) -> None:
+        """Tell every user data socket what has happened on the ledger."""
+        for event in events:
+            for frame in user_frames(event, self.server_ms(now_ms), REFUSAL_TEXTS):
+                self.send_user(frame, now_ms)
+
+    def send_user(self, frame: Frame, now_ms: int) -> None:
+        """Send one frame on every socket that follows the account and wants it."""
+        self.frames_sent[frame.event] += 1
+        if self.listen_key is None or self.faults.user_sockets_muted:
+            return
+        fate = self.faults.fate(frame.event)
+        for stream in self.streams:
+            if stream.wants(self.listen_key.key, frame.event):
+                stream.send_user(
+                    self.listen_key.key,
+                    frame,
+                    now_ms,
+                    copies=fate.copies,
+                    delay_ms=fate.delay_ms,
+                    swapped=fate.swapped,
+                )
+
+    def publish_marks(self, now_ms: int) -> None:
+        """Send a round of mark prices: the one-second streams every time, the three-second ones every third."""
+        slow = self._mark_rounds % 3 == 0
+        self._mark_rounds += 1
+        if self.faults.market_sockets_muted:
+            return
+        at_ms = self.server_ms(now_ms)
+        for stream, name, symbol in mark_streams(self.streams, slow=slow):
+            symbols = [symbol] if symbol else list(self.ledger.marks)
+            bodies = [mark_price(one, self.ledger.marks[one], at_ms) for one in symbols if one in self.ledger.marks]
+            if symbol and bodies:
+                stream.send_market(name, orjson.dumps(bodies[0]), now_ms)
+            elif not symbol:
+                stream.send_market(name, orjson.dumps(bodies), now_ms)
+
+    def move_marks(self, now_ms: int) -> None:
+        """Let every mark price take one step of its walk, with all that follows on the ledger."""
+        for rules in self.ledger.rules.values():
+            price = rules.walk(self.ledger.marks[rules.symbol], self.rng)
+            self.publish(self.ledger.move_mark(rules.symbol, price, self.server_ms(now_ms)), now_ms)
+
+    # -- time and faults ---------------------------------------------------------------------------------------------
+
+    def tick(self, now_ms: int) -> None:
+        """What happens by itself: the listen key runs out, funding falls due every eight hours."""
+        at_ms = self.server_ms(now_ms)
+        if self.listen_key and at_ms >= self.listen_key.expires_at_ms:
+            self._expire_listen_key(now_ms)
+        if not self._next_funding_ms:
+            self._next_funding_ms = next_funding_ms(at_ms)
+        if at_ms >= self._next_funding_ms:
+            self._next_funding_ms = next_funding_ms(at_ms)
+            for symbol in self.ledger.rules:
+                self.publish(self.ledger.fund(symbol, at_ms), now_ms)
+
+    def fault(self, name: str, args: Mapping[str, object], now_ms: int) -> None:
+        """Switch a fault on; see `statecast.simulator.faults` for the names."""
+        match self.faults.switch(name, args):
+            case CutSockets(kind, code):
+                for stream in list(self.streams):
+                    if kind in ("", stream.root):
+                        stream.close(code)
+            case ExpireListenKey():
+                if self.listen_key:
+                    self._expire_listen_key(now_ms)
+            case SendRaw(payload):
+                for stream in self.streams:
+                    if stream.root == "private":
+                        stream.send(payload, now_ms)
+            case ServerShutdown():
+                payload = server_shutdown(self.server_ms(now_ms)).payload
+                for stream in self.streams:
+                    stream.send(payload, now_ms)
+
+    def _expire_listen_key(self, now_ms: int) -> None:
+        """Say that the key is dead; its sockets stay open and silent."""
+        assert self.listen_key is not None
+        self.send_user(listen_key_expired(self.listen_key.key, self.server_ms(now_ms)), now_ms)
+        self.listen_key = None
+
+
+_BAD_KEY = ApiError(-2015, "Invalid API-key, IP, or permissions for action", 401)
+
+
+def _params(query: str, body: bytes) -> Params:
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True) + parse_qsl(body.decode(), keep_blank_values=True)
+    except (UnicodeDecodeError, ValueError):
+        raise ApiError(-1100, "Illegal characters found in a parameter.") from None
+    return Params(pairs)
+
+
+def _json_headers() -> dict[str, str]:
+    return {"Content-Type": "application/json"}
+
+
+def _failed(error: ApiError, usage: dict[str, str]) -> Response:
+    body = orjson.dumps({"code": error.code, "msg": error.message})
+    return Response(error.status, _json_headers() | usage | error.headers, body)
+
+
+def _coin(asset: str) -> dict[str, object]:
+    """A coin of the Spot wallet, which is empty here."""
+    amounts = dict.fromkeys(("free", "locked", "freeze", "withdrawing", "ipoing", "ipoable", "storage"), "0")
+    flags = {"depositAllEnable": True, "withdrawAllEnable": True, "trading": True, "isLegalMoney": False}
+    return {"coin": asset, "name": asset, **amounts, **flags, "networkList": []}
+
+
+def _restrictions(key: ApiKey) -> dict[str, object]:
+    return {
+        "ipRestrict": key.ip_restricted,
+        "createTime": key.created_at_ms,
+        "enableReading": key.reading,
+        "enableWithdrawals": key.withdrawals,
+        "enableInternalTransfer": False,
+        "enableMargin": False,
+        "enableFutures": key.trading,
+        "permitsUniversalTransfer": False,
+        "enableVanillaOptions": False,
+        "enableFixApiTrade": False,
+        "enableFixReadOnly": False,
+        "enableSpotAndMarginTrading": False,
+        "enablePortfolioMarginTrading": False,
+    }

@@ -1,0 +1,446 @@
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from decimal import Decimal
+from random import Random
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+
+from statecast.secret import Secret
+from statecast.simulator import trading
+from statecast.simulator.binance import Exchange, Response
+from statecast.simulator.binance_streams import Stream
+from statecast.simulator.ledger import Ledger
+from statecast.simulator.orders import PositionSide
+from statecast.simulator.signing import ApiKey
+
+NOW = 1_793_000_000_000
+SECRET = "s1"
+D = Decimal
+
+
+class Account:
+    """A client of an exchange in the same thread: signs its requests, keeps what its socket brought."""
+
+    def __init__(self, *, hedge: bool = False, **options: Any) -> None:
+        self.now_ms = NOW
+        self.ledger = Ledger({"USDT": D(10_000), "USDC": D(5_000)}, now_ms=NOW, hedge=hedge)
+        keys = [ApiKey("full", Secret("s1")), ApiKey("reader", Secret("s2"), trading=False)]
+        self.exchange = Exchange(self.ledger, keys, Random(4), **options)
+
+    def raw(self, method: str, path: str, query: str = "", key: str = "full", body: bytes = b"") -> Response:
+        return self.exchange.request(method, path, query, {"X-MBX-APIKEY": key} if key else {}, body, self.now_ms)
+
+    def signed(self, method: str, path: str, *, key: str = "full", secret: str = SECRET, **params: Any) -> Response:
+        text = urlencode({**params, "timestamp": params.pop("timestamp", self.now_ms)})
+        signature = hmac.new(secret.encode(), text.encode(), hashlib.sha256).hexdigest()
+        return self.raw(method, path, f"{text}&signature={signature}", key)
+
+    def get(self, path: str, **params: Any) -> Any:
+        answer = self.signed("GET", path, **params)
+        assert answer.status == 200, answer.body
+        return json.loads(answer.body)
+
+    def post(self, path: str, **params: Any) -> Any:
+        answer = self.signed("POST", path, **params)
+        assert answer.status == 200, answer.body
+        return json.loads(answer.body)
+
+    def order(self, **params: Any) -> Any:
+        defaults = {"symbol": "BTCUSDT", "side": "BUY", "type": "MARKET", "quantity": "0.1"}
+        return self.post("/fapi/v1/order", **(defaults | params))
+
+    def follow(self) -> Stream:
+        key = json.loads(self.raw("POST", "/fapi/v1/listenKey").body)["listenKey"]
+        stream = self.exchange.connect("/private/ws", f"listenKey={key}", self.now_ms)
+        assert isinstance(stream, Stream)
+        return stream
+
+    def frames(self, stream: Stream) -> list[dict[str, Any]]:
+        return [json.loads(frame) for frame in stream.take(self.now_ms)]
+
+
+def error(answer: Response) -> tuple[int, int]:
+    return answer.status, json.loads(answer.body)["code"]
+
+
+# -- authentication --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (lambda one: one.raw("GET", "/fapi/v3/account", key=""), (401, -2014)),
+        (lambda one: one.signed("GET", "/fapi/v3/account", key="nobody"), (401, -2015)),
+        (lambda one: one.signed("GET", "/fapi/v3/account", secret="wrong"), (400, -1022)),
+        (lambda one: one.raw("GET", "/fapi/v3/account", "timestamp=1"), (400, -1102)),
+        (lambda one: one.signed("GET", "/fapi/v3/account", timestamp=NOW - 5001), (400, -1021)),
+        (lambda one: one.signed("GET", "/fapi/v3/account", timestamp=NOW + 1000), (400, -1021)),
+        (lambda one: one.signed("POST", "/fapi/v1/leverage", key="reader", secret="s2"), (401, -2015)),
+        (lambda one: one.raw("GET", "/fapi/v9/account"), (404, -5000)),
+        (lambda one: one.raw("POST", "/fapi/v1/listenKey", key=""), (401, -2014)),
+        (lambda one: one.raw("PUT", "/fapi/v1/listenKey"), (400, -1125)),
+        (lambda one: one.signed("POST", "/fapi/v1/order", symbol="BTCUSDT", type="STOP_MARKET"), (400, -4120)),
+        (lambda one: one.signed("GET", "/fapi/v1/order", symbol="BTCUSDT", orderId=5), (400, -2013)),
+        (lambda one: one.signed("DELETE", "/fapi/v1/order", symbol="BTCUSDT", orderId=5), (400, -2011)),
+        (lambda one: one.signed("GET", "/fapi/v1/openOrders", symbol="NOPE"), (400, -1121)),
+        (lambda one: one.raw("GET", "/fapi/v1/time", body=b"\xff"), (400, -1100)),
+    ],
+)
+def test_what_is_declined(answer: Any, expected: tuple[int, int]) -> None:
+    assert error(answer(Account())) == expected
+
+
+def test_a_wider_window_takes_an_older_request() -> None:
+    account = Account()
+    assert account.get("/fapi/v3/balance", timestamp=NOW - 20_000, recvWindow=30_000)
+    assert account.get("/fapi/v3/balance", timestamp=NOW + 999)
+
+
+def test_a_body_is_signed_behind_the_query() -> None:
+    account = Account()
+    query, body = "symbol=BTCUSDT", f"leverage=5&timestamp={NOW}"
+    signature = hmac.new(b"s1", (query + body).encode(), hashlib.sha256).hexdigest()
+    answer = account.raw("POST", "/fapi/v1/leverage", query, body=f"{body}&signature={signature}".encode())
+    assert json.loads(answer.body)["leverage"] == 5
+
+
+def test_permissions_are_told_per_key() -> None:
+    account = Account()
+    path = "/sapi/v1/account/apiRestrictions"
+    reader = json.loads(account.signed("GET", path, key="reader", secret="s2").body)
+    assert (reader["enableReading"], reader["enableFutures"]) == (True, False)
+    assert account.get(path)["enableFutures"] is True
+
+
+# -- limits ----------------------------------------------------------------------------------------------------------
+
+
+def test_weights_are_counted_per_minute() -> None:
+    account = Account()
+    account.now_ms = NOW // 60_000 * 60_000
+    assert account.signed("GET", "/fapi/v1/openOrders").headers["X-MBX-USED-WEIGHT-1M"] == "40"
+    assert account.signed("GET", "/fapi/v1/openOrders", symbol="BTCUSDT").headers["X-MBX-USED-WEIGHT-1M"] == "41"
+    account.now_ms += 60_000
+    assert account.signed("GET", "/fapi/v3/account").headers["X-MBX-USED-WEIGHT-1M"] == "5"
+
+
+def test_who_goes_on_after_429_is_banned() -> None:
+    account = Account(weight_limit=20)
+    account.now_ms = NOW // 60_000 * 60_000
+    for _ in range(4):
+        account.get("/fapi/v3/account")
+    limited = [account.signed("GET", "/fapi/v3/account") for _ in range(10)]
+    assert {error(one) for one in limited} == {(429, -1003)}
+    banned = account.signed("GET", "/fapi/v3/account")
+    assert error(banned) == (418, -1003)
+    assert f"IP banned until {account.now_ms + 120_000}" in json.loads(banned.body)["msg"]
+    assert banned.headers["Retry-After"] == "120"
+    account.now_ms += 119_999
+    assert account.raw("GET", "/fapi/v1/time").status == 418
+    account.now_ms += 1
+    assert account.raw("GET", "/fapi/v1/time").status == 200
+
+
+def test_order_counts() -> None:
+    account = Account()
+    answer = account.signed("POST", "/fapi/v1/order", symbol="BTCUSDT", side="BUY", type="MARKET", quantity="0.01")
+    assert answer.headers["X-MBX-ORDER-COUNT-10S"] == "1"
+    assert answer.headers["X-MBX-ORDER-COUNT-1M"] == "1"
+
+
+# -- listen keys -----------------------------------------------------------------------------------------------------
+
+
+def test_the_account_has_one_listen_key_for_everybody() -> None:
+    account = Account()
+    first = json.loads(account.raw("POST", "/fapi/v1/listenKey").body)
+    assert len(first["listenKey"]) == 64
+    assert json.loads(account.raw("POST", "/fapi/v1/listenKey", key="reader").body) == first
+    assert json.loads(account.raw("PUT", "/fapi/v1/listenKey").body) == first
+    assert json.loads(account.raw("DELETE", "/fapi/v1/listenKey", key="reader").body) == {}
+    assert error(account.raw("PUT", "/fapi/v1/listenKey")) == (400, -1125)
+    assert json.loads(account.raw("POST", "/fapi/v1/listenKey").body) != first
+
+
+def test_keeping_alive_postpones_the_end() -> None:
+    account = Account()
+    stream = account.follow()
+    account.now_ms += 3_599_999
+    assert account.raw("PUT", "/fapi/v1/listenKey").status == 200
+    account.now_ms += 3_599_999
+    account.exchange.tick(account.now_ms)
+    assert account.frames(stream) == []
+    account.now_ms += 1
+    account.exchange.tick(account.now_ms)
+    [frame] = account.frames(stream)
+    assert (frame["e"], frame["E"]) == ("listenKeyExpired", account.now_ms)
+    account.order()
+    assert account.frames(stream) == []
+    assert stream.close_code == 0
+
+
+def test_a_deleted_key_is_silent_for_everyone_without_a_word() -> None:
+    account = Account()
+    stream = account.follow()
+    account.raw("DELETE", "/fapi/v1/listenKey", key="reader")
+    account.order()
+    assert account.frames(stream) == []
+
+
+def test_every_socket_gets_a_full_copy() -> None:
+    account = Account()
+    first, second = account.follow(), account.follow()
+    account.order()
+    frames = account.frames(first)
+    assert frames == account.frames(second)
+    assert len(frames) == 4
+
+
+# -- delivery rules of the document, §3 ------------------------------------------------------------------------------
+
+
+def test_an_unfilled_order_sends_no_account_update() -> None:
+    account = Account()
+    stream = account.follow()
+    placed = account.order(type="LIMIT", price="90000", timeInForce="GTC")
+    assert "avgPrice" not in placed
+    account.signed("DELETE", "/fapi/v1/order", symbol="BTCUSDT", orderId=placed["orderId"])
+    assert [(frame["e"], frame["o"]["x"]) for frame in account.frames(stream)] == [
+        ("ORDER_TRADE_UPDATE", "NEW"),
+        ("ORDER_TRADE_UPDATE", "CANCELED"),
+    ]
+
+
+def test_the_three_frames_of_a_fill_share_their_time() -> None:
+    account = Account()
+    stream = account.follow()
+    account.now_ms += 7
+    account.order(newClientOrderId="mine")
+    _, lite, update, trade = account.frames(stream)
+    assert [one["e"] for one in (lite, update, trade)] == ["TRADE_LITE", "ACCOUNT_UPDATE", "ORDER_TRADE_UPDATE"]
+    assert lite["T"] == update["T"] == trade["T"] == NOW + 7
+    assert update["a"] == {
+        "m": "ORDER",
+        "B": [{"a": "USDT", "wb": "9995.43747500", "cw": "9995.43747500", "bc": "0"}],
+        "P": [
+            {
+                "s": "BTCUSDT",
+                "pa": "0.1",
+                "ep": "91250.5",
+                "bep": "91296.12525",
+                "cr": "0.00000000",
+                "up": "-0.01000000",
+                "mt": "cross",
+                "iw": "0",
+                "ps": "BOTH",
+                "ma": "USDT",
+            }
+        ],
+    }
+    expected = {"i": 8886774001, "c": "mine", "l": "0.1", "L": "91250.5", "t": 5512345678, "q": "0.1", "S": "BUY"}
+    assert {name: lite[name] for name in expected} == expected
+    assert {name: trade["o"][name] for name in expected} == expected
+    assert (trade["o"]["N"], trade["o"]["n"], trade["o"]["ap"]) == ("USDT", "4.56252500", "91250.50000")
+
+
+def test_a_closed_position_is_sent_as_zero() -> None:
+    account = Account()
+    account.order()
+    stream = account.follow()
+    account.order(side="SELL", reduceOnly="true")
+    row = next(frame for frame in account.frames(stream) if frame["e"] == "ACCOUNT_UPDATE")["a"]["P"][0]
+    assert (row["pa"], row["ep"], row["bep"], row["up"]) == ("0", "0", "0", "0")
+    assert row["cr"] == "-0.02000000"
+    assert account.get("/fapi/v3/positionRisk") == []
+
+
+def test_transfers_name_no_position_and_funding_names_its_symbol() -> None:
+    account = Account()
+    account.order()
+    stream = account.follow()
+    account.exchange.publish(account.ledger.transfer("USDT", D("12.5"), account.now_ms), account.now_ms)
+    account.exchange.publish(account.ledger.fund("BTCUSDT", account.now_ms), account.now_ms)
+    transfer, funding = (frame["a"] for frame in account.frames(stream))
+    assert (transfer["m"], transfer["B"][0]["bc"], transfer["P"]) == ("DEPOSIT", "12.50000000", [])
+    assert (funding["m"], funding["S"], funding["B"][0]["bc"]) == ("FUNDING_FEE", "BTCUSDT", "-0.91250400")
+    assert "P" not in funding
+
+
+def test_funding_falls_due_by_itself() -> None:
+    account = Account()
+    account.order()
+    stream = account.follow()
+    account.now_ms = (NOW // 28_800_000 + 1) * 28_800_000
+    account.raw("POST", "/fapi/v1/listenKey")
+    account.exchange.tick(account.now_ms)
+    assert "FUNDING_FEE" in [frame["a"]["m"] for frame in account.frames(stream) if frame["e"] == "ACCOUNT_UPDATE"]
+
+
+def test_configuration_changes() -> None:
+    account = Account()
+    stream = account.follow()
+    account.post("/fapi/v1/leverage", symbol="ETHUSDT", leverage=50)
+    account.post("/fapi/v1/multiAssetsMargin", multiAssetsMargin="true")
+    leverage, mode = account.frames(stream)
+    assert leverage["ac"] == {"s": "ETHUSDT", "l": 50}
+    assert mode["ai"] == {"j": True}
+    [config] = account.get("/fapi/v1/symbolConfig", symbol="ETHUSDT")
+    assert (config["leverage"], config["marginType"]) == (50, "CROSSED")
+
+
+def test_conditional_orders_live_beside_the_engine() -> None:
+    account = Account()
+    account.order()
+    stream = account.follow()
+    stop = {"algoType": "CONDITIONAL", "symbol": "BTCUSDT", "side": "SELL", "type": "STOP_MARKET", "quantity": "0.1"}
+    placed = account.post("/fapi/v1/algoOrder", triggerPrice="88000", clientAlgoId="sl", reduceOnly="true", **stop)
+    assert account.get("/fapi/v1/openOrders") == []
+    [listed] = account.get("/fapi/v1/openAlgoOrders")
+    assert (listed["algoId"], listed["algoStatus"], listed["actualOrderId"]) == (placed["algoId"], "NEW", "")
+    account.exchange.publish(account.ledger.move_mark("BTCUSDT", D(88000), account.now_ms), account.now_ms)
+    assert account.get("/fapi/v1/openAlgoOrders") == []
+    frames = account.frames(stream)
+    states = [frame["o"] for frame in frames if frame["e"] == "ALGO_UPDATE"]
+    assert [one["X"] for one in states] == ["NEW", "TRIGGERING", "TRIGGERED", "FINISHED"]
+    child = next(frame["o"] for frame in frames if frame["e"] == "ORDER_TRADE_UPDATE")
+    assert states[0]["ai"] == ""
+    assert states[2]["ai"] == str(child["i"])
+    assert (child["c"], child["o"], child["ot"], child["sp"]) == ("sl", "MARKET", "STOP_MARKET", "88000")
+    assert (states[3]["aq"], states[3]["act"]) == ("0.1", "MARKET")
+
+
+def test_unfilled_orders_are_forgotten_after_three_days() -> None:
+    account = Account()
+    placed = account.order(type="LIMIT", price="90000", timeInForce="GTC")
+    ids = {"symbol": "BTCUSDT", "orderId": placed["orderId"]}
+    account.signed("DELETE", "/fapi/v1/order", **ids)
+    account.now_ms += 3 * 86_400_000 - 1
+    assert account.get("/fapi/v1/order", **ids)["status"] == "CANCELED"
+    account.now_ms += 1
+    assert error(account.signed("GET", "/fapi/v1/order", **ids)) == (400, -2013)
+    assert account.get("/fapi/v1/allOrders", symbol="BTCUSDT") == []
+
+
+def test_history_pages() -> None:
+    account = Account()
+    for _ in range(3):
+        account.order(quantity="0.01")
+        account.now_ms += 10
+    trades = account.get("/fapi/v1/userTrades", symbol="BTCUSDT")
+    assert [trade["id"] for trade in trades] == [5512345678, 5512345679, 5512345680]
+    later = account.get("/fapi/v1/userTrades", symbol="BTCUSDT", fromId=5512345679, limit=1)
+    assert [trade["id"] for trade in later] == [5512345679]
+    since = account.get("/fapi/v1/allOrders", symbol="BTCUSDT", startTime=NOW + 10)
+    assert [order["orderId"] for order in since] == [8886774002, 8886774003]
+    span = {"startTime": NOW, "endTime": NOW + 8 * 86_400_000}
+    assert error(account.signed("GET", "/fapi/v1/allOrders", symbol="BTCUSDT", **span)) == (400, -1127)
+
+
+def test_rows_keep_the_time_of_their_own_change() -> None:
+    account = Account(hedge=True)
+    account.now_ms += 50
+    account.order(positionSide="LONG")
+    account.exchange.publish(account.ledger.move_mark("BTCUSDT", D(91000), NOW + 99), NOW + 99)
+    long, short = account.get("/fapi/v3/positionRisk")
+    assert (long["positionSide"], long["updateTime"], long["markPrice"]) == ("LONG", NOW + 50, "91000")
+    assert (short["positionSide"], short["positionAmt"], short["updateTime"]) == ("SHORT", "0", 0)
+    assert "leverage" not in long
+    assert "marginType" not in long
+
+
+# -- faults ----------------------------------------------------------------------------------------------------------
+
+
+def test_faults_on_the_user_stream() -> None:
+    account = Account()
+    stream = account.follow()
+    account.exchange.fault("drop_user_frames", {"events": ["TRADE_LITE"]}, account.now_ms)
+    account.exchange.fault("delay_user_frames", {"delay_ms": 30, "events": ["ACCOUNT_UPDATE"]}, account.now_ms)
+    account.order()
+    assert [frame["o"]["x"] for frame in account.frames(stream)] == ["NEW"]
+    account.now_ms += 30
+    assert [frame["e"] for frame in account.frames(stream)] == ["ACCOUNT_UPDATE", "ORDER_TRADE_UPDATE"]
+    account.exchange.fault("send_raw", {"text": "{not json"}, account.now_ms)
+    assert stream.take(account.now_ms) == [b"{not json"]
+    account.exchange.fault("expire_listen_key", {}, account.now_ms)
+    assert [frame["e"] for frame in account.frames(stream)] == ["listenKeyExpired"]
+    account.exchange.fault("cut_sockets", {"kind": "private"}, account.now_ms)
+    assert stream.close_code == 1006
+
+
+def test_faults_on_rest() -> None:
+    account = Account()
+    busy = {"count": 1, "status": 503, "body": '{"code":-1008,"msg":"busy"}', "delay_ms": 40}
+    account.exchange.fault("answer_rest", busy, NOW)
+    answer = account.raw("GET", "/fapi/v1/time")
+    assert (answer.status, answer.delay_ms, json.loads(answer.body)["code"]) == (503, 40, -1008)
+    account.exchange.fault("shift_clock", {"by_ms": -6000}, NOW)
+    assert json.loads(account.raw("GET", "/fapi/v1/time").body) == {"serverTime": NOW - 6000}
+    assert error(account.signed("GET", "/fapi/v3/account")) == (400, -1021)
+
+
+# -- a long run, as JSON ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("hedge", [False, True], ids=["one-way", "hedge"])
+@pytest.mark.parametrize("seed", [1, 2026])
+def test_whoever_folds_the_frames_of_2000_steps_holds_what_rest_says(seed: int, hedge: bool) -> None:
+    account = Account(hedge=hedge)
+    stream, rng = account.follow(), Random(seed)
+    wallets: dict[str, tuple[str, str, int]] = {}
+    positions: dict[tuple[str, str], dict[str, Any]] = {}
+    orders: dict[int, dict[str, Any]] = {}
+    algos: dict[int, str] = {}
+    events: list[dict[str, Any]] = []
+    for _ in range(2_000):
+        account.now_ms += 211
+        account.exchange.publish(trading.step(account.ledger, rng, account.now_ms), account.now_ms)
+        for frame in account.frames(stream):
+            match frame["e"]:
+                case "ACCOUNT_UPDATE":
+                    wallets |= {row["a"]: (row["wb"], row["cw"], frame["T"]) for row in frame["a"]["B"]}
+                    positions |= {(row["s"], row["ps"]): row | {"T": frame["T"]} for row in frame["a"].get("P", [])}
+                case "ORDER_TRADE_UPDATE":
+                    events.append(frame["o"])
+                    orders[frame["o"]["i"]] = frame["o"]
+                case "ALGO_UPDATE":
+                    algos[frame["o"]["aid"]] = frame["o"]["X"]
+    for row in account.get("/fapi/v3/account")["assets"]:
+        assert wallets[row["asset"]] == (row["walletBalance"], row["crossWalletBalance"], row["updateTime"])
+    risks = {(row["symbol"], row["positionSide"]): row for row in account.get("/fapi/v3/positionRisk")}
+    assert {key for key, row in positions.items() if row["pa"] != "0"} <= set(risks)
+    for key, risk in risks.items():
+        row = positions.get(key, {"pa": "0", "ep": "0", "bep": "0", "T": 0, "iw": "0"})
+        told = [row[name] for name in ("pa", "ep", "bep", "T", "iw")]
+        fields = ("positionAmt", "entryPrice", "breakEvenPrice", "updateTime", "isolatedWallet")
+        assert told == [risk[name] for name in fields]
+    still_open = {i for i, order in orders.items() if order["X"] in ("NEW", "PARTIALLY_FILLED")}
+    listed = {row["orderId"]: row for row in account.get("/fapi/v1/openOrders")}
+    assert still_open == set(listed)
+    for order_id, row in listed.items():
+        told_order = orders[order_id]
+        assert (told_order["z"], told_order["q"], told_order["p"], told_order["c"]) == (
+            row["executedQty"],
+            row["origQty"],
+            row["price"],
+            row["clientOrderId"],
+        )
+    waiting = {row["algoId"] for row in account.get("/fapi/v1/openAlgoOrders")}
+    assert {aid for aid, state in algos.items() if state == "NEW"} == waiting
+    identities = [(one["s"], one["i"], one["x"], one["X"], one["T"], one["z"], one["t"]) for one in events]
+    assert len(identities) == account.ledger.order_events_seen
+    assert len(set(identities)) == len(identities)
+
+
+def test_positions_may_be_read_with_v2_whatever_the_mode() -> None:
+    account = Account()
+    account.order()
+    rows = account.get("/fapi/v2/positionRisk", symbol="BTCUSDT")
+    assert [(row["positionSide"], row["leverage"], row["marginType"]) for row in rows] == [("BOTH", "20", "cross")]
+    assert len(account.get("/fapi/v2/account")["positions"]) == len(account.ledger.rules)
+    assert account.ledger.position("BTCUSDT", PositionSide.BOTH).amount == D("0.1")
