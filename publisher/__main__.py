@@ -1,0 +1,114 @@
+"""`python -m publisher`, the same service as `statecast publish`: read settings, run, exit code."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+PROGRAM_OPTIONS = (
+    ("--redis-url", "REDIS_URL", "URL", "redis://, rediss://, unix://, or embedded for a private server"),
+    ("--venue", "VENUE", "VENUE", "binance"),
+    ("--account", "ACCOUNT", "NAME", "the account's name in keys"),
+    ("--api-key-file", "API_KEY_FILE", "FILE", "file with the API key"),
+    ("--api-secret-file", "API_SECRET_FILE", "FILE", "file with the API secret, or an Ed25519 private key (PEM)"),
+    ("--rest-url", "REST_URL", "URL", "in place of the venue's REST host, such as http://127.0.0.1:8900"),
+    ("--ws-url", "WS_URL", "URL", "in place of the venue's stream host, such as ws://127.0.0.1:8900"),
+    ("--market-ws-url", "MARKET_WS_URL", "URL", "the same for market data; follows --ws-url"),
+    ("--reconcile-s", "RECONCILE_S", "SECONDS", "period of the light REST reconciliation"),
+    ("--mark-price-interval-s", "MARK_PRICE_INTERVAL_S", "SECONDS", "at most one commit of mark prices in this time"),
+)
+
+DESCRIPTION = """\
+Follow an exchange account and keep its state in Redis: balances, positions and open orders as hashes, order events as a
+stream. Any number of readers may use them; exactly one publisher writes, a second one waits for the first to go.
+"""
+
+EPILOG = """\
+Every option is also a setting of the environment or of a .env file (STATECAST_REDIS_URL for --redis-url, and so on) and
+of a TOML file (--config). Options come before the environment, the environment before .env, .env before the file.
+API key and secret are never options, which other users of the machine could read: set STATECAST_API_KEY and
+STATECAST_API_SECRET, or name files. A key that can only read is enough, and best.
+
+Several accounts, in a TOML file:
+
+    redis_url = "redis://127.0.0.1:6379/0"
+    [[accounts]]
+    account = "main"
+    api_key_file = "/run/secrets/main_key"
+    api_secret_file = "/run/secrets/main_secret"
+
+Try it without an account at an exchange:
+
+    statecast simulate --trade 2
+    STATECAST_API_KEY=demo-key STATECAST_API_SECRET=demo-secret statecast publish --redis-url embedded \\
+        --rest-url http://127.0.0.1:8900 --ws-url ws://127.0.0.1:8900
+
+Exit codes: 0 after an orderly stop (Ctrl-C, SIGTERM), 2 for settings that cannot work, 1 otherwise.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the service, for this program and for `statecast publish`."""
+    parser.description = DESCRIPTION
+    parser.epilog = EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    for option, name, metavar, text in PROGRAM_OPTIONS:
+        parser.add_argument(option, dest=name, metavar=metavar, help=f"{text}  [STATECAST_{name}]")
+    for option, name, text in (
+        ("--testnet", "TESTNET", "use the venue's test hosts"),
+        (
+            "--delete-listen-key",
+            "DELETE_LISTEN_KEY",
+            "at the end, unless another publisher is registered",
+        ),
+    ):
+        help_text = f"{text}  [STATECAST_{name}]"
+        parser.add_argument(option, dest=name, action="store_const", const="true", help=help_text)
+    parser.add_argument("--config", type=Path, metavar="FILE", help="a TOML file with settings")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the service; the exit code."""
+    from publisher import config, logs
+    from publisher.service import serve
+    from statecast import settings
+    from statecast.clock import SystemClock
+    from statecast.errors import ConfigError, StatecastError
+
+    try:
+        options = {name: value for name in settings.NAMES if (value := getattr(args, name, None)) is not None}
+        built = config.build(settings.load(options, os.environ, args.config))
+        logs.configure()
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(serve(built, SystemClock()))
+    except ConfigError as error:
+        print(f"statecast: {error}", file=sys.stderr)
+        return 2
+    except StatecastError as error:
+        print(f"statecast: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop halves the time between a frame's arrival and its decoding."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def main() -> int:
+    """Entry point of `python -m publisher`."""
+    parser = argparse.ArgumentParser(prog="python -m publisher")
+    add_arguments(parser)
+    return run(parser.parse_args())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,328 @@
+"""Follows one account: the private stream, REST beside it, and the market stream for its positions.
+
+There is one path to `live`, at the start as after any interruption: connect the stream, keep what it says, ask for a
+snapshot, apply it, apply again what the stream has said meanwhile. The fold sorts out which of the two is newer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable
+from contextlib import suppress
+
+from publisher.committer import Committer
+from publisher.config import AccountConfig
+from publisher.logs import Log
+from publisher.market import MarkPrices
+from publisher.reconcile import GRACE_MS, differences
+from publisher.stream import Stream, open_stream
+from statecast.clock import Clock
+from statecast.domain.changes import Change, Frame, Refresh
+from statecast.domain.fold import Account, Delta
+from statecast.domain.models import Source
+from statecast.errors import AuthFailed, FrameError, RateLimited, VenueError, VenueUnreachable
+from statecast.secret import Secret
+from statecast.venues.binance.decode import decode_user_frame
+from statecast.venues.binance.rest import BinanceRest
+
+KEEPALIVE_S = 30 * 60.0
+"""The listen key lives 60 minutes; libraries of this field use 25 to 30."""
+
+KEEPALIVE_RETRY_S = 60.0
+REFUSED_RETRY_S = 60.0
+"""How often a refused key is tried again: often enough to see a mended one, seldom enough not to be banned."""
+
+BACKOFF_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+"""Pauses between connections that fail one after the other: 300 connections in five minutes are the venue's limit."""
+
+STEADY_S = 60.0
+"""A connection that lasted this long was a good one: the pauses start over."""
+
+SETTLE_S = 0.25
+"""After a change, before REST is asked for what the change has moved: a burst costs one question."""
+
+REFRESH_PAUSE_S = 2.0
+"""Between two questions: 10 of the venue's 2,400 weight a minute each, so at most an eighth of it."""
+
+MAX_REMEMBERED_FRAMES = 50_000
+"""Frames kept until a snapshot is there; the youngest count, since older ones are in the snapshot."""
+
+
+class StreamEnded(Exception):
+    """The venue has announced that the stream is over: connect again at once."""
+
+
+class Follower:
+    """One account's eyes. `run` until cancelled."""
+
+    def __init__(
+        self,
+        config: AccountConfig,
+        rest: BinanceRest,
+        account: Account,
+        committer: Committer,
+        clock: Clock,
+        log: Log,
+    ) -> None:
+        self._config = config
+        self._rest = rest
+        self._account = account
+        self._committer = committer
+        self._clock = clock
+        self._log = log
+        self._venue = config.account_id.venue
+        self._unreconciled: deque[Frame] | None = None
+        self._doubt = asyncio.Event()
+        self._moved = asyncio.Event()
+        self._permissions_known = False
+        self._unknown_logged: set[str] = set()
+        self._marks = MarkPrices(config.urls, self._venue, clock, log)
+
+    async def run(self) -> None:
+        """Follow the account for ever: connect, and connect again."""
+        failures = 0
+        await self._committer.opened.wait()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._marks.run())
+            tasks.create_task(self._follow_marks())
+            while True:
+                began = self._clock.monotonic()
+                pause_s = 0.0
+                try:
+                    await self._session()
+                except StreamEnded as news:
+                    self._lose(str(news))
+                except AuthFailed as error:
+                    self._committer.move("refused", f"{error}; {_what_to_do(error)}")
+                    pause_s = REFUSED_RETRY_S
+                except RateLimited as error:
+                    self._lose(str(error))
+                    pause_s = self._until(error)
+                except (VenueError, FrameError) as error:
+                    self._lose(str(error))
+                except Exception:  # noqa: BLE001 - the outermost loop: whatever it was, the state is in doubt, and we go on
+                    self._log.exception("unexpected")
+                    self._lose("an error of this program, see its log")
+                    pause_s = BACKOFF_S[2]
+                if self._clock.monotonic() - began > STEADY_S:
+                    failures = 0
+                await self._clock.sleep(max(pause_s, BACKOFF_S[min(failures, len(BACKOFF_S) - 1)]))
+                failures += 1
+
+    async def aclose(self, others_registered: bool) -> None:
+        """At an orderly stop. The listen key is everyone's: it is deleted only if the settings ask for it, and nobody
+        else publishes the account."""
+        if self._config.delete_listen_key and not others_registered:
+            with suppress(VenueError):
+                await self._rest.delete_listen_key()
+        await self._rest.aclose()
+
+    def _lose(self, reason: str) -> None:
+        """Readers first: the state is in doubt from now on."""
+        self._committer.move("doubt", reason)
+
+    def _until(self, error: RateLimited) -> float:
+        return max(1.0, (error.retry_at_ms - self._rest.venue_now_ms()) / 1000)
+
+    # One connection
+
+    async def _session(self) -> None:
+        await self._check_permissions()
+        listen_key = await self._rest.create_listen_key()
+        url = self._config.urls.private_stream_url(listen_key)
+        async with open_stream(url, self._venue, "user stream") as stream:
+            self._committer.health.stream_since_ms = self._clock.now_ms()
+            self._unreconciled = deque(maxlen=MAX_REMEMBERED_FRAMES)
+            self._doubt.set()
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(self._read(stream))
+                    tasks.create_task(self._keep_alive(listen_key))
+                    tasks.create_task(self._reconcile())
+                    tasks.create_task(self._refresh())
+            except BaseExceptionGroup as group:
+                raise _first(group) from None
+
+    async def _check_permissions(self) -> None:
+        """A publisher needs to read and nothing else; a key that can do more is worth a word, once."""
+        if self._permissions_known:
+            return
+        try:
+            permissions = await self._rest.fetch_key_permissions()
+        except AuthFailed:
+            raise
+        except (VenueError, FrameError) as error:
+            self._log.warning("permissions_unknown", reason=str(error))
+            return
+        self._permissions_known = True
+        if permissions is None or permissions.read_only:
+            return
+        may = [name for name, can in (("trade", permissions.can_trade), ("withdraw", permissions.can_withdraw)) if can]
+        self._log.warning(
+            "key_can_do_too_much",
+            may=[*may, *permissions.extra],
+            advice="a publisher only reads: give it an API key with reading alone",
+        )
+        if permissions.portfolio_margin:
+            reason = "the key is one of a Portfolio Margin account, whose futures data this interface does not tell"
+            raise AuthFailed(self._venue, "key permissions", reason, 0)
+
+    async def _read(self, stream: Stream) -> None:
+        async for raw in stream.frames():
+            received_at_ms = self._clock.now_ms()
+            try:
+                frame = decode_user_frame(raw, received_at_ms)
+            except FrameError as error:
+                self._committer.health.malformed_frames += 1
+                self._distrust(str(error))
+                continue
+            self._take_frame(frame)
+
+    def _take_frame(self, frame: Frame) -> None:
+        match frame.notice:
+            case "key_expired":
+                raise StreamEnded("the listen key has expired")
+            case "server_shutdown":
+                raise StreamEnded("the venue's server is shutting down")
+            case "margin_call":
+                self._log.warning("margin_call", positions=frame.detail)
+                self._moved.set()
+            case "unknown":
+                self._committer.health.unknown_events += 1
+                if frame.event not in self._unknown_logged and len(self._unknown_logged) < 100:
+                    self._unknown_logged.add(frame.event)
+                    self._log.warning("unknown_event", event_type=frame.event)
+        if not frame.changes:
+            return
+        if self._unreconciled is not None:
+            self._unreconciled.append(frame)
+        if self._account.complete:
+            self._apply(frame.changes, "stream")
+            self._moved.set()
+
+    def _apply(self, changes: Iterable[Change], source: Source) -> Delta:
+        delta = self._account.apply(tuple(changes), source)
+        self._committer.submit(delta)
+        if delta.positions or delta.replaces:
+            self._marks.follow(self._account.symbols_with_position)
+        return delta
+
+    def _distrust(self, reason: str) -> None:
+        """Something is wrong with what we know, though the stream lives: ask for a snapshot, and say so until then."""
+        self._lose(reason)
+        if self._unreconciled is None:
+            self._unreconciled = deque(maxlen=MAX_REMEMBERED_FRAMES)
+        self._doubt.set()
+
+    async def _keep_alive(self, listen_key: Secret) -> None:
+        pause_s = KEEPALIVE_S
+        while True:
+            await self._clock.sleep(pause_s)
+            try:
+                current = await self._rest.create_listen_key()
+            except AuthFailed:
+                raise
+            except VenueError as error:
+                self._log.warning("keepalive_failed", reason=str(error))
+                pause_s = KEEPALIVE_RETRY_S
+                continue
+            if current != listen_key:
+                raise StreamEnded("the venue has given out another listen key")
+            pause_s = KEEPALIVE_S
+
+    # REST beside the stream
+
+    async def _reconcile(self) -> None:
+        """A snapshot whenever there is doubt: at the start of a connection, after a frame that made no sense."""
+        failures = 0
+        while True:
+            await self._doubt.wait()
+            self._doubt.clear()
+            try:
+                snapshot = await self._rest.fetch_snapshot()
+            except AuthFailed:
+                raise
+            except (VenueUnreachable, RateLimited, FrameError) as error:
+                self._lose(str(error))
+                self._doubt.set()
+                wait_s = self._until(error) if isinstance(error, RateLimited) else 0.0
+                await self._clock.sleep(max(wait_s, BACKOFF_S[min(failures + 1, len(BACKOFF_S) - 1)]))
+                failures += 1
+                continue
+            failures = 0
+            if self._doubt.is_set():
+                continue  # A frame made no sense while we asked: this answer may be older than it.
+            self._apply((snapshot,), "rest")
+            for frame in self._unreconciled or ():
+                self._apply(frame.changes, "stream")
+            self._unreconciled = None
+            self._committer.health.reconciled_at_ms = self._clock.now_ms()
+            self._committer.move("reconciled", "stream connected, snapshot reconciled")
+            await self._clock.sleep(BACKOFF_S[2])  # A stream of nonsense must not become a stream of snapshots.
+
+    async def _refresh(self) -> None:
+        """What no event carries, by REST: soon after a change, and from time to time without one."""
+        suspected: list[str] = []
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(GRACE_MS / 1000 if suspected else self._config.reconcile_s):
+                    await self._moved.wait()
+                    await self._clock.sleep(SETTLE_S)
+            self._moved.clear()
+            if self._committer.health.state != "live":
+                await self._clock.sleep(SETTLE_S)
+                continue
+            try:
+                answer = await self._rest.fetch_refresh()
+            except AuthFailed:
+                raise
+            except (VenueError, FrameError) as error:
+                self._log.warning("refresh_failed", reason=str(error))
+                self._moved.set()
+                await self._clock.sleep(self._until(error) if isinstance(error, RateLimited) else BACKOFF_S[4])
+                continue
+            suspected = self._take_refresh(answer, suspected)
+            await self._clock.sleep(REFRESH_PAUSE_S)
+
+    def _take_refresh(self, answer: Refresh, suspected: list[str]) -> list[str]:
+        """Apply the answer; what it says otherwise twice in a row is drift, and ends the trust in what we have."""
+        self._apply((answer,), "rest")
+        found = differences(self._account, answer)
+        drift = [difference for difference in found if difference in suspected]
+        if drift:
+            self._distrust("drift from the venue: " + "; ".join(drift))
+            return []
+        if not found:
+            self._committer.health.reconciled_at_ms = self._clock.now_ms()
+        return found
+
+    async def _follow_marks(self) -> None:
+        """Mark prices into the account: one commit for all symbols, and no more than one per interval."""
+        while True:
+            await self._clock.sleep(self._config.mark_price_interval_s)
+            updates = self._marks.take()
+            if updates and self._account.complete:
+                self._apply(updates, "derived")
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The error that says most: a refusal before all else, then whatever came first."""
+    errors = [_first(error) if isinstance(error, BaseExceptionGroup) else error for error in group.exceptions]
+    return next((error for error in errors if isinstance(error, AuthFailed)), errors[0])
+
+
+def _what_to_do(error: AuthFailed) -> str:
+    match error.code:
+        case -2014 | -1002:
+            return "check STATECAST_API_KEY"
+        case -2015:
+            return "check STATECAST_API_KEY, its permission to read futures, and its list of IP addresses"
+        case -1022:
+            return "check STATECAST_API_SECRET"
+        case -4109:
+            return "the futures account is inactive: a transfer into it activates it"
+        case 451:
+            return "the venue does not serve this location"
+        case _:
+            return "check the API key and the account at the venue"

@@ -1,0 +1,146 @@
+"""Wiring, supervision and the orderly stop of everything that one publisher process does."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+
+import structlog
+
+from publisher.committer import Committer
+from publisher.config import EMBEDDED, AccountConfig, Config
+from publisher.follower import Follower
+from publisher.logs import account_log
+from statecast.clock import Clock
+from statecast.domain.fold import Account
+from statecast.errors import ConfigError, StoreAuthFailed, StoreError, StoreRefused, StoreUnreachable
+from statecast.store.client import ACCEPTED_URLS, Client, connect
+from statecast.store.embedded import EmbeddedServer
+from statecast.store.reader import other_publishers
+from statecast.store.writer import AccountWriter
+from statecast.venues.binance.rest import BinanceRest
+from statecast.venues.binance.weight import WeightBudget
+
+STOP_WITHIN_S = 4.0
+"""The contract gives an orderly stop 5 s."""
+
+
+async def serve(config: Config, clock: Clock) -> None:
+    """Publish until SIGINT or SIGTERM, then stop in an orderly way.
+
+    Raises:
+        ConfigError: Redis refuses the password, or there is no server to embed.
+        StoreError: the keys are of another contract version.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        with redis_server(config.redis_url) as url:
+            async with publishing(config, url, clock) as work:
+                stopping = asyncio.create_task(stop.wait())
+                await asyncio.wait((stopping, work), return_when=asyncio.FIRST_COMPLETED)
+                stopping.cancel()
+                if work.done():
+                    work.result()
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+@contextmanager
+def redis_server(url: str) -> Iterator[str]:
+    """The URL of a server: `url` itself, or, for `embedded`, that of one which lives as long as the context."""
+    if url != EMBEDDED:
+        yield url
+        return
+    with EmbeddedServer() as server:
+        structlog.get_logger().info("embedded_redis", url=server.url, binary=server.binary.name)
+        yield server.url
+
+
+@asynccontextmanager
+async def publishing(config: Config, redis_url: str, clock: Clock) -> AsyncIterator[asyncio.Task[None]]:
+    """Publish all accounts while the context lasts; at its end they stop in an orderly way.
+
+    The task ends only by an error that no waiting mends.
+    """
+    async with connect(redis_url, client_name="statecast-publisher") as client:
+        await _check_server(client)
+        # One IP address has one allowance of request weight, however many accounts are followed from it.
+        budget = WeightBudget()
+        publications = [_Publication(account, client, clock, budget) for account in config.accounts]
+        work = asyncio.create_task(_all(publications))
+        try:
+            yield work
+        finally:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+            await asyncio.gather(*(publication.stop() for publication in publications))
+
+
+async def _all(publications: list[_Publication]) -> None:
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for publication in publications:
+                tasks.create_task(publication.run())
+    except BaseExceptionGroup as group:
+        raise group.exceptions[0] from None
+
+
+async def _check_server(client: Client) -> None:
+    """A Redis that is down may come back; a wrong password will not become right."""
+    try:
+        with client.errors():
+            await client.redis.ping()
+    except StoreAuthFailed as error:
+        raise ConfigError("STATECAST_REDIS_URL", client.server, f"{ACCEPTED_URLS}; {error.reason}") from None
+    except (StoreUnreachable, StoreRefused):
+        return
+
+
+class _Publication:
+    """One account's committer and follower, and their end."""
+
+    def __init__(self, config: AccountConfig, client: Client, clock: Clock, budget: WeightBudget) -> None:
+        # With the process id, as the contract says; the rest tells machines and restarts apart.
+        self._publisher_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        self._client = client
+        self._config = config
+        self._log = account_log(config.account_id)
+        account = Account()
+        writer = AccountWriter(client, config.account_id, self._publisher_id)
+        rest = BinanceRest(config.urls, config.api_key, config.api_secret, clock, budget)
+        self._committer = Committer(writer, account, clock, self._log)
+        self._follower = Follower(config, rest, account, self._committer, clock, self._log)
+
+    async def run(self) -> None:
+        self._log.info("starting", publisher=self._publisher_id, redis=self._client.server)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._committer.run())
+                tasks.create_task(self._follower.run())
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from None
+
+    async def stop(self) -> None:
+        """Write what is left and `stopped`, free the lease, close. Never raises: there is nobody left to act on it."""
+        health = self._committer.health
+        refused = f"; {health.reason}" if health.state == "refused" else ""
+        self._committer.move("stop", "the publisher was stopped" + refused)
+        others = True
+        try:
+            async with asyncio.timeout(STOP_WITHIN_S):
+                await self._committer.close()
+                others = bool(await other_publishers(self._client, self._config.account_id, self._publisher_id))
+        except (StoreError, TimeoutError) as error:
+            self._log.warning("stopped_without_saying_so", reason=str(error) or "no answer within the time-out")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(1.0):
+                await self._follower.aclose(others)

@@ -1,0 +1,233 @@
+"""What the publisher does when venue, stream or frames misbehave: what readers see, and what stands in Redis."""
+
+from __future__ import annotations
+
+import asyncio
+from decimal import Decimal
+
+import pytest
+from support.world import World, until, world
+
+from statecast.simulator.orders import OrderRequest, OrderType, Side
+
+REST_PATHS = {
+    "account": "/fapi/v3/account",
+    "key": "/fapi/v1/listenKey",
+    "open orders": "/fapi/v1/openOrders",
+}
+
+
+def buy(here: World, quantity: str = "0.050", symbol: str = "BTCUSDT") -> None:
+    """A market order, filled at once and told on the stream."""
+    now_ms = here.now_ms()
+    order = OrderRequest(symbol=symbol, side=Side.BUY, type=OrderType.MARKET, qty=Decimal(quantity))
+    here.exchange.publish(here.ledger.place(order, here.exchange.server_ms(now_ms)), now_ms)
+
+
+async def expect_state_through(here: World, *states: str) -> None:
+    for state in states:
+        await here.state(state)
+
+
+async def expect_log_length(here: World, length: int) -> list[dict[str, str]]:
+    return await until(here.log, lambda log: len(log) >= length)
+
+
+async def test_what_the_stream_says_during_the_first_snapshot_is_not_lost(redis_url: str, account_name: str) -> None:
+    async with world(redis_url, account_name, live=False) as here:
+        here.exchange.fault("delay_rest", {"count": 6, "delay_ms": 300, "path": REST_PATHS["account"]}, here.now_ms())
+        await until(_private_sockets(here), lambda count: count == 1)
+        for _ in range(20):
+            here.trade(5)
+            await asyncio.sleep(0.01)
+        await here.state("live")
+        await here.agree()
+        entries = await here.log()
+        assert [int(entry["eventSeq"]) for entry in entries] == list(range(1, len(entries) + 1))
+
+
+def _private_sockets(here: World):  # type: ignore[no-untyped-def]  # a reader for `until`
+    async def count() -> int:
+        return sum(stream.root == "private" for stream in here.exchange.streams)
+
+    return count
+
+
+@pytest.mark.parametrize("fault", ["cut_sockets", "expire_listen_key", "server_shutdown"])
+async def test_a_stream_that_ends_is_replaced_and_the_state_is_true_again(
+    redis_url: str, account_name: str, fault: str
+) -> None:
+    async with world(redis_url, account_name) as here:
+        here.trade(50)
+        await here.agree()
+        before = await here.status()
+        here.exchange.fault(fault, {}, here.now_ms())
+        await until(here.status, lambda status: int(status["streamSinceMs"]) > int(before["streamSinceMs"]))
+        await here.state("live")
+        here.trade(50)
+        await here.agree()
+
+
+async def test_readers_see_recovering_while_the_venue_cannot_be_reached(redis_url: str, account_name: str) -> None:
+    async with world(redis_url, account_name) as here:
+        here.trade(30)
+        await here.agree()
+        here.exchange.fault("refuse_sockets", {"count": 2, "status": 503}, here.now_ms())
+        here.exchange.fault("cut_sockets", {"kind": "private"}, here.now_ms())
+        doubted = await here.state("recovering")
+        stored = await here.stored()
+        assert stored.positions is not None, "the last known state stays"
+        verified = doubted["verifiedAtMs"]
+        assert (await here.status())["verifiedAtMs"] == verified, "nobody vouches for it"
+        live = await here.state("live")
+        assert int(live["verifiedAtMs"]) > int(verified)
+
+
+async def test_a_frame_that_makes_no_sense_loses_nothing_else(redis_url: str, account_name: str) -> None:
+    async with world(redis_url, account_name) as here:
+        buy(here)
+        for text in ("{", "[]", '{"e":"ORDER_TRADE_UPDATE","E":1}', '{"e":"ACCOUNT_UPDATE","E":1,"T":1,"a":7}'):
+            here.exchange.fault("send_raw", {"text": text}, here.now_ms())
+            buy(here)
+        status = await until(here.status, lambda status: status.get("malformedFrames") == "4")
+        assert status["unknownEvents"] == "0"
+        await here.state("live")
+        await here.agree()
+        await here.agree_on_events()
+
+
+async def test_unknown_events_and_fields_are_counted_and_change_nothing(redis_url: str, account_name: str) -> None:
+    async with world(redis_url, account_name) as here:
+        here.exchange.fault("send_raw", {"text": '{"e":"NEW_IN_2027","E":1793000000000,"x":1}'}, here.now_ms())
+        status = await until(here.status, lambda status: status.get("unknownEvents") == "1")
+        assert status["state"] == "live"
+        assert status["malformedFrames"] == "0"
+
+
+async def test_every_documented_event_is_understood(redis_url: str, account_name: str) -> None:
+    async with world(redis_url, account_name) as here:
+        buy(here)
+        frames = [
+            '{"e":"MARGIN_CALL","E":1793000002000,"cw":"312.1","p":[{"s":"ETHUSDT","ps":"LONG","pa":"1.327",'
+            '"mt":"CROSSED","iw":"0","mp":"2871.17","up":"-116.61","mm":"19.61"}]}',
+            '{"e":"CONDITIONAL_ORDER_TRIGGER_REJECT","E":1793000005000,"T":1793000004990,'
+            '"or":{"s":"ETHUSDT","i":155618472834,"r":"no"}}',
+            '{"e":"STRATEGY_UPDATE","T":1793000005100,"E":1793000005110,'
+            '"su":{"si":176054594,"st":"GRID","ss":"NEW","s":"BTCUSDT","ut":1793000005100,"c":8007}}',
+            '{"e":"GRID_UPDATE","T":1793000005200,"E":1793000005210,"gu":{"si":176057039,"st":"GRID","ss":"WORKING",'
+            '"s":"BTCUSDT","r":"-0.003","up":"16720","uq":"-0.001","uf":"-0.003","mp":"0.0","ut":1793000005200}}',
+        ]
+        for text in frames:
+            here.exchange.fault("send_raw", {"text": text}, here.now_ms())
+        buy(here)
+        await here.agree()
+        status = await here.status()
+        assert (status["unknownEvents"], status["malformedFrames"], status["state"]) == ("0", "0", "live")
+
+
+@pytest.mark.parametrize("fault", ["duplicate_user_frames", "swap_user_frames"])
+async def test_doubled_and_swapped_frames_end_in_the_same_state(redis_url: str, account_name: str, fault: str) -> None:
+    async with world(redis_url, account_name) as here:
+        for _ in range(10):
+            here.exchange.fault(fault, {"count": 5}, here.now_ms())
+            here.trade(10)
+            await asyncio.sleep(0)
+        here.exchange.fault("clear", {}, here.now_ms())
+        here.trade(20)  # A swapped frame waits for its successor.
+        await here.agree()
+        entries = await here.log()
+        assert len({entry["eventId"] for entry in entries}) == len(entries)
+        assert len(entries) == here.ledger.order_events_seen + len(here.exchange.algo_events)
+
+
+async def test_available_balance_follows_an_order_that_no_account_event_tells(
+    redis_url: str, account_name: str
+) -> None:
+    async with world(redis_url, account_name, RECONCILE_S="3600") as here:
+        now_ms = here.now_ms()
+        price = here.ledger.marks["BTCUSDT"] - 1000
+        order = OrderRequest(symbol="BTCUSDT", side=Side.BUY, type=OrderType.LIMIT, qty=Decimal("0.1"), price=price)
+        here.exchange.publish(here.ledger.place(order, here.exchange.server_ms(now_ms)), now_ms)
+        before = (await here.stored()).account
+        assert before is not None
+        stored = await until(
+            here.stored, lambda stored: stored.account["availableBalance"] != before["availableBalance"]
+        )
+        assert int(stored.account["availableBalanceTimeMs"]) > int(before["availableBalanceTimeMs"])
+        await here.agree()
+
+
+async def test_a_silent_market_makes_prices_old_and_not_the_account(redis_url: str, account_name: str) -> None:
+    async with world(redis_url, account_name, RECONCILE_S="3600") as here:
+        buy(here)
+        await here.agree()
+        first = await here.stored()
+        assert first.positions is not None
+        row = first.positions["BTCUSDT:BOTH"]
+        here.exchange.fault("mute_market_sockets", {"on": True}, here.now_ms())
+        later = await until(here.status, lambda status: int(status["verifiedAtMs"]) > first.now_ms + 1000)
+        assert later["state"] == "live"
+        still = (await here.stored()).positions
+        assert still is not None
+        assert still["BTCUSDT:BOTH"]["markPriceTimeMs"] == row["markPriceTimeMs"], "old by its own time"
+
+
+async def test_leverage_and_margin_type_reach_the_position(redis_url: str, account_name: str) -> None:
+    async with world(redis_url, account_name) as here:
+        now_ms = here.now_ms()
+        here.exchange.publish(here.ledger.set_leverage("BTCUSDT", 7, here.exchange.server_ms(now_ms)), now_ms)
+        buy(here)
+        stored = await until(here.stored, lambda stored: "BTCUSDT:BOTH" in (stored.positions or {}))
+        assert stored.positions["BTCUSDT:BOTH"]["leverage"] == "7"
+        assert stored.positions["BTCUSDT:BOTH"]["marginType"] == "cross"
+        here.exchange.publish(here.ledger.set_leverage("BTCUSDT", 9, here.exchange.server_ms(now_ms)), here.now_ms())
+        await until(here.stored, lambda stored: stored.positions["BTCUSDT:BOTH"]["leverage"] == "9")
+
+
+async def test_multi_assets_mode_takes_its_totals_from_rest(redis_url: str, account_name: str) -> None:
+    async with world(redis_url, account_name) as here:
+        buy(here)
+        await here.agree()
+        now_ms = here.now_ms()
+        here.exchange.publish(here.ledger.set_multi_assets(now_ms, enabled=True), now_ms)
+        await here.agree()
+        stored = await here.stored()
+        assert stored.account is not None
+        assert Decimal(stored.account["totalWalletBalance"]) > 12_000, "USDT and USDC together"
+
+
+async def test_lost_frames_are_repaired_by_the_next_reconciliation(redis_url: str, account_name: str) -> None:
+    async with world(redis_url, account_name, RECONCILE_S="1") as here:
+        here.exchange.fault("drop_user_frames", {"count": 3}, here.now_ms())
+        buy(here)
+        await here.agree()
+
+
+async def test_a_venue_that_limits_is_not_asked_again_before_its_time(redis_url: str, account_name: str) -> None:
+    async with world(redis_url, account_name, live=False) as here:
+        answer = {"count": 1, "status": 429, "body": '{"code":-1003,"msg":"Too many requests."}'}
+        here.exchange.fault("answer_rest", answer | {"path": REST_PATHS["key"]}, here.now_ms())
+        status = await until(here.status, lambda status: "429" in status.get("reason", ""))
+        assert status["state"] == "starting"
+        asked = sum(here.exchange.requests.values())
+        await until(here.status, lambda later: int(later["heartbeatAtMs"]) > int(status["heartbeatAtMs"]) + 1000)
+        assert sum(here.exchange.requests.values()) == asked
+
+
+async def test_the_listen_key_is_never_deleted_unless_asked_for(redis_url: str, account_name: str) -> None:
+    async with world(redis_url, account_name) as here:
+        exchange = here.exchange
+    assert not [call for call in exchange.requests if call.startswith("DELETE")]
+    async with world(redis_url, f"{account_name}-2", DELETE_LISTEN_KEY="true") as here:
+        exchange = here.exchange
+    assert [call for call in exchange.requests if call.startswith("DELETE /fapi/v1/listenKey")]
+
+
+async def test_the_listen_key_outlives_a_publisher_while_another_is_registered(
+    redis_url: str, account_name: str
+) -> None:
+    async with world(redis_url, account_name, DELETE_LISTEN_KEY="true") as here:
+        exchange = here.exchange
+        key = f"statecast:{{binance:{account_name}}}:publishers"
+        await here.client.redis.zadd(key, {"another-publisher-1": here.now_ms()})
+    assert not [call for call in exchange.requests if call.startswith("DELETE")]

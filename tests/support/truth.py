@@ -1,0 +1,185 @@
+"""What Redis holds of an account against the simulated exchange's ledger, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+from statecast.store.reader import StoredAccount
+
+TOTALS = {
+    "totalWalletBalance": "totalWalletBalance",
+    "availableBalance": "availableBalance",
+    "totalUnrealizedProfit": "totalUnrealizedProfit",
+    "totalMarginBalance": "totalMarginBalance",
+    "totalInitialMargin": "totalInitialMargin",
+    "totalMaintMargin": "totalMaintMargin",
+}
+BALANCE = {
+    "walletBalance": "walletBalance",
+    "crossWalletBalance": "crossWalletBalance",
+    "availableBalance": "availableBalance",
+    "unrealizedProfit": "unrealizedProfit",
+}
+POSITION_NUMBERS = (
+    "positionAmt",
+    "entryPrice",
+    "breakEvenPrice",
+    "markPrice",
+    "unRealizedProfit",
+    "isolatedWallet",
+    "liquidationPrice",
+    "notional",
+    "leverage",
+)
+ORDER = {
+    "clientOrderId": "clientOrderId",
+    "side": "side",
+    "positionSide": "positionSide",
+    "type": "type",
+    "origType": "origType",
+    "timeInForce": "timeInForce",
+    "status": "status",
+    "price": "price",
+    "stopPrice": "stopPrice",
+    "quantity": "origQty",
+    "executedQty": "executedQty",
+    "avgPrice": "avgPrice",
+}
+ALGO = {
+    "clientOrderId": "clientAlgoId",
+    "side": "side",
+    "positionSide": "positionSide",
+    "type": "orderType",
+    "timeInForce": "timeInForce",
+    "status": "algoStatus",
+    "price": "price",
+    "stopPrice": "triggerPrice",
+    "quantity": "quantity",
+}
+Identity = tuple[str, ...]
+
+NUMBERS = {"price", "stopPrice", "quantity", "executedQty", "avgPrice"}
+
+
+def differences(stored: StoredAccount, ledger: Mapping[str, Any]) -> list[str]:
+    """Every field of the four hashes that is not what the ledger says; `ledger` is the exchange's own dump."""
+    if stored.account is None or stored.balances is None or stored.positions is None or stored.orders is None:
+        return [f"a hash is missing, state {stored.status.get('state')}"]
+    found = list(_numbers("totals", stored.account, ledger["totals"], TOTALS))
+
+    assets = {row["asset"]: row for row in ledger["assets"]}
+    held = {name for name, row in assets.items() if Decimal(row["walletBalance"]) != 0}
+    found += [f"balance {name} is missing" for name in held - stored.balances.keys()]
+    for name, balance in stored.balances.items():
+        found += _numbers(f"balance {name}", balance, assets.get(name, {}), BALANCE)
+
+    positions = {f"{row['symbol']}:{row['positionSide']}": row for row in ledger["positions"]}
+    open_positions = {name: row for name, row in positions.items() if Decimal(row["positionAmt"]) != 0}
+    found += _same_names("position", stored.positions.keys(), open_positions.keys())
+    for name in stored.positions.keys() & open_positions.keys():
+        row, truth = stored.positions[name], open_positions[name]
+        found += _numbers(f"position {name}", row, truth, {field: field for field in POSITION_NUMBERS})
+        margin_type = {"CROSSED": "cross", "ISOLATED": "isolated"}[truth["marginType"]]
+        side = "long" if Decimal(truth["positionAmt"]) > 0 else "short"
+        if (row.get("marginType"), row.get("side")) != (margin_type, side):
+            found.append(f"position {name} is {row.get('marginType')} {row.get('side')}, ledger {margin_type} {side}")
+
+    orders = {str(row["orderId"]): (row, ORDER) for row in ledger["openOrders"]}
+    orders |= {f"algo-{row['algoId']}": (row, ALGO) for row in ledger["openAlgoOrders"]}
+    found += _same_names("order", stored.orders.keys(), orders.keys())
+    for name in stored.orders.keys() & orders.keys():
+        truth, fields = orders[name]
+        for ours, theirs in fields.items():
+            value, expected = stored.orders[name].get(ours, ""), truth[theirs]
+            same = Decimal(value or 0) == Decimal(expected) if ours in NUMBERS else value == str(expected)
+            if not same:
+                found.append(f"order {name} {ours} {value}, ledger {expected}")
+    return found
+
+
+def _numbers(what: str, row: Mapping[str, str], truth: Mapping[str, Any], fields: Mapping[str, str]) -> Iterable[str]:
+    for ours, theirs in fields.items():
+        if theirs not in truth:
+            yield f"{what} {ours} {row.get(ours)}, ledger has none"
+        elif ours not in row:
+            yield f"{what} {ours} is missing, ledger {truth[theirs]}"
+        elif Decimal(row[ours]) != Decimal(str(truth[theirs])):
+            yield f"{what} {ours} {row[ours]}, ledger {truth[theirs]}"
+
+
+def _same_names(kind: str, ours: Iterable[str], theirs: Iterable[str]) -> list[str]:
+    mine, truth = set(ours), set(theirs)
+    return [f"{kind} {name} is not in the ledger" for name in sorted(mine - truth)] + [
+        f"{kind} {name} is missing" for name in sorted(truth - mine)
+    ]
+
+
+def event_differences(
+    entries: Sequence[Mapping[str, str]],
+    ledger_events: Sequence[Mapping[str, Any]],
+    algo_events: Sequence[Mapping[str, Any]],
+) -> list[str]:
+    """Where the log of order events differs from the ledger's: one entry for each, in order, numbered without a hole.
+
+    Both are given as the `o` objects of the frames that the exchange made, in the order in which they happened;
+    conditional orders by themselves.
+    """
+    found = _numbering(entries)
+    ordinary = [entry for entry in entries if not entry["algoId"]]
+    found += _sequence([_identity(entry) for entry in ordinary], [_ledger_identity(event) for event in ledger_events])
+    algos = [(entry["algoId"], entry["eventType"], entry["actualOrderId"]) for entry in entries if entry["algoId"]]
+    found += _sequence(algos, [(str(row["aid"]), f"ALGO_{row['X']}", row.get("ai") or "") for row in algo_events])
+    if len({entry["eventId"] for entry in entries}) != len(entries):
+        found.append("an event stands in the log twice")
+    return found
+
+
+def _numbering(entries: Sequence[Mapping[str, str]]) -> list[str]:
+    found: list[str] = []
+    for at, entry in enumerate(entries):
+        if int(entry["eventSeq"]) != int(entries[0]["eventSeq"]) + at:
+            found.append(f"entry {at} has eventSeq {entry['eventSeq']}, the first {entries[0]['eventSeq']}")
+            break
+    return found
+
+
+def _sequence(ours: Sequence[Identity], theirs: Sequence[Identity]) -> list[str]:
+    found: list[str] = []
+    if len(ours) != len(theirs):
+        found.append(f"{len(ours)} entries, {len(theirs)} events in the ledger")
+    for at, (mine, truth) in enumerate(zip(ours, theirs, strict=False)):
+        if mine != truth:
+            found.append(f"entry {at} is {mine}, ledger {truth}")
+            break
+    return found
+
+
+def _identity(entry: Mapping[str, str]) -> Identity:
+    return (
+        entry["symbol"],
+        entry["orderId"],
+        entry["eventType"],
+        entry["status"],
+        _plain(entry["executedQty"]),
+        entry["tradeId"],
+        _plain(entry["lastQty"]),
+    )
+
+
+def _ledger_identity(event: Mapping[str, Any]) -> Identity:
+    fill = int(event["t"]) > 0
+    return (
+        event["s"],
+        str(event["i"]),
+        str(event["x"]),
+        str(event["X"]),
+        _plain(event["z"]),
+        str(event["t"]) if fill else "",
+        _plain(event["l"]) if fill else "",
+    )
+
+
+def _plain(value: str) -> str:
+    return format(Decimal(value).normalize(), "f") if value else ""

@@ -1,0 +1,167 @@
+"""A simulated exchange, a publisher that follows it, and what it takes to compare them: all in the test's own loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+from random import Random
+from typing import Any, TypeVar, cast
+
+import orjson
+from support.truth import differences, event_differences
+
+from publisher import config
+from publisher.service import publishing
+from statecast import settings
+from statecast.clock import SystemClock
+from statecast.secret import Secret
+from statecast.simulator import trading
+from statecast.simulator.binance import Exchange
+from statecast.simulator.binance_frames import Frame
+from statecast.simulator.control import ledger_dump
+from statecast.simulator.ledger import Ledger
+from statecast.simulator.server import SimulatorServer
+from statecast.simulator.signing import ApiKey
+from statecast.store.client import Client, connect
+from statecast.store.keys import AccountId, AccountKeys
+from statecast.store.reader import StoredAccount, read_account
+
+KEY, SECRET = "demo-key", "demo-secret"
+DEADLINE_S = 15.0
+
+T = TypeVar("T")
+
+
+class NotingExchange(Exchange):
+    """Notes what it tells of conditional orders, whose history the ledger does not keep."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.algo_events: list[dict[str, Any]] = []
+
+    def send_user(self, frame: Frame, now_ms: int) -> None:
+        if frame.event == "ALGO_UPDATE":
+            self.algo_events.append(orjson.loads(frame.payload)["o"])
+        super().send_user(frame, now_ms)
+
+
+@dataclass
+class World:
+    """Everything of one account."""
+
+    server: SimulatorServer
+    client: Client
+    account_id: AccountId
+    rng: Random
+
+    @property
+    def exchange(self) -> NotingExchange:
+        exchange = self.server.exchange
+        assert isinstance(exchange, NotingExchange)
+        return exchange
+
+    @property
+    def ledger(self) -> Ledger:
+        return self.server.exchange.ledger
+
+    def now_ms(self) -> int:
+        return SystemClock().now_ms()
+
+    def dump(self) -> dict[str, Any]:
+        return cast("dict[str, Any]", ledger_dump(self.exchange, 0, self.now_ms()))
+
+    async def stored(self) -> StoredAccount:
+        return await read_account(self.client, self.account_id)
+
+    async def status(self) -> dict[str, str]:
+        return (await self.stored()).status
+
+    async def log(self) -> list[dict[str, str]]:
+        """The whole log of order events."""
+        entries = await self.client.redis.xrange(AccountKeys(self.account_id).order_events)
+        return [fields for _, fields in cast("list[tuple[str, dict[str, str]]]", entries)]
+
+    def trade(self, steps: int) -> None:
+        """That many steps of the random trader, told on the user stream."""
+        for _ in range(steps):
+            now_ms = self.now_ms()
+            self.exchange.publish(trading.step(self.ledger, self.rng, self.exchange.server_ms(now_ms)), now_ms)
+
+    async def agree(self) -> None:
+        """Wait until Redis holds what the ledger says; fails with every difference."""
+        found: list[str] = ["never compared"]
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                while found:
+                    self.exchange.publish_marks(self.now_ms())
+                    await asyncio.sleep(0.1)
+                    found = differences(await self.stored(), self.dump())
+        except TimeoutError:
+            raise AssertionError("Redis and ledger differ:\n" + "\n".join(found)) from None
+
+    async def agree_on_events(self) -> None:
+        """Every order event of the ledger stands in the log, once and in order."""
+        found = event_differences(await self.log(), self.dump()["orderEvents"], self.exchange.algo_events)
+        assert not found, found
+
+    async def state(self, wanted: str) -> dict[str, str]:
+        """Wait for a state; the status then."""
+        return await until(self.status, lambda status: status.get("state") == wanted)
+
+
+async def until(read: Callable[[], Awaitable[T]], good: Callable[[T], bool]) -> T:
+    """Read until what is read is good, for a bounded time; what was read last."""
+    value = await read()
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            while not good(value):
+                await asyncio.sleep(0.02)
+                value = await read()
+    except TimeoutError:
+        raise AssertionError(f"waited {DEADLINE_S:.0f} s in vain; last seen: {value}") from None
+    return value
+
+
+def new_server(*, hedge: bool = False, seed: int = 1, **options: Any) -> SimulatorServer:
+    """An exchange whose marks stand still until somebody moves them."""
+    clock = SystemClock()
+    balances = {"USDT": Decimal(10_000), "USDC": Decimal(2_500)}
+    ledger = Ledger(balances, now_ms=clock.now_ms(), hedge=hedge)
+    exchange = NotingExchange(ledger, [ApiKey(KEY, Secret(SECRET))], Random(seed))
+    return SimulatorServer(exchange, clock, **({"mark_interval_s": 0} | options))
+
+
+def account_values(server: SimulatorServer, account: str, **values: str) -> dict[str, str]:
+    """Settings of a publisher that follows the exchange, by their names without the prefix."""
+    return {
+        "ACCOUNT": account,
+        "API_KEY": KEY,
+        "API_SECRET": SECRET,
+        "REST_URL": server.rest_url,
+        "WS_URL": server.ws_url,
+        "MARK_PRICE_INTERVAL_S": "0.1",
+        "RECONCILE_S": "2",
+    } | values
+
+
+@asynccontextmanager
+async def world(
+    redis_url: str, account: str, *, hedge: bool = False, seed: int = 1, live: bool = True, **values: str
+) -> AsyncIterator[World]:
+    """An exchange and its publisher, `live` unless the test wants to see how it gets there."""
+    async with new_server(hedge=hedge, seed=seed) as server:
+        given = account_values(server, account, **values)
+        built = config.build(settings.Settings(given, (given,)))
+        async with (
+            connect(redis_url, client_name="statecast-test") as client,
+            publishing(built, redis_url, SystemClock()) as work,
+        ):
+            here = World(server, client, built.accounts[0].account_id, Random(seed))
+            if live:
+                await here.state("live")
+            yield here
+            if work.done():
+                work.result()
