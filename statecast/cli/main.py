@@ -1,0 +1,62 @@
+"""The `statecast` command: finds the sub-command and leaves the work to its module."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from statecast.cli import demo, events, publish, redis, show, simulate
+
+DESCRIPTION = "An exchange account's true state, live in Redis, for any number of traders."
+
+EPILOG = """\
+Start here:
+
+    statecast demo                  a whole account on this machine, without keys, within seconds
+    statecast publish --help        follow your own account
+    statecast show                  what Redis holds, and whether it may be believed
+
+`statecast COMMAND --help` says more about each.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of all commands."""
+    top = argparse.ArgumentParser(
+        prog="statecast",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"statecast {version('statecast')}")
+    commands = top.add_subparsers(title="commands", metavar="COMMAND")
+    for command in (demo, publish, simulate, show, events, redis):
+        command.add_parser(commands)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code. Ctrl-C is an end like any other; so is a reader of our output that has gone."""
+    try:
+        top = parser()
+        args = top.parse_args(arguments)
+        if not hasattr(args, "run"):
+            top.print_help(sys.stderr)
+            return 2
+        code = int(args.run(args))
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except BrokenPipeError:
+        # `… | head` has seen enough. What is left unwritten must not be tried again when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

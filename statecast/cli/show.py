@@ -1,0 +1,124 @@
+"""`statecast show`: an account as Redis holds it, and whether it may be believed."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from statecast.cli import arguments, source
+
+if TYPE_CHECKING:
+    from rich.live import Live
+
+    from statecast.store.client import Client
+    from statecast.store.keys import AccountId
+    from statecast.store.reader import StoredAccount
+
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+EPILOG = """\
+    statecast show                      every account that was ever published
+    statecast show binance:main         one of them (the venue may be left out: binance)
+    statecast show main --watch         again every second, until Ctrl-C
+    statecast show main --json | jq .   for programs; "fresh" says whether the state may be acted on
+
+State that is stale, incomplete or was never published is marked as such on every line, for it is not the same as flat.
+Exit codes: 0 if all that was shown is fresh, 3 if something is not, 2 for wrong settings, 1 if Redis cannot be read.
+"""
+
+NOT_FRESH = 3
+WATCH_EVERY_S = 1.0
+
+
+def add_parser(commands: Commands) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "show",
+        help="balances, positions, open orders, freshness",
+        description="Show accounts as Redis holds them, and whether they may be believed.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("account", nargs="?", metavar="ACCOUNT", help="<venue>:<account>; all accounts without it")
+    parser.add_argument("--watch", action="store_true", help="show it again every second")
+    parser.add_argument("--json", action="store_true", help="one JSON object per account and line")
+    parser.add_argument(
+        "--max-age-s", type=arguments.positive, default=10.0, metavar="SECONDS", help="older is stale (default 10)"
+    )
+    source.add_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command; the exit code."""
+    return source.run(args, _show)
+
+
+async def _show(args: argparse.Namespace, url: str) -> int:
+    from statecast.store.client import connect
+    from statecast.store.keys import AccountId
+
+    wanted = AccountId.parse(args.account) if args.account else None
+    async with connect(url, client_name="statecast-show") as client:
+        if args.watch:
+            await _watch(client, wanted, args)
+        return await _once(client, wanted, args)
+
+
+async def _read(client: Client, wanted: AccountId | None) -> list[StoredAccount]:
+    from statecast.store.reader import known_accounts, read_account
+
+    account_ids = [wanted] if wanted is not None else await known_accounts(client)
+    return [await read_account(client, account_id) for account_id in account_ids]
+
+
+async def _once(client: Client, wanted: AccountId | None, args: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from statecast.cli.page import Page
+    from statecast.cli.views import account_blocks, verdict
+    from statecast.store.reader import known_accounts
+
+    accounts, max_age_ms = await _read(client, wanted), int(args.max_age_s * 1000)
+    if args.json or not sys.stdout.isatty():
+        _print_lines(accounts, args)
+    else:
+        Console().print(Page([block for stored in accounts for block in account_blocks(stored, max_age_ms)]))
+    if not all(stored.status for stored in accounts) or not accounts:
+        print(_elsewhere(client.server, await known_accounts(client)), file=sys.stderr)
+    fresh = bool(accounts) and all(verdict(stored, max_age_ms).fresh for stored in accounts)
+    return 0 if fresh else NOT_FRESH
+
+
+def _print_lines(accounts: list[StoredAccount], args: argparse.Namespace) -> None:
+    from statecast.cli.views import account_json, account_lines
+
+    max_age_ms = int(args.max_age_s * 1000)
+    for stored in accounts:
+        print(account_json(stored, max_age_ms) if args.json else "\n".join(account_lines(stored, max_age_ms)))
+    sys.stdout.flush()
+
+
+def _elsewhere(server: str, known: list[AccountId]) -> str:
+    """What there is, for who asked for what is not."""
+    if not known:
+        return f"NEVER PUBLISHED: Redis at {server} holds no account; start `statecast publish` first"
+    return f"Redis at {server} holds {', '.join(map(str, known))}"
+
+
+async def _watch(client: Client, wanted: AccountId | None, args: argparse.Namespace) -> None:
+    """Show it every second, for ever. While Redis cannot be read, this is said in place of what was seen before."""
+    from rich.console import Console
+    from rich.live import Live
+
+    from statecast.clock import SystemClock
+    from statecast.errors import StoreAuthFailed, StoreError
+
+    if args.json or not sys.stdout.isatty():
+        screen: _Lines | _Screen = _Lines(wanted, args)
+        live = None
+    else:
+        console = Console()
+        live = Live(console=console, auto_refresh=False, vertical_overflow="crop")
+        screen = _Screen(live, int(args.max_age_s * 1000), client.server)

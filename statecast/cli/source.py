@@ -1,0 +1,68 @@
+"""Where the reading commands read: the Redis URL, from options, environment, .env and file; and how they end."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+EMBEDDED_ELSEWHERE = "the URL of a server; an embedded one belongs to the program that runs it, which printed its URL"
+
+TERMINATED = 128 + 15
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that say where to read."""
+    text = "where to read: redis://, rediss:// or unix://  [STATECAST_REDIS_URL]"
+    parser.add_argument("--redis-url", dest="REDIS_URL", metavar="URL", help=text)
+    parser.add_argument("--config", type=Path, metavar="FILE", help="a TOML file with settings")
+
+
+def redis_url(args: argparse.Namespace) -> str:
+    """The URL to read from.
+
+    Raises:
+        ConfigError: the setting cannot work.
+    """
+    from statecast import settings
+    from statecast.errors import ConfigError
+    from statecast.store.client import check_url
+
+    loaded = settings.load({"REDIS_URL": args.REDIS_URL}, os.environ, args.config)
+    url = loaded.get("REDIS_URL", settings.DEFAULT_REDIS_URL)
+    if url == "embedded":
+        raise ConfigError("STATECAST_REDIS_URL", url, EMBEDDED_ELSEWHERE)
+    check_url(url)
+    return url
+
+
+def run(args: argparse.Namespace, work: Callable[[argparse.Namespace, str], Coroutine[Any, Any, int]]) -> int:
+    """Run `work(args, url)`; a user's mistake becomes one line and the contract's exit code."""
+    import asyncio
+
+    from statecast.errors import ConfigError, StatecastError, StoreAuthFailed
+
+    try:
+        return asyncio.run(_until_terminated(work(args, redis_url(args))))
+    except asyncio.CancelledError:
+        return TERMINATED
+    except (ConfigError, StoreAuthFailed) as error:
+        print(f"statecast: {error}", file=sys.stderr)
+        return 2
+    except StatecastError as error:
+        print(f"statecast: {error}", file=sys.stderr)
+        return 1
+
+
+async def _until_terminated(work: Coroutine[Any, Any, int]) -> int:
+    """SIGTERM ends the work as Ctrl-C does, so that a terminal gets its cursor back."""
+    import asyncio
+    import signal
+
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await work
