@@ -54,7 +54,7 @@ class Health:
     unknown_events: int = 0
     malformed_frames: int = 0
 
-    def fields(self, publisher_id: str, epoch: int) -> dict[str, str | bytes | int]:
+    def fields(self, publisher_id: str, epoch: int) -> dict[str, str | int]:
         return {
             "state": self.state,
             "reason": self.reason,
@@ -189,7 +189,7 @@ class Committer:
             self._rewrite = False
         while self._queue and len(deltas) < MAX_BATCH:
             deltas.append(self._queue.popleft())
-        status: dict[str, str | bytes | int] = {}
+        status: dict[str, str | int] = {}
         verified = False
         now = self._clock.monotonic()
         if now >= self._heartbeat_at:

@@ -508,6 +508,8 @@ class Account:
 
 def _moved(before: dict[K, V | None], after: dict[K, V]) -> tuple[tuple[V | None, V | None], ...]:
     """The touched rows that are not what they were, as (before, after)."""
+    if not before:
+        return ()
     return tuple((old, new) for key, old in before.items() if (new := after.get(key)) != old)
 
 

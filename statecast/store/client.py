@@ -120,9 +120,17 @@ class Client:
 
     @contextmanager
     def errors(self) -> Iterator[None]:
-        """Turn what redis-py raises into `StoreUnreachable` and `StoreRefused`."""
+        """Turn what redis-py raises into `StoreUnreachable` and `StoreRefused`.
+
+        A cancellation that arrives while redis-py is sending is raised here: Python 3.11's `asyncio.wait_for`, through
+        which it sends, forgets one that comes together with the result, and the task would run on for ever.
+        """
+        task = asyncio.current_task()
+        cancelled_before = task.cancelling() if task is not None else 0
         try:
             yield
+            if task is not None and task.cancelling() > cancelled_before:
+                raise asyncio.CancelledError
         except (exceptions.AuthenticationError, exceptions.AuthorizationError) as error:
             raise StoreAuthFailed(self.server, "the server refuses the user name or password") from error
         except exceptions.BusyLoadingError as error:

@@ -1,16 +1,14 @@
-"""Values ↔ hash fields and stream entries, and a batch of commits ↔ the arguments of the commit script. Pure.
+"""Values ↔ hash fields and stream entries, and a batch of commits ↔ the argument of the commit script. Pure.
 
-One commit in the script's arguments:
+A batch is one MessagePack value, which the script unpacks in C: thousands of separate arguments cost client and server
+more than all the writing. It is a list of commits, each
 
-    <number of hashes>
-        per hash: <1 account, 2 balances, 3 positions, 4 orders> <1 = delete it first>
-                  <number of arguments> field value …
-                  <number of fields to delete> field …
-    <number of order events>
-        per event: <number of arguments> field value …
-    <number of arguments> field value …       (the entry of the changes stream)
+    [hashes, order events, entry of the changes stream]
 
-Numbers of arguments stand before them so that the script can hand the slice on without looking into it.
+    a hash      [1 account | 2 balances | 3 positions | 4 orders, delete it first?, [field, value, …], [gone field, …]]
+    an entry    [field, value, …]
+
+All fields and values are text.
 
 The field `change` of the changes stream is JSON: what the commit did, so that a copy can follow.
 
@@ -28,6 +26,7 @@ from decimal import Decimal
 from typing import TypeVar
 
 import orjson
+import ormsgpack
 
 from statecast.domain.fold import Delta
 from statecast.domain.models import Balance, Order, OrderEvent, Position, Totals, plain
@@ -41,7 +40,8 @@ from statecast.store.keys import (
 )
 
 Row = TypeVar("Row")
-Argument = str | bytes | int
+Argument = str | int
+"""The value of a status field."""
 Cells = tuple[str | None, ...]
 
 
@@ -138,7 +138,7 @@ def order_cells(row: Order) -> Cells:
     )
 
 
-def event_entry(event: OrderEvent, event_seq: int, epoch: int) -> list[Argument]:
+def event_entry(event: OrderEvent, event_seq: int, epoch: str) -> list[str]:
     """A stream entry, field after value, always with all of `EVENT_FIELDS` (Redis then stores the names once)."""
     order = event.order
     values = (
@@ -172,9 +172,9 @@ def event_entry(event: OrderEvent, event_seq: int, epoch: int) -> list[Argument]
         str(order.venue_time_ms),
         str(event.received_at_ms),
         order.source,
-        str(epoch),
+        epoch,
     )
-    entry: list[Argument] = [""] * (2 * len(EVENT_FIELDS))
+    entry = [""] * (2 * len(EVENT_FIELDS))
     entry[::2] = EVENT_FIELDS
     entry[1::2] = [value or "" for value in values]
     return entry
@@ -230,15 +230,16 @@ def _order_name(row: Order) -> str:
     return row.order_id
 
 
-def commit_arguments(delta: Delta, seq: int, event_seq: int, epoch: int, verified_at_ms: int) -> list[Argument]:
+def commit(delta: Delta, seq: int, event_seq: int, epoch: int, verified_at_ms: int) -> list[object]:
     """One commit for the script.
 
     `seq` is this commit's number, `event_seq` that of the last order event before it. `verified_at_ms` goes into hashes
     that are written anew.
     """
-    hashes: list[Argument] = []
-    number_of_hashes = 0
+    hashes: list[list[object]] = []
     change: dict[str, object] = {}
+    replaces, times = delta.replaces, delta.times
+    seq_text, epoch_text = str(seq), str(epoch)
 
     def add(
         index: int,
@@ -248,42 +249,26 @@ def commit_arguments(delta: Delta, seq: int, event_seq: int, epoch: int, verifie
         venue_time_ms: int,
         count: int | None,
     ) -> None:
-        nonlocal number_of_hashes
         to_set, unset, removed = table
-        number_of_hashes += 1
-        fields: list[Argument] = [
-            "_seq",
-            seq,
-            "_epoch",
-            epoch,
-            "_source",
-            delta.source,
-            "_venueTimeMs",
-            venue_time_ms,
-        ]
-        if count is not None:
-            fields += ("_count", count)
-        if delta.replaces:
-            fields += ("_complete", "1", "_contract", CONTRACT, "_verifiedAtMs", verified_at_ms)
-            to_delete = []
-        else:
-            to_delete = unset + [f"{entity}.{field}" for entity in removed for field in names]
-        for field, value in to_set.items():
-            fields += (field, value)
-        hashes.extend((index, 1 if delta.replaces else 0, len(fields)))
-        hashes.extend(fields)
-        hashes.append(len(to_delete))
-        hashes.extend(to_delete)
+        # The script knows the time of writing, and puts it into the second place.
+        fields = ["_storedAtMs", "", "_seq", seq_text, "_epoch", epoch_text, "_source", delta.source]
+        fields += ("_venueTimeMs", str(venue_time_ms))
         part: dict[str, object] = {"set": to_set, "venueTimeMs": venue_time_ms}
         if count is not None:
+            fields += ("_count", str(count))
             part["count"] = count
+        if replaces:
+            fields += ("_complete", "1", "_contract", CONTRACT, "_verifiedAtMs", str(verified_at_ms))
+        for field in to_set.items():
+            fields += field
+        to_delete = unset + [f"{entity}.{field}" for entity in removed for field in names]
+        hashes.append([index, replaces, fields, [] if replaces else to_delete])
         if unset:
             part["unset"] = unset
         if removed:
             part["removed"] = removed
         change[name] = part
 
-    replaces, times = delta.replaces, delta.times
     if delta.totals is not None:
         before = None if delta.totals_before is None or replaces else totals_cells(delta.totals_before)
         changed, gone = _fields(ACCOUNT_FIELDS, totals_cells(delta.totals), before, "")
@@ -298,31 +283,16 @@ def commit_arguments(delta: Delta, seq: int, event_seq: int, epoch: int, verifie
         table = _table(delta.orders, ORDER_FIELDS, order_cells, _order_name)
         add(4, "orders", ORDER_FIELDS, table, times.orders, delta.order_count)
 
-    events: list[Argument] = []
-    for event in delta.events:
-        event_seq += 1
-        entry = event_entry(event, event_seq, epoch)
-        events.append(len(entry))
-        events += entry
+    events = [event_entry(event, event_seq + at, epoch_text) for at, event in enumerate(delta.events, start=1)]
     if replaces:
         change["replaces"] = True
-    return [
-        number_of_hashes,
-        *hashes,
-        len(delta.events),
-        *events,
-        10,
-        "seq",
-        seq,
-        "epoch",
-        epoch,
-        "eventSeq",
-        event_seq,
-        "source",
-        delta.source,
-        "change",
-        orjson.dumps(change),
-    ]
+    entry = ["seq", seq_text, "epoch", epoch_text, "eventSeq", str(event_seq + len(events)), "source", delta.source]
+    return [hashes, events, [*entry, "change", orjson.dumps(change).decode()]]
+
+
+def pack(commits: list[list[object]]) -> bytes:
+    """The commits of one batch as the script takes them."""
+    return ormsgpack.packb(commits)
 
 
 def entities(fields: Mapping[str, str]) -> dict[str, dict[str, str]]:

@@ -1,7 +1,8 @@
 -- Write a batch of commits, or nothing. A heartbeat is a batch without commits.
 -- KEYS  lease status account balances positions orders order-events changes publishers
 -- ARGV  token epoch lease_ttl_ms seq_before event_seq_before commits events changes_length verified
---       fresh (the first commit writes everything, or nothing was ever published) #status field value … then the commits as statecast/store/codec.py lays them out
+--       fresh (the first commit writes everything, or nothing was ever published)
+--       the commits, as statecast/store/codec.py packs them; status field value …
 -- ->    {'OK', now_ms} written, now or by an earlier call whose reply was lost
 --       {'LEASE', holder} another publisher may write, or the lease has run out
 --       {'DIVERGED', what} Redis does not hold what this publisher wrote last
@@ -31,46 +32,31 @@ if must_exist and redis.call('EXISTS', KEYS[3], KEYS[4], KEYS[5], KEYS[6]) < 4 t
   return {'DIVERGED', 'a state hash is gone'}
 end
 
-local at = 11
-local status_length = tonumber(ARGV[at])
-local status_from = at + 1
-at = status_from + status_length
+-- In slices: a call takes 8,000 values at the most.
+local function sliced(command, key, values)
+  for from = 1, #values, 4000 do
+    redis.call(command, key, up(values, from, math.min(from + 3999, #values)))
+  end
+end
 
 if done then commits = 0 end
-for _ = 1, commits do
-  local hashes = tonumber(ARGV[at]); at = at + 1
-  for _ = 1, hashes do
-    local key, replaces, length = KEYS[2 + tonumber(ARGV[at])], ARGV[at + 1], tonumber(ARGV[at + 2])
-    at = at + 3
-    if replaces == '1' then redis.call('DEL', key) end
-    redis.call('HSET', key, '_storedAtMs', now)
-    -- In slices: a call takes 8,000 values at the most.
-    for from = at, at + length - 1, 4000 do
-      redis.call('HSET', key, up(ARGV, from, math.min(from + 3999, at + length - 1)))
-    end
-    at = at + length
-    length = tonumber(ARGV[at]); at = at + 1
-    for from = at, at + length - 1, 4000 do
-      redis.call('HDEL', key, up(ARGV, from, math.min(from + 3999, at + length - 1)))
-    end
-    at = at + length
-  end
-  local entries = tonumber(ARGV[at]); at = at + 1
-  for _ = 1, entries do
-    local length = tonumber(ARGV[at])
-    redis.call('XADD', KEYS[7], '*', up(ARGV, at + 1, at + length))
-    at = at + 1 + length
-  end
-  local length = tonumber(ARGV[at])
-  redis.call('XADD', KEYS[8], 'MAXLEN', '~', ARGV[8], '*', up(ARGV, at + 1, at + length))
-  at = at + 1 + length
-end
 if commits > 0 then
+  for _, commit in ipairs(cmsgpack.unpack(ARGV[11])) do
+    for _, hash in ipairs(commit[1]) do
+      local key = KEYS[2 + hash[1]]
+      hash[3][2] = now
+      if hash[2] then redis.call('DEL', key) end
+      sliced('HSET', key, hash[3])
+      sliced('HDEL', key, hash[4])
+    end
+    for _, entry in ipairs(commit[2]) do redis.call('XADD', KEYS[7], '*', up(entry)) end
+    redis.call('XADD', KEYS[8], 'MAXLEN', '~', ARGV[8], '*', up(commit[3]))
+  end
   redis.call('HSET', KEYS[2], 'seq', string.format('%.0f', seq + commits),
     'eventSeq', string.format('%.0f', event_seq + events))
 end
-if status_length > 0 then
-  redis.call('HSET', KEYS[2], 'heartbeatAtMs', now, up(ARGV, status_from, status_from + status_length - 1))
+if #ARGV > 11 then
+  redis.call('HSET', KEYS[2], 'heartbeatAtMs', now, up(ARGV, 12))
   redis.call('ZADD', KEYS[9], now, token)
 end
 if ARGV[9] == '1' then

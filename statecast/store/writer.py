@@ -14,7 +14,7 @@ from typing import cast
 from statecast.domain.fold import Delta
 from statecast.errors import ContractMismatch, LeaseLost, StoreDiverged, StoreRefused
 from statecast.store.client import Client
-from statecast.store.codec import Argument, commit_arguments
+from statecast.store.codec import Argument, commit, pack
 from statecast.store.keys import (
     ACCOUNTS_KEY,
     CHANGES_LENGTH,
@@ -30,7 +30,7 @@ from statecast.store.keys import (
 class Batch:
     """Commits that were numbered and encoded for one call; send the same batch again when its outcome is unknown."""
 
-    arguments: tuple[Argument, ...]
+    arguments: tuple[str | bytes | int, ...]
     seq_after: int
     event_seq_after: int
     verified: bool
@@ -53,7 +53,7 @@ class AccountWriter:
         self._client = client
         self._keys = keys = AccountKeys(account_id)
         self._lease_ttl_ms = lease_ttl_ms
-        self._all_keys = (
+        self.keys = (
             keys.lease,
             keys.status,
             keys.account,
@@ -82,7 +82,7 @@ class AccountWriter:
         """
         with self._client.errors():
             answer = await self._open(
-                self._all_keys,
+                self.keys,
                 (
                     self.publisher_id,
                     self._lease_ttl_ms,
@@ -125,12 +125,12 @@ class AccountWriter:
         assert published or not verified or any(delta.replaces for delta in deltas), "there is nothing to vouch for"
         seq, event_seq = self.seq, self.event_seq
         fresh = not published or (bool(deltas) and deltas[0].replaces)
-        commits: list[Argument] = []
+        commits: list[list[object]] = []
         for delta in deltas:
             seq += 1
-            commits += commit_arguments(delta, seq, event_seq, self.epoch, self.verified_at_ms)
+            commits.append(commit(delta, seq, event_seq, self.epoch, self.verified_at_ms))
             event_seq += len(delta.events)
-        arguments: list[Argument] = [
+        arguments: list[str | bytes | int] = [
             self.publisher_id,
             self.epoch,
             self._lease_ttl_ms,
@@ -141,11 +141,10 @@ class AccountWriter:
             CHANGES_LENGTH,
             1 if verified else 0,
             1 if fresh else 0,
-            2 * len(status),
+            pack(commits),
         ]
         for field, value in status.items():
             arguments += (field, value)
-        arguments += commits
         return Batch(tuple(arguments), seq, event_seq, verified)
 
     async def send(self, batch: Batch) -> None:
@@ -157,7 +156,7 @@ class AccountWriter:
             LeaseLost, StoreDiverged: nothing was written; `open()` again.
         """
         with self._client.errors():
-            answer = await self._commit(self._all_keys, batch.arguments)
+            answer = await self._commit(self.keys, batch.arguments)
         match answer:
             case ["LEASE", holder]:
                 reason = f"the lease of {self.account_id} is held by {holder}" if holder else "the lease has run out"

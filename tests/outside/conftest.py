@@ -1,33 +1,28 @@
-"""The simulated exchange on a port, for clients that we did not write."""
+"""The simulated exchange on a port, for clients that we did not write, and our publisher beside them."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from decimal import Decimal
-from random import Random
 
 import pytest
+from support.world import world
 
-from statecast.clock import SystemClock
-from statecast.secret import Secret
-from statecast.simulator.binance import Exchange
-from statecast.simulator.ledger import Ledger
 from statecast.simulator.server import SimulatorServer
-from statecast.simulator.signing import ApiKey
 
 KEY, SECRET = "demo-key", "demo-secret"
 
 
 @pytest.fixture(params=["one-way", "hedge"])
-async def server(request: pytest.FixtureRequest) -> AsyncIterator[SimulatorServer]:
-    """An exchange with two assets whose marks stand still, in either position mode."""
-    clock = SystemClock()
-    balances = {"USDT": Decimal(10_000), "USDC": Decimal(2_500)}
-    ledger = Ledger(balances, now_ms=clock.now_ms(), hedge=request.param == "hedge")
-    exchange = Exchange(ledger, [ApiKey(KEY, Secret(SECRET))], Random(11))
-    async with SimulatorServer(exchange, clock, mark_interval_s=0) as running:
-        yield running
+async def server(request: pytest.FixtureRequest, redis_url: str, account_name: str) -> AsyncIterator[SimulatorServer]:
+    """An exchange with two assets whose marks stand still, in either position mode.
+
+    A publisher follows the account all the while; in the end Redis holds what the ledger says, whoever has traded.
+    """
+    async with world(redis_url, account_name, hedge=request.param == "hedge", seed=11) as here:
+        yield here.server
+        await here.agree()
+        await here.agree_on_events()
 
 
 @pytest.fixture

@@ -59,6 +59,11 @@ class Seen:
         return [(frame["o"]["aid"], frame["o"]["X"]) for frame in self.frames if frame["e"] == "ALGO_UPDATE"]
 
 
+def private_sockets(server: SimulatorServer) -> int:
+    """How many follow the account: the publisher, and the client once it is connected."""
+    return sum(stream.root == "private" for stream in server.exchange.streams)
+
+
 def side(server: SimulatorServer) -> dict[str, str]:
     return {"positionSide": "LONG"} if server.exchange.ledger.hedge else {}
 
@@ -170,7 +175,7 @@ async def test_ccxt(server: SimulatorServer, until: Until) -> None:
     try:
         await client.load_markets()
         watcher = asyncio.create_task(client.watch_orders(symbol))
-        await until(lambda: any(stream.root == "private" for stream in server.exchange.streams))
+        await until(lambda: private_sockets(server) == 2)
         for _ in range(2):
             await client.create_order(symbol, "market", "buy", float(QTY), None, params)
         resting = await client.create_order(symbol, "limit", "buy", float(QTY), 90_100, params)

@@ -1,0 +1,38 @@
+"""`make bench`: measure on this machine, now. Absolute figures drift with the machine; the ratios are what counts."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import subprocess
+
+from bench import burst, latency
+from statecast.store.embedded import EmbeddedServer
+
+DESCRIPTION = """\
+burst    one publisher writes 10,000 order events as fast as it can, from the frame's bytes to Redis,
+         beside redis-benchmark running the same script with the same arguments on the same server
+latency  1,000 order events a second, from the exchange's socket to a reader of Redis,
+         beside a bare XADD of as many fields straight from the exchange's process
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="bench", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", nargs="*", choices=[[], "burst", "latency"], help="default: all")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of the burst; the median counts (default 5)")
+    parser.add_argument("--seconds", type=float, default=20.0, help="of the latency run (default 20)")
+    args = parser.parse_args()
+    with EmbeddedServer() as server:
+        version = subprocess.run([server.binary.path, "--version"], capture_output=True, text=True, check=True).stdout
+        print(f"Python {platform.python_version()}, {version.split(' sha')[0].strip()}")
+        if not args.what or "burst" in args.what:
+            burst.report(server.url, args.rounds)
+        if not args.what or "latency" in args.what:
+            latency.report(server.url, args.seconds)
+
+
+if __name__ == "__main__":
+    main()
