@@ -81,6 +81,8 @@ class Committer:
         self.health = Health()
         self.opened = asyncio.Event()
         """Set once this publisher has held the lease: only then is the venue worth connecting to."""
+        self.on_lease_lost: Callable[[str], None] = lambda reason: None
+        """Called with the reason when a lease that was held is not any more."""
         self._writer = writer
         self._account = account
         self._clock = clock
@@ -128,7 +130,10 @@ class Committer:
             try:
                 await self._open()
                 await self._write()
-            except (LeaseLost, StoreDiverged) as error:
+            except LeaseLost as error:
+                # Either Redis was away, or this process did not run for a while: then what it knows is old, too.
+                self.on_lease_lost(f"lease lost: {error.reason}")
+            except StoreDiverged as error:
                 self._log.warning("rewriting", reason=error.reason)
 
     async def close(self) -> None:

@@ -78,6 +78,7 @@ class Follower:
         self._permissions_known = False
         self._unknown_logged: set[str] = set()
         self._marks = MarkPrices(config.urls, self._venue, clock, log)
+        committer.on_lease_lost = self._distrust
 
     async def run(self) -> None:
         """Follow the account for ever: connect, and connect again."""
