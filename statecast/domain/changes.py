@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from statecast.domain.models import Balance, Order, OrderEvent, Position, Stamp, SymbolConfig, Totals
 
@@ -45,8 +45,7 @@ class PositionUpdate:
     stamp: Stamp
 
 
-@dataclass(frozen=True, slots=True)
-class OrderUpdate:
+class OrderUpdate(NamedTuple):
     """An order after an event. `open` is False when the venue holds it no more (filled, cancelled, triggered …)."""
 
     event: OrderEvent
@@ -120,8 +119,7 @@ Change = (
 Notice = Literal["margin_call", "key_expired", "server_shutdown", "ignored", "unknown"]
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(NamedTuple):
     """One frame of a stream, decoded.
 
     `event` is the venue's name of it, `changes` what it does to the account; `notice` is set where the frame says

@@ -16,7 +16,7 @@ The rules, from the venues' documentation:
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import NamedTuple, TypeVar
 
@@ -65,8 +65,7 @@ class Times(NamedTuple):
     orders: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Delta:
+class Delta(NamedTuple):
     """What one commit has to write. Rows are pairs of (before, after); `after` is None when the row is gone.
 
     `replaces` says that the rows are the whole account: what Redis holds beyond them goes.
@@ -195,7 +194,7 @@ class Account:
         )
         if self._replaces:
             self._times = Times(*(max(time, touched) for time in before))
-            return replace(self.whole(tuple(self._events)), source=source)
+            return self.whole(tuple(self._events))._replace(source=source)
         return Delta(
             source=source,
             times=self._times,

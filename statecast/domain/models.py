@@ -1,5 +1,7 @@
 """An account as values: frozen, `Decimal`, with the venue's time beside each number.
 
+What is made once per frame is a named tuple, which Python builds in a sixth of a frozen dataclass's time.
+
 Times are venue milliseconds since 1970 UTC. `None` means that the venue has not said; nothing is invented.
 """
 
@@ -73,8 +75,7 @@ class Position:
         return "long" if self.position_amt > 0 else "short"
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(NamedTuple):
     """An order as of its last event. `order_id` is the venue's id, or `algo-<id>` for a conditional order.
 
     A conditional order lives in a number space of its own (`algo_id`); `actual_order_id` is the ordinary order
@@ -102,8 +103,7 @@ class Order:
     actual_order_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class OrderEvent:
+class OrderEvent(NamedTuple):
     """One thing that happened to an order, with the order as it was after it.
 
     `event_id` is made of venue facts alone, so that the same event fetched by REST carries the same id.

@@ -9,11 +9,11 @@ from typing import Any, cast
 import orjson
 from redis.asyncio import Redis
 
-from statecast.domain.changes import Change
+from statecast.domain.changes import Change, Refresh, Snapshot
 from statecast.domain.fold import Account, Delta
 from statecast.domain.models import Source
 from statecast.store.client import Client
-from statecast.store.codec import Argument, balance_cells, entities, order_cells, position_cells, totals_cells
+from statecast.store.codec import balance_cells, entities, order_cells, position_cells, totals_cells
 from statecast.store.keys import (
     ACCOUNT_FIELDS,
     BALANCE_FIELDS,
@@ -40,10 +40,11 @@ class Desk:
     async def open(self, state: str = "starting", reason: str = "connecting") -> str | None:
         return await self.writer.open(state, reason)
 
-    def fold(self, *changes: Change, source: Source = "stream") -> Delta:
+    def fold(self, *changes: Change) -> Delta:
+        source: Source = "rest" if isinstance(changes[0], (Snapshot, Refresh)) else "stream"
         return self.account.apply(changes, source)
 
-    def batch(self, *deltas: Delta, status: Mapping[str, Argument] | None = None, verified: bool = False) -> Batch:
+    def batch(self, *deltas: Delta, status: Mapping[str, str | int] | None = None, verified: bool = False) -> Batch:
         batch = self.writer.encode(deltas, status or {}, verified=verified, published=self.published)
         self.published = self.published or any(delta.replaces for delta in deltas)
         return batch

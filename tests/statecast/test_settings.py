@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from statecast.errors import ConfigError
+from statecast.settings import DEFAULT_REDIS_URL, NAMES, Settings, load, secret
+
+
+def loaded(
+    directory: Path,
+    *,
+    options: Mapping[str, str | None] | None = None,
+    environ: Mapping[str, str] | None = None,
+    dotenv: str = "",
+    config: str | None = None,
+) -> Settings:
+    if dotenv:
+        (directory / ".env").write_text(dotenv, "utf-8")
+    path = None
+    if config is not None:
+        path = directory / "statecast.toml"
+        path.write_text(config, "utf-8")
+    return load(options or {}, environ or {}, path, directory)
+
+
+def expect_refused(directory: Path, config: str, sentence: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        loaded(directory, config=config)
+    assert sentence in str(refused.value)
+
+
+# Where a value comes from
+
+
+def test_nothing_set_is_nothing_said(tmp_path: Path) -> None:
+    found = loaded(tmp_path)
+    assert found == Settings({}, ({},))
+    assert found.get("REDIS_URL", DEFAULT_REDIS_URL) == "redis://127.0.0.1:6379/0"
+
+
+def test_options_come_before_the_environment_before_dotenv_before_the_file(tmp_path: Path) -> None:
+    where = ("VENUE", "ACCOUNT", "REST_URL", "WS_URL")
+    found = loaded(
+        tmp_path,
+        config="".join(f'{name.lower()} = "file"\n' for name in where),
+        dotenv="".join(f"STATECAST_{name}=dotenv\n" for name in where[:3]),
+        environ={f"STATECAST_{name}": "environment" for name in where[:2]},
+        options={"VENUE": "option", "ACCOUNT": None},
+    )
+    assert [found.values[name] for name in where] == ["option", "environment", "dotenv", "file"]
+    assert found.accounts == (found.values,)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_setting_can_be_set_in_every_way(tmp_path: Path, name: str) -> None:
+    told = Settings({name: "x"}, ({name: "x"},))
+    assert loaded(tmp_path, options={name: "x"}) == told
+    assert loaded(tmp_path, environ={f"STATECAST_{name}": "x"}) == told
+    assert loaded(tmp_path, config=f'{name.lower()} = "x"') == told
+    assert loaded(tmp_path, dotenv=f"STATECAST_{name}=x") == told
+
+
+def test_empty_text_counts_as_not_set(tmp_path: Path) -> None:
+    found = loaded(
+        tmp_path,
+        config='venue = "binance"\nws_url = ""',
+        dotenv="STATECAST_VENUE=\n",
+        environ={"STATECAST_VENUE": ""},
+        options={"VENUE": ""},
+    )
+    assert found.values == {"VENUE": "binance"}
+
+
+def test_other_variables_are_none_of_ours(tmp_path: Path) -> None:
+    assert loaded(tmp_path, environ={"HOME": "/root", "VENUE": "okx", "STATECAST_UNKNOWN": "1"}).values == {}
+
+
+def test_a_dollar_in_dotenv_is_a_dollar(tmp_path: Path) -> None:
+    """A secret may hold one."""
+    assert loaded(tmp_path, dotenv="STATECAST_API_SECRET='a${HOME}b$c'\n").values == {"API_SECRET": "a${HOME}b$c"}
+
+
+def test_numbers_and_truth_of_the_file_become_text(tmp_path: Path) -> None:
+    found = loaded(tmp_path, config="testnet = true\ndelete_listen_key = false\nreconcile_s = 30.5\naccount = 7")
+    assert found.values == {"TESTNET": "true", "DELETE_LISTEN_KEY": "false", "RECONCILE_S": "30.5", "ACCOUNT": "7"}
+
+
+# Several accounts
+
+
+TWO = """
+redis_url = "redis://file"
+rest_url = "http://shared"
+[[accounts]]
+account = "main"
+api_key = "k1"
+[[accounts]]
+account = "hedge"
+api_key = "k2"
+rest_url = "http://own"
+"""
+
+
+def test_each_account_of_the_file_has_its_own_values_over_the_shared_ones(tmp_path: Path) -> None:
+    found = loaded(tmp_path, config=TWO)
+    shared = {"REDIS_URL": "redis://file", "REST_URL": "http://shared"}
+    assert found.values == shared
+    assert found.accounts == (
+        shared | {"ACCOUNT": "main", "API_KEY": "k1"},
+        shared | {"ACCOUNT": "hedge", "API_KEY": "k2", "REST_URL": "http://own"},
+    )
+
+
+def test_what_tells_accounts_apart_cannot_be_said_for_all_of_them(tmp_path: Path) -> None:
+    """One API_KEY in the environment must not become that of every account."""
+    found = loaded(
+        tmp_path,
+        config=TWO,
+        environ={"STATECAST_API_KEY": "wrong", "STATECAST_ACCOUNT": "wrong", "STATECAST_API_SECRET_FILE": "/wrong"},
+        options={"TESTNET": "true", "REST_URL": "http://option"},
+    )
+    assert [account["API_KEY"] for account in found.accounts] == ["k1", "k2"]
+    assert [account["ACCOUNT"] for account in found.accounts] == ["main", "hedge"]
+    assert all("API_SECRET_FILE" not in account for account in found.accounts)
+    assert {account["REST_URL"] for account in found.accounts} == {"http://option"}
+    assert {account["TESTNET"] for account in found.accounts} == {"true"}
+
+
+# Files that cannot work
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    missing = tmp_path / "missing.toml"
+    with pytest.raises(ConfigError) as refused:
+        load({}, {}, missing, tmp_path)
+    assert str(refused.value) == (
+        f"--config is {str(missing)!r}; accepted: a TOML file that can be read (No such file or directory)"
+    )
+
+
+def test_a_file_that_is_not_toml_is_named(tmp_path: Path) -> None:
+    expect_refused(tmp_path, "venue = binance", "accepted: a TOML file (Invalid value (at line 1, column 9))")
+    broken = tmp_path / "broken.toml"
+    broken.write_bytes(b"venue = '\xff'")
+    with pytest.raises(ConfigError, match="a TOML file"):
+        load({}, {}, broken, tmp_path)
+
+
+def test_a_setting_that_does_not_exist_is_named_with_those_that_do(tmp_path: Path) -> None:
+    expect_refused(tmp_path, 'veneu = "binance"', "veneu is not set; accepted: one of account, api_key,")
+    expect_refused(tmp_path, '[[accounts]]\nnick = "x"', "accounts.nick is not set; accepted: one of account, api_key,")
+
+
+def test_one_account_cannot_have_a_redis_of_its_own(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as refused:
+        loaded(tmp_path, config='[[accounts]]\nredis_url = "redis://x"')
+    assert str(refused.value).startswith("accounts.redis_url")
+    assert "redis_url," not in refused.value.accepted
+
+
+def test_a_table_where_a_value_belongs_is_refused(tmp_path: Path) -> None:
+    expect_refused(tmp_path, "[venue]\nname = 'binance'", "venue is 'a table or list'; accepted: text, a number")
+    expect_refused(tmp_path, "accounts = 'main'", "accounts is not set; accepted: one [[accounts]] table for each")
+    expect_refused(tmp_path, "accounts = ['main']", "accounts is not set; accepted: one [[accounts]] table for each")
+
+
+# Credentials
+
+
+def test_a_credential_is_given_as_such_or_in_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    path.write_text("  from-file\n", "utf-8")
+    given = secret({"API_KEY": "as-such"}, "API_KEY")
+    read = secret({"API_KEY_FILE": str(path)}, "API_KEY")
+    assert given is not None
+    assert read is not None
+    assert (given.reveal(), read.reveal()) == ("as-such", "from-file")
+    assert secret({}, "API_KEY") is None
+
+
+def test_a_credential_given_twice_is_refused_without_showing_it(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as refused:
+        secret({"API_SECRET": "hunter2", "API_SECRET_FILE": str(tmp_path / "s")}, "API_SECRET")
+    assert "one of STATECAST_API_SECRET and STATECAST_API_SECRET_FILE, not both" in str(refused.value)
+    assert "hunter2" not in repr(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "accepted"),
+    [
+        (None, "a text file that can be read"),
+        (b"\xff\xfe", "a text file that can be read"),
+        (b" \n", "a file with the credential in it; this one is empty"),
+    ],
+)
+def test_a_credential_file_that_cannot_work_is_named(tmp_path: Path, content: bytes | None, accepted: str) -> None:
+    path = tmp_path / "key"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError) as refused:
+        secret({"API_KEY_FILE": str(path)}, "API_KEY")
+    assert str(refused.value) == f"STATECAST_API_KEY_FILE is {str(path)!r}; accepted: {accepted}"
