@@ -1,33 +1,47 @@
-"""`statecast demo`: everything on one machine, without keys: Redis, an exchange, a publisher, and the account moving."""
+"""`statecast demo`: everything on one machine, without keys: Redis, exchange, publisher, and the account moving."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from statecast.cli import arguments
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    import asyncio
 
+    from publisher.config import Config
+    from statecast.cli.page import Block, LivePage
+    from statecast.simulator.binance import Exchange
+    from statecast.simulator.server import SimulatorServer
     from statecast.store.client import Client
     from statecast.store.keys import AccountId
+    from statecast.store.reader import StoredAccount
 
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 DESCRIPTION = """\
 Run a private Redis, a simulated exchange on which a random trader trades, and the publisher that follows its account;
-show what Redis holds, every second. All of it lives in this process and on this machine, and is gone when it ends.
+show what Redis holds. All of it lives in this process and on this machine, and is gone when it ends.
 """
 
 EPILOG = """\
-    statecast demo                  until Ctrl-C
-    statecast demo --seconds 20     for a while
-    statecast demo --seed 7 --hedge another run, in hedge mode; the same seed trades the same orders
+    statecast demo                   until Ctrl-C
+    statecast demo --seconds 20      for a while
+    statecast demo --seed 7 --hedge  another account, in hedge mode
 
 While it runs, type one of the lines that it prints into another terminal: redis-cli sees the same account.
+Exit codes: 0 at the end (Ctrl-C, SIGTERM, --seconds), 2 for wrong options, 1 if something fails.
 """
 
+KEY, SECRET = "demo-key", "demo-secret"
+WARM_UP_STEPS = 60
+WARM_UP_LIMIT = 2_000
+LIVE_WITHIN_S = 30.0
 EVENTS_SHOWN = 8
+FRAME_EVERY_S = 0.5
+LINES_EVERY_S = 1.0
 
 
 def add_parser(commands: Commands) -> None:
@@ -39,20 +53,22 @@ def add_parser(commands: Commands) -> None:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--seconds", type=_seconds, metavar="N", help="end after N seconds (default: at Ctrl-C)")
+    parser.add_argument(
+        "--seconds",
+        type=arguments.positive,
+        metavar="N",
+        help="end N seconds after the account is live (default: never)",
+    )
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the exchange and its trader (default 1)")
     parser.add_argument("--hedge", action="store_true", help="long and short positions beside each other")
     parser.add_argument(
-        "--trade", type=_seconds, default=2.0, metavar="RATE", help="steps of the random trader a second (default 2)"
+        "--trade",
+        type=arguments.positive,
+        default=4.0,
+        metavar="RATE",
+        help="steps of the random trader a second (default 4)",
     )
     parser.set_defaults(run=run)
-
-
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 < seconds < 1e6:
-        raise ValueError(text)
-    return seconds
 
 
 def run(args: argparse.Namespace) -> int:
@@ -60,133 +76,212 @@ def run(args: argparse.Namespace) -> int:
     import asyncio
 
     from publisher import logs
-    from publisher.service import redis_server
     from statecast.errors import StatecastError
 
-    logs.configure(least="error")
+    # On a terminal, the state and its reason are shown in place; lines of the log would tear the picture.
+    logs.configure(least="critical" if sys.stdout.isatty() else "error")
     try:
-        with redis_server("embedded") as url:
-            return asyncio.run(_demo(args, url))
+        asyncio.run(_demo(args))
+    except KeyboardInterrupt:
+        pass  # before the signal handlers stood, or after they had gone
+    except BrokenPipeError:
+        raise
     except (StatecastError, OSError) as error:
         print(f"statecast: {error}", file=sys.stderr)
         return 1
-
-
-async def _demo(args: argparse.Namespace, url: str) -> int:
-    import asyncio
-    import contextlib
-    import signal
-    from decimal import Decimal
-    from random import Random
-
-    from publisher import config
-    from publisher.service import publishing
-    from statecast import settings
-    from statecast.clock import SystemClock
-    from statecast.secret import Secret
-    from statecast.simulator.binance import Exchange
-    from statecast.simulator.ledger import Ledger
-    from statecast.simulator.server import SimulatorServer
-    from statecast.simulator.signing import ApiKey
-    from statecast.store.client import connect
-
-    clock = SystemClock()
-    key, secret = "demo-key", "demo-secret"
-    ledger = Ledger({"USDT": Decimal(10_000), "USDC": Decimal(2_500)}, now_ms=clock.now_ms(), hedge=args.hedge)
-    exchange = Exchange(ledger, [ApiKey(key, Secret(secret))], Random(args.seed))
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    print(f"redis      {url}")
-    async with SimulatorServer(exchange, clock, trade_rate=args.trade) as server:
-        print(f"exchange   {server.rest_url} (simulated, seed {args.seed})")
-        values = {
-            "REDIS_URL": url,
-            "ACCOUNT": "demo",
-            "API_KEY": key,
-            "API_SECRET": secret,
-            "REST_URL": server.rest_url,
-            "WS_URL": server.ws_url,
-            "RECONCILE_S": "10",
-        }
-        built = config.build(settings.Settings(values, (values,)))
-        account_id = built.accounts[0].account_id
-        print(f"publisher  following {account_id}", flush=True)
-        async with publishing(built, url, clock) as work, connect(url, client_name="statecast-demo") as client:
-            showing = asyncio.create_task(_show(client, account_id, url))
-            stopping = asyncio.create_task(stop.wait())
-            failing = asyncio.create_task(server.wait_failed())
-            await asyncio.wait(
-                (showing, stopping, work, failing), timeout=args.seconds, return_when=asyncio.FIRST_COMPLETED
-            )
-            for task in (showing, stopping, failing):
-                if task.done():
-                    task.result()
-                task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await showing
-            if work.done():
-                work.result()
     print("stopped: publisher, exchange and Redis are gone, and nothing is left behind")
     return 0
 
 
-async def _show(client: Client, account_id: AccountId, url: str) -> None:
-    """Show the account every second: in place on a terminal, else as plain lines."""
-    from rich.console import Console
-    from rich.live import Live
+async def _demo(args: argparse.Namespace) -> None:
+    """Run everything until a signal comes, the time is over, or a part fails."""
+    import asyncio
+    import signal
 
-    from statecast.cli.views import account_lines, event_line, redis_lines
+    from publisher.service import publishing, redis_server
     from statecast.clock import SystemClock
-    from statecast.store.event_log import last_entries
-    from statecast.store.reader import read_account
+    from statecast.simulator.server import SimulatorServer
+    from statecast.store.client import connect
+
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    clock = SystemClock()
+    exchange = _traded_exchange(args.seed, args.hedge, clock.now_ms())
+    with redis_server("embedded") as url:
+        async with SimulatorServer(exchange, clock, trade_rate=args.trade) as server:
+            print(f"redis      {url}")
+            print(f"exchange   {server.rest_url} (simulated; seed {args.seed}, {args.trade:g} steps a second)")
+            built = _config(server, url)
+            account_id = built.accounts[0].account_id
+            print(f"publisher  follows {account_id}", flush=True)
+            async with publishing(built, url, clock) as work, connect(url, client_name="statecast-demo") as client:
+                showing = asyncio.create_task(_show(_Source(client, account_id, url), args.seconds))
+                await _first_end(
+                    showing, work, asyncio.create_task(stop.wait()), asyncio.create_task(server.wait_failed())
+                )
+
+
+def _traded_exchange(seed: int, hedge: bool, now_ms: int) -> Exchange:
+    """An exchange whose account has already been traded on, so that there is something to see at once."""
+    from decimal import Decimal
+    from random import Random
+
+    from statecast.secret import Secret
+    from statecast.simulator import trading
+    from statecast.simulator.binance import Exchange
+    from statecast.simulator.ledger import Ledger
+    from statecast.simulator.signing import ApiKey
+
+    ledger = Ledger({"USDT": Decimal(10_000), "USDC": Decimal(2_500)}, now_ms=now_ms, hedge=hedge)
+    exchange = Exchange(ledger, [ApiKey(KEY, Secret(SECRET))], Random(seed))
+    for step in range(WARM_UP_LIMIT):
+        if step >= WARM_UP_STEPS and ledger.positions() and ledger.open_orders():
+            break
+        trading.step(ledger, exchange.rng, exchange.server_ms(now_ms))
+    return exchange
+
+
+def _config(server: SimulatorServer, redis_url: str) -> Config:
+    from publisher import config
+    from statecast import settings
+
+    values = {
+        "REDIS_URL": redis_url,
+        "ACCOUNT": "demo",
+        "API_KEY": KEY,
+        "API_SECRET": SECRET,
+        "REST_URL": server.rest_url,
+        "WS_URL": server.ws_url,
+        "RECONCILE_S": "10",
+    }
+    return config.build(settings.Settings(values, (values,)))
+
+
+async def _first_end(*tasks: asyncio.Task[Any]) -> None:
+    """Wait until one of the tasks ends and cancel the others; raises what it failed with."""
+    import asyncio
+
+    done, others = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+    for task in done:
+        task.result()
+
+
+class _Source:
+    """What Redis holds of the account, and what a user types to see it there."""
+
+    def __init__(self, client: Client, account_id: AccountId, url: str) -> None:
+        self._client = client
+        self._account_id = account_id
+        self._program = _redis_program(url)
+
+    async def account(self) -> StoredAccount:
+        from statecast.store.reader import read_account
+
+        return await read_account(self._client, self._account_id)
+
+    async def events(self) -> list[dict[str, str]]:
+        """The last order events, oldest first."""
+        from statecast.store.event_log import last_entries
+
+        _, entries = await last_entries(self._client, self._account_id, EVENTS_SHOWN)
+        return entries
+
+    def questions(self, width: int | None = None) -> list[str]:
+        """Lines for a shell, within `width`."""
+        from statecast.cli.views import redis_commands, shell_line
+
+        return [shell_line([*self._program, *words], width) for words in redis_commands(self._account_id)]
+
+
+def _redis_program(url: str) -> list[str]:
+    """What a user of this machine can type, in whatever directory: redis-cli, or else this program's own."""
+    import os
+    import shutil
+    from urllib.parse import urlsplit
+
+    port = urlsplit(url).port
+    for name in ("redis-cli", "valkey-cli"):
+        if shutil.which(name):
+            return [name, "-p", str(port)]
+    own = os.path.abspath(sys.argv[0])
+    on_path = shutil.which("statecast")
+    if on_path and os.path.samefile(on_path, own):
+        program = ["statecast"]
+    else:
+        program = [own] if os.access(own, os.X_OK) else [sys.executable, "-m", "statecast.cli.main"]
+    return [*program, "redis", "-u", f"redis://127.0.0.1:{port}"]
+
+
+async def _show(source: _Source, seconds: float | None) -> None:
+    """Show the account, once it is live, for so many seconds, or for ever."""
+    import asyncio
+    import contextlib
+
+    await _live(source)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await (_show_in_place(source) if sys.stdout.isatty() else _show_as_lines(source))
+
+
+async def _live(source: _Source) -> None:
+    from statecast.clock import SystemClock
+    from statecast.errors import StatecastError
 
     clock = SystemClock()
-    while (await read_account(client, account_id)).status.get("state") != "live":
+    started = clock.monotonic()
+    while (status := (await source.account()).status).get("state") != "live":
+        if clock.monotonic() - started > LIVE_WITHIN_S:
+            reason = f"{status.get('state', 'nothing published')}: {status.get('reason', '')}"
+            raise StatecastError(f"the account is not live after {LIVE_WITHIN_S:.0f} s; {reason}")
         await clock.sleep(0.05)
-    command = _redis_client()
-    if not sys.stdout.isatty():
-        seen = "0"
-        for line in redis_lines(await read_account(client, account_id), url, command):
-            print(f"to see the same: {line}")
-        while True:
-            _, entries = await last_entries(client, account_id, EVENTS_SHOWN)
-            for line in account_lines(await read_account(client, account_id)):
-                print(line)
-            for entry in entries:
-                if int(entry["eventSeq"]) > int(seen):
-                    print(f"  event {event_line(entry)}")
-            seen = entries[-1]["eventSeq"] if entries else seen
-            sys.stdout.flush()
-            await clock.sleep(1)
-    with Live(console=Console(), auto_refresh=False) as live:
-        while True:
-            live.update(await _view(client, account_id, url, command), refresh=True)
-            await clock.sleep(0.5)
 
 
-async def _view(client: Client, account_id: AccountId, url: str, command: str) -> RenderableType:
-    from rich.console import Group
+async def _show_as_lines(source: _Source) -> None:
+    """Plain lines: what to type, then a block every second."""
+    from statecast.cli.views import account_lines, event_line
+    from statecast.clock import SystemClock
+
+    clock = SystemClock()
+    for line in source.questions():
+        print(f"type       {line}")
+    print()
+    seen = 0
+    while True:
+        entries = await source.events()
+        print("\n".join(account_lines(await source.account(), brief=True)))
+        new = [entry for entry in entries if int(entry["eventSeq"]) > seen]
+        if new and (missing := int(new[0]["eventSeq"]) - seen - 1):
+            print(f"  {missing} more events before these")
+        for entry in new:
+            print(f"  event {event_line(entry)}")
+        print(flush=True)
+        seen = int(entries[-1]["eventSeq"]) if entries else seen
+        await clock.sleep(LINES_EVERY_S)
+
+
+async def _show_in_place(source: _Source) -> None:
+    from statecast.cli.page import LivePage
+    from statecast.clock import SystemClock
+
+    clock = SystemClock()
+    with LivePage() as page:
+        while True:
+            page.show(await _blocks(source, page))
+            await clock.sleep(FRAME_EVERY_S)
+
+
+async def _blocks(source: _Source, page: LivePage) -> list[Block]:
     from rich.text import Text
 
-    from statecast.cli.views import account_view, event_line, redis_lines
-    from statecast.store.event_log import last_entries
-    from statecast.store.reader import read_account
+    from statecast.cli.page import Table
+    from statecast.cli.views import account_blocks, event_line
 
-    stored = await read_account(client, account_id)
-    _, entries = await last_entries(client, account_id, EVENTS_SHOWN)
-    return Group(
-        account_view(stored),
-        Text("Last order events", "bold italic"),
-        *(Text(event_line(entry), no_wrap=True, overflow="ellipsis") for entry in entries),
-        Text("\nThe same from another terminal (Ctrl-C ends the demo):", "bold italic"),
-        *(Text(line, "cyan", overflow="fold") for line in redis_lines(stored, url, command)),
-    )
-
-
-def _redis_client() -> str:
-    """What a user of this machine can type: redis-cli, or else this program's own."""
-    import shutil
-
-    return "redis-cli" if shutil.which("redis-cli") else f"{sys.argv[0]} redis"
+    entries, stored = await source.events(), await source.account()
+    hints = [Text("the same from another terminal (Ctrl-C ends the demo):", "bold")]
+    hints += [Text(line, "cyan") for line in source.questions(page.width)]
+    newest_first = [[Text(event_line(entry))] for entry in reversed(entries)]
+    return [*account_blocks(stored), Table("last order events", (), newest_first), hints]

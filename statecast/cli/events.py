@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from statecast.cli import source
+from statecast.cli import arguments, source
 
 if TYPE_CHECKING:
+    from statecast.store.client import Client
+    from statecast.store.keys import AccountId
+
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 EPILOG = """\
@@ -17,9 +21,15 @@ EPILOG = """\
     statecast events main --from-seq 1 --json      everything since the beginning, then what comes, as JSON lines
     statecast events main --since-ms 1793000000000 --no-follow
 
-Numbers (eventSeq) follow each other without a hole; a hole in what is shown is told on standard error.
+Numbers (eventSeq) follow each other without a hole. A hole in what is shown is told on standard error, and so is, while
+waiting for more, that nobody publishes or that Redis cannot be read: silence alone would read as "nothing happens".
 This command reads beside all consumer groups and acknowledges nothing.
+Exit codes: 0 at the end of the log, 3 if the account was never published, 2 for wrong settings, 1 without Redis.
 """
+
+NEVER_PUBLISHED = 3
+RETRY_EVERY_S = 1.0
+BLOCK_MS = 1000
 
 
 def add_parser(commands: Commands) -> None:
@@ -31,22 +41,17 @@ def add_parser(commands: Commands) -> None:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("account", metavar="ACCOUNT", help="<venue>:<account>")
+    parser.add_argument("account", metavar="ACCOUNT", help="<venue>:<account> (the venue may be left out: binance)")
     start = parser.add_mutually_exclusive_group()
-    start.add_argument("--last", type=_whole, metavar="N", help="begin with the N youngest events")
-    start.add_argument("--from-seq", type=_whole, metavar="N", help="begin with event number N (eventSeq)")
-    start.add_argument("--since-ms", type=_whole, metavar="MS", help="begin with what was stored at this time (UTC ms)")
+    start.add_argument("--last", type=arguments.whole, metavar="N", help="begin with the N youngest events")
+    start.add_argument("--from-seq", type=arguments.whole, metavar="N", help="begin with event number N (eventSeq)")
+    start.add_argument(
+        "--since-ms", type=arguments.whole, metavar="MS", help="begin with what was stored at this time (UTC ms)"
+    )
     parser.add_argument("--no-follow", action="store_true", help="end after what is in the log already")
     parser.add_argument("--json", action="store_true", help="one JSON object per line, with the contract's fields")
     source.add_arguments(parser)
     parser.set_defaults(run=run)
-
-
-def _whole(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise ValueError(text)
-    return number
 
 
 def run(args: argparse.Namespace) -> int:
@@ -56,46 +61,105 @@ def run(args: argparse.Namespace) -> int:
 
 async def _events(args: argparse.Namespace, url: str) -> int:
     from statecast.store.client import SOCKET_TIMEOUT_S, connect
-    from statecast.store.event_log import first_entry_from_seq, last_entries, read_on
+    from statecast.store.event_log import read_on
     from statecast.store.keys import AccountId
     from statecast.store.reader import known_accounts
 
     account_id = AccountId.parse(args.account)
     # Waiting for the next event must not look like a server that does not answer.
-    async with connect(url, client_name="statecast-events", timeout_s=SOCKET_TIMEOUT_S + 3) as client:
-        if account_id not in await known_accounts(client):
-            print(f"NEVER PUBLISHED: no publisher has written {account_id}; waiting for one", file=sys.stderr)
+    async with connect(url, client_name="statecast-events", timeout_s=SOCKET_TIMEOUT_S + BLOCK_MS / 1000) as client:
+        output = _Output(args.json, args.from_seq)
+        known = await known_accounts(client)
+        if account_id not in known:
+            others = f"; Redis holds {', '.join(map(str, known))}" if known else ""
+            output.trust("NEVER PUBLISHED", f"NEVER PUBLISHED: no publisher has written {account_id}{others}")
             if args.no_follow:
-                return 1
-        if args.last is not None:
-            after, entries = await last_entries(client, account_id, args.last)
-        elif args.from_seq is not None:
-            after, entries = await first_entry_from_seq(client, account_id, args.from_seq), []
-        elif args.since_ms is not None:
-            after, entries = f"{max(0, args.since_ms - 1)}-18446744073709551615", []
-        elif args.no_follow:
-            after, entries = "0-0", []
-        else:
-            after, entries = await last_entries(client, account_id, 0)
-        seq = _print(entries, args.json, None)
+                return NEVER_PUBLISHED
+        after, entries = await _beginning(client, account_id, args)
+        output.print(entries)
+        if not args.no_follow:
+            await _follow(client, account_id, after, output)
         while True:
-            after, entries = await read_on(client, account_id, after, block_ms=0 if args.no_follow else 1000)
-            seq = _print(entries, args.json, seq)
-            sys.stdout.flush()
-            if args.no_follow and not entries:
+            after, entries = await read_on(client, account_id, after, block_ms=0)
+            if not entries:
                 return 0
+            output.print(entries)
 
 
-def _print(entries: list[dict[str, str]], as_json: bool, seq: int | None) -> int | None:
-    """Print entries; returns the number of the last. A hole before one of them is told."""
-    import orjson
+async def _beginning(
+    client: Client, account_id: AccountId, args: argparse.Namespace
+) -> tuple[str, list[dict[str, str]]]:
+    """The id to read on from, and what comes before it."""
+    from statecast.store.event_log import first_entry_from_seq, last_entries
 
-    from statecast.cli.views import event_line
+    if args.last is not None:
+        return await last_entries(client, account_id, args.last)
+    if args.from_seq is not None:
+        return await first_entry_from_seq(client, account_id, args.from_seq), []
+    if args.since_ms is not None:
+        return f"{max(0, args.since_ms - 1)}-18446744073709551615", []
+    if args.no_follow:
+        return "0-0", []
+    return await last_entries(client, account_id, 0)
 
-    for entry in entries:
-        number = int(entry["eventSeq"])
-        if seq is not None and number != seq + 1:
-            print(f"HOLE: event {number} follows event {seq}; what is between is not in the log", file=sys.stderr)
-        seq = number
-        print(orjson.dumps(entry).decode() if as_json else event_line(entry))
-    return seq
+
+async def _follow(client: Client, account_id: AccountId, after: str, output: _Output) -> None:
+    """Print what comes, for ever. Being without Redis loses nothing: reading goes on after the last id."""
+    from statecast.cli.views import verdict
+    from statecast.clock import SystemClock
+    from statecast.errors import StoreAuthFailed, StoreError
+    from statecast.store.event_log import read_on
+    from statecast.store.reader import read_account
+
+    clock = SystemClock()
+    while True:
+        try:
+            after, entries = await read_on(client, account_id, after, block_ms=BLOCK_MS)
+            output.print(entries)
+            if not entries:
+                judged = verdict(await read_account(client, account_id))
+                output.trust(judged.word, str(judged))
+        except StoreAuthFailed:
+            raise
+        except StoreError as error:
+            output.trust("UNREADABLE", f"UNREADABLE: {error}; trying again every second")
+            await clock.sleep(RETRY_EVERY_S)
+
+
+@dataclass
+class _Output:
+    """Prints events; tells what is missing among them, and when their source is not to be relied on."""
+
+    as_json: bool
+    from_seq: int | None = None
+    seq: int | None = None
+    trusted: str = "live"
+
+    def print(self, entries: list[dict[str, str]]) -> None:
+        """Print entries, and before them what is not in the log."""
+        import orjson
+
+        from statecast.cli.views import event_line
+
+        for entry in entries:
+            number = int(entry["eventSeq"])
+            if self.seq is None and number < (self.from_seq or 0):
+                continue
+            expected = self.seq + 1 if self.seq is not None else max(1, self.from_seq or number)
+            if number > expected:
+                _tell(f"HOLE: the log has no events {expected} to {number - 1}")
+            elif number < expected:
+                _tell(f"BACK: event {number} follows event {expected - 1}; Redis has lost what was between")
+            self.seq = number
+            print(orjson.dumps(entry).decode() if self.as_json else event_line(entry))
+        sys.stdout.flush()
+
+    def trust(self, word: str, sentence: str) -> None:
+        """Tell it when the trust in the source changes."""
+        if word != self.trusted:
+            _tell(sentence)
+        self.trusted = word
+
+
+def _tell(sentence: str) -> None:
+    print(sentence, file=sys.stderr, flush=True)

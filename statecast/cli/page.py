@@ -11,10 +11,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from rich.cells import cell_len
+from rich.console import Console
+from rich.live import Live
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from rich.console import Console, ConsoleOptions, RenderResult
+    from types import TracebackType
+
+    from rich.console import ConsoleOptions, RenderResult
 
 GAP = 2
 """Blanks between columns."""
@@ -49,13 +53,12 @@ class Table:
         return [self._line(cells, widths, kept, width) for cells in (heading, *self.rows[:shown])]
 
     def _kept(self, widths: Sequence[int], width: int) -> list[int]:
-        """The columns that fit, the most important first taken; the name always stays."""
+        """The columns that fit, the most important taken first; the name always stays."""
         kept, left = [0], width - widths[0]
         for at in sorted(range(1, len(widths)), key=lambda at: self.columns[at - 1].rank):
-            left -= GAP + widths[at]
-            if left < 0:
-                break
-            kept.append(at)
+            if GAP + widths[at] <= left:
+                left -= GAP + widths[at]
+                kept.append(at)
         return sorted(kept)
 
     def _line(self, cells: Sequence[Text], widths: Sequence[int], kept: Sequence[int], width: int) -> Text:
@@ -82,8 +85,7 @@ class Page:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Called by rich."""
-        for line in self.lines(console, options.max_width):
-            yield line
+        yield from self.lines(console, options.max_width)
 
     def lines(self, console: Console, width: int) -> list[Text]:
         """What is shown on `console`, line by line."""
@@ -114,3 +116,33 @@ def shares(counts: Sequence[int], room: int) -> list[int]:
         room -= found[at]
         left -= 1
     return found
+
+
+class LivePage:
+    """Shows one page in place of the one before, within the terminal. The last one stays when it ends."""
+
+    def __init__(self) -> None:
+        self._console = Console()
+        self._live = Live(console=self._console, auto_refresh=False, vertical_overflow="crop")
+        self._size = self._console.size
+
+    @property
+    def width(self) -> int:
+        """Columns of the terminal."""
+        return self._console.width
+
+    def show(self, blocks: Sequence[Block]) -> None:
+        """Show these. After a change of its size the terminal is cleared, for what stands on it has been folded."""
+        if self._console.size != self._size:
+            self._size = self._console.size
+            self._console.clear()
+        self._live.update(Page(blocks, within_screen=True), refresh=True)
+
+    def __enter__(self) -> LivePage:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._live.stop()

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 from statecast.cli import arguments, source
 
 if TYPE_CHECKING:
-    from rich.live import Live
-
+    from statecast.cli.page import LivePage
     from statecast.store.client import Client
     from statecast.store.keys import AccountId
     from statecast.store.reader import StoredAccount
@@ -108,17 +107,77 @@ def _elsewhere(server: str, known: list[AccountId]) -> str:
 
 
 async def _watch(client: Client, wanted: AccountId | None, args: argparse.Namespace) -> None:
-    """Show it every second, for ever. While Redis cannot be read, this is said in place of what was seen before."""
-    from rich.console import Console
-    from rich.live import Live
+    """Show it every second, for ever. While Redis cannot be read, that is said in place of what was seen before."""
+    from statecast.cli.page import LivePage
 
+    if args.json or not sys.stdout.isatty():
+        await _repeat(client, wanted, _Lines(wanted, args, client.server))
+    else:
+        with LivePage() as page:
+            await _repeat(client, wanted, _Screen(page, args, client.server))
+
+
+async def _repeat(client: Client, wanted: AccountId | None, output: _Lines | _Screen) -> None:
     from statecast.clock import SystemClock
     from statecast.errors import StoreAuthFailed, StoreError
 
-    if args.json or not sys.stdout.isatty():
-        screen: _Lines | _Screen = _Lines(wanted, args)
-        live = None
-    else:
-        console = Console()
-        live = Live(console=console, auto_refresh=False, vertical_overflow="crop")
-        screen = _Screen(live, int(args.max_age_s * 1000), client.server)
+    clock = SystemClock()
+    while True:
+        try:
+            output.show(await _read(client, wanted))
+        except StoreAuthFailed:
+            raise
+        except StoreError as error:
+            output.tell(str(error))
+        await clock.sleep(WATCH_EVERY_S)
+
+
+class _Lines:
+    """Prints accounts below each other."""
+
+    def __init__(self, wanted: AccountId | None, args: argparse.Namespace, server: str) -> None:
+        self._wanted = wanted
+        self._args = args
+        self._server = server
+        self._told = ""
+
+    def show(self, accounts: list[StoredAccount]) -> None:
+        self._told = ""
+        _print_lines(accounts, self._args)
+        if not accounts:
+            print(_elsewhere(self._server, []), file=sys.stderr)
+
+    def tell(self, reason: str) -> None:
+        """Plain lines tell a reason once; for programs, every second has its object."""
+        from statecast.cli.views import unreadable_json
+
+        if self._args.json:
+            print(unreadable_json(self._wanted, reason), flush=True)
+        elif reason != self._told:
+            print(f"UNREADABLE: {reason}; trying again every second", flush=True)
+        self._told = reason
+
+
+class _Screen:
+    """Shows accounts in place, on a terminal."""
+
+    def __init__(self, page: LivePage, args: argparse.Namespace, server: str) -> None:
+        self._page = page
+        self._max_age_ms = int(args.max_age_s * 1000)
+        self._server = server
+
+    def show(self, accounts: list[StoredAccount]) -> None:
+        from statecast.cli.views import account_blocks
+
+        if accounts:
+            self._page.show([block for stored in accounts for block in account_blocks(stored, self._max_age_ms)])
+        else:
+            self._banner(_elsewhere(self._server, []))
+
+    def tell(self, reason: str) -> None:
+        self._banner(f"UNREADABLE: {reason}; trying again every second")
+
+    def _banner(self, text: str) -> None:
+        from rich.text import Text
+
+        self._page.show([[Text(f" {text} ", "bold white on red")]])

@@ -204,14 +204,13 @@ def _number(text: str | None) -> Decimal:
         return Decimal(0)
 
 
-def redis_commands(stored: StoredAccount) -> list[list[str]]:
+def redis_commands(account_id: AccountId) -> list[list[str]]:
     """Questions to Redis whose answers are what the views show."""
-    keys = AccountKeys(stored.account_id)
-    position = [["HGET", keys.positions, f"{name}.unRealizedProfit"] for name in sorted(stored.positions or {})[:1]]
+    keys = AccountKeys(account_id)
     return [
         ["HGETALL", keys.account],
         ["HGETALL", keys.positions],
-        *position,
+        ["HGET", keys.account, "totalMarginBalance"],
         ["XREVRANGE", keys.order_events, "+", "-", "COUNT", "3"],
     ]
 

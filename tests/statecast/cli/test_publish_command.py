@@ -1,0 +1,44 @@
+"""`statecast publish` is the service of `python -m publisher`; what it does is tested there."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+from pathlib import Path
+
+from support.programs import program, run
+from support.world import account_values, new_server, until
+
+from publisher.__main__ import add_arguments
+from statecast.cli import main
+from statecast.store.client import connect
+from statecast.store.keys import AccountId
+from statecast.store.reader import read_account
+
+PUBLISH = ("statecast.cli.main", "publish")
+
+
+def test_it_takes_the_same_options_as_the_service() -> None:
+    service = argparse.ArgumentParser()
+    add_arguments(service)
+    options = ["--account", "main", "--redis-url", "redis://127.0.0.1", "--testnet", "--reconcile-s", "5"]
+    ours, theirs = vars(main.parser().parse_args(["publish", *options])), vars(service.parse_args(options))
+    assert {name: ours[name] for name in theirs} == theirs
+
+
+async def test_settings_that_cannot_work_are_one_line(tmp_path: Path) -> None:
+    code, lines = await run(tmp_path, *PUBLISH)
+    assert (code, len(lines)) == (2, 1), lines
+    assert "STATECAST_API_KEY is not set" in lines[0]
+    assert "statecast demo" in lines[0]
+
+
+async def test_it_publishes_until_it_is_stopped(tmp_path: Path, redis_url: str, account_name: str) -> None:
+    account_id = AccountId("binance", account_name)
+    async with new_server() as server, connect(redis_url, client_name="test") as client:
+        values = account_values(server, account_name, REDIS_URL=redis_url)
+        async with program(tmp_path, *PUBLISH, **values) as publisher:
+            await until(lambda: read_account(client, account_id), lambda stored: stored.status.get("state") == "live")
+            assert await publisher.stop(signal.SIGTERM) == 0
+        assert (await read_account(client, account_id)).status["state"] == "stopped"
+    assert "Traceback" not in publisher.output
