@@ -38,7 +38,8 @@ MAX_QUEUED_EVENTS = 100_000
 """Commits of order events kept while Redis cannot be written; older ones are given up, and the log says so."""
 
 LOG_TAIL = 5_000
-"""Entries of the log that are looked at for what it already holds, after the outcome of a write was never learnt."""
+"""Entries of the log, at the least, that are looked at for what it already holds: the outcome of a write was perhaps
+never learnt, or another publisher has written meanwhile what waits here."""
 
 T = TypeVar("T")
 
@@ -151,10 +152,13 @@ class Committer:
         await self._writer.release(self.health.state, self.health.reason)
 
     async def _open(self) -> None:
+        last_event_seq = self._writer.event_seq
         while (holder := await self._persistently(self._open_once)) is not None:
             self._note(f"waiting: publisher {holder} holds the lease")
             await self._clock.sleep(LEASE_TTL_MS / 5000)
-        stored = await self._persistently(partial(self._writer.last_event_ids, LOG_TAIL))
+        waiting = self._in_flight is not None or self._queue
+        count = max(LOG_TAIL, self._writer.event_seq - last_event_seq) if waiting else LOG_TAIL
+        stored = await self._persistently(partial(self._writer.last_event_ids, count))
         self._account.remember_events(stored)
         in_log = set(stored)
         unwritten = self._in_flight.deltas if self._in_flight is not None else ()
@@ -199,11 +203,12 @@ class Committer:
         now = self._clock.monotonic()
         if now >= self._heartbeat_at:
             # With a rest in the queue, Redis does not hold what is known here: the next batch may vouch for it.
-            drained = not self._queue and not self._rewrite
-            verified = drained and self.health.state == "live"
+            drained = not self._queue
+            verified = drained and not self._rewrite and self.health.state == "live"
             status = self.health.fields(self._writer.publisher_id, self._writer.epoch)
             if drained:
                 self._heartbeat_at = now + HEARTBEAT_S
+                self._tell_what_was_given_up()
         batch = self._writer.encode(deltas, status, verified=verified, published=self._published)
         self._published = self._published or any(delta.replaces for delta in deltas)
         return _InFlight(batch, tuple(deltas))
@@ -224,6 +229,11 @@ class Committer:
             if self._events_given_up == 0:
                 self._log.error("order_events_lost", reason=f"Redis was away for more than {MAX_QUEUED_EVENTS} events")
             self._events_given_up += 1
+
+    def _tell_what_was_given_up(self) -> None:
+        if self._events_given_up:
+            self._log.error("order_events_lost", reason="they stand in no log", count=self._events_given_up)
+            self._events_given_up = 0
 
     async def _persistently(self, call: Callable[[], Awaitable[T]]) -> T:
         """Call until Redis has answered; what is called must be harmless to repeat."""

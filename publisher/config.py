@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from statecast import settings
 from statecast.errors import ConfigError
@@ -32,9 +32,9 @@ class AccountConfig:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """`redis_url` is a server's URL or `embedded`."""
+    """`redis_url` is a server's URL, which may hold a password, or `embedded`."""
 
-    redis_url: str
+    redis_url: str = field(repr=False)
     accounts: tuple[AccountConfig, ...]
 
 

@@ -114,10 +114,12 @@ class Follower:
     async def aclose(self, others_registered: bool) -> None:
         """At an orderly stop. The listen key is everyone's: it is deleted only if the settings ask for it, and nobody
         else publishes the account."""
-        if self._config.delete_listen_key and not others_registered:
-            with suppress(VenueError):
-                await self._rest.delete_listen_key()
-        await self._rest.aclose()
+        try:
+            if self._config.delete_listen_key and not others_registered:
+                with suppress(VenueError, FrameError):
+                    await self._rest.delete_listen_key()
+        finally:
+            await self._rest.aclose()
 
     def _lose(self, reason: str) -> None:
         """Readers first: the state is in doubt from now on."""
@@ -156,6 +158,9 @@ class Follower:
         except (VenueError, FrameError) as error:
             self._log.warning("permissions_unknown", reason=str(error))
             return
+        if permissions is not None and permissions.portfolio_margin:
+            reason = "the key is one of a Portfolio Margin account, whose futures data this interface does not tell"
+            raise AuthFailed(self._venue, "key permissions", reason, 0)
         self._permissions_known = True
         if permissions is None or permissions.read_only:
             return
@@ -165,20 +170,15 @@ class Follower:
             may=[*may, *permissions.extra],
             advice="a publisher only reads: give it an API key with reading alone",
         )
-        if permissions.portfolio_margin:
-            reason = "the key is one of a Portfolio Margin account, whose futures data this interface does not tell"
-            raise AuthFailed(self._venue, "key permissions", reason, 0)
 
     async def _read(self, stream: Stream) -> None:
         async for raw in stream.frames():
             received_at_ms = self._clock.now_ms()
             try:
-                frame = decode_user_frame(raw, received_at_ms)
+                self._take_frame(decode_user_frame(raw, received_at_ms))
             except FrameError as error:
                 self._committer.health.malformed_frames += 1
                 self._distrust(str(error))
-                continue
-            self._take_frame(frame)
 
     def _take_frame(self, frame: Frame) -> None:
         match frame.notice:
@@ -196,14 +196,22 @@ class Follower:
                     self._log.warning("unknown_event", event_type=frame.event)
         if not frame.changes:
             return
-        if self._unreconciled is not None:
-            self._unreconciled.append(frame)
         if self._account.complete:
             self._apply(frame.changes, "stream")
             self._moved.set()
+        if self._unreconciled is not None:
+            self._unreconciled.append(frame)
 
     def _apply(self, changes: Iterable[Change], source: Source) -> Delta:
-        delta = self._account.apply(tuple(changes), source)
+        """Into the account and on to Redis.
+
+        Raises:
+            FrameError: an amount is beyond reckoning. The account may be half changed: only a snapshot puts it right.
+        """
+        try:
+            delta = self._account.apply(tuple(changes), source)
+        except ArithmeticError as error:
+            raise FrameError(source, "an amount", "is beyond reckoning") from error
         self._committer.submit(delta)
         if delta.positions or delta.replaces:
             self._marks.follow(self._account.symbols_with_position)
@@ -212,7 +220,9 @@ class Follower:
     def _distrust(self, reason: str) -> None:
         """Something is wrong with what we know, though the stream lives: ask for a snapshot, and say so until then."""
         self._lose(reason)
-        if self._unreconciled is None:
+        # What came before the doubt is in the next snapshot; told again after it, it could bring back an order whose end
+        # was the frame that made no sense. Before the first snapshot, though, these frames are all there is.
+        if self._unreconciled is None or self._account.complete:
             self._unreconciled = deque(maxlen=MAX_REMEMBERED_FRAMES)
         self._doubt.set()
 
@@ -252,8 +262,9 @@ class Follower:
                 failures += 1
                 continue
             failures = 0
-            if self._doubt.is_set():
-                continue  # A frame made no sense while we asked: this answer may be older than it.
+            if self._doubt.is_set():  # A frame made no sense while we asked: this answer may be older than it.
+                await self._clock.sleep(BACKOFF_S[2])
+                continue
             self._apply((snapshot,), "rest")
             for frame in self._unreconciled or ():
                 self._apply(frame.changes, "stream")
@@ -304,7 +315,10 @@ class Follower:
             await self._clock.sleep(self._config.mark_price_interval_s)
             updates = self._marks.take()
             if updates and self._account.complete:
-                self._apply(updates, "derived")
+                try:
+                    self._apply(updates, "derived")
+                except FrameError as error:
+                    self._distrust(str(error))
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -14,6 +14,9 @@ from statecast.venues.binance.decode import decode_market_frame
 from statecast.venues.binance.wire import BinanceUrls, mark_price_requests
 
 BACKOFF_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+STEADY_S = 60.0
+"""A connection that lasted this long was a good one: the pauses start over."""
+
 MANY_SYMBOLS = 200
 """More of them than this do not fit a URL safely; then all are subscribed to after connecting."""
 
@@ -49,10 +52,13 @@ class MarkPrices:
             while not self._symbols:
                 self._changed.clear()
                 await self._changed.wait()
+            began = self._clock.monotonic()
             try:
                 await self._session()
                 failures = 0
             except VenueUnreachable as error:
+                if self._clock.monotonic() - began > STEADY_S:
+                    failures = 0
                 self._log.warning("market_stream_lost", reason=str(error))
                 await self._clock.sleep(BACKOFF_S[min(failures, len(BACKOFF_S) - 1)])
                 failures += 1

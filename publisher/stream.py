@@ -63,7 +63,8 @@ async def open_stream(url: str, venue: str, name: str) -> AsyncIterator[Stream]:
             # A simulated exchange at home is not behind the proxy that the environment names.
             proxy=None if urlsplit(url).hostname in LOOPBACK_HOSTS else True,
         )
-    except (OSError, TimeoutError, exceptions.WebSocketException) as error:
+    # ValueError: a host name or the target of a redirect that is none.
+    except (OSError, TimeoutError, ValueError, exceptions.WebSocketException) as error:
         raise VenueUnreachable(venue, name, f"cannot connect ({_why(error)})") from None
     try:
         yield Stream(connection, venue, name)

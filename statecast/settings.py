@@ -86,7 +86,10 @@ def load(
     values = {**shared, **over}
     if not accounts:
         return Settings(values, (values,))
-    # What distinguishes the accounts of a file cannot be said once for all of them.
+    if len(accounts) == 1:
+        values |= accounts[0] | over
+        return Settings(values, (values,))
+    # What distinguishes several accounts of a file cannot be said once for all of them.
     return Settings(values, tuple({**shared, **account, **_shared_only(over)} for account in accounts))
 
 
@@ -115,7 +118,7 @@ def _table(table: Mapping[str, object], where: str) -> dict[str, str]:
         name = key.upper()
         if name not in NAMES or (where and name in SHARED):
             known = ", ".join(sorted(n.lower() for n in NAMES if not (where and n in SHARED)))
-            raise ConfigError(f"{where}{key}", None, f"one of {known}")
+            raise ConfigError(f"the setting {where}{key}", "not known", f"one of {known}")
         if isinstance(value, bool):
             values[name] = "true" if value else "false"
         elif isinstance(value, (str, int, float)):

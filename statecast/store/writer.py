@@ -25,6 +25,9 @@ from statecast.store.keys import (
     AccountKeys,
 )
 
+PAGE = 5_000
+"""Entries of the log in one answer, some 4 MB: it comes within the time-out, and readers do not wait long."""
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -175,6 +178,15 @@ class AccountWriter:
 
     async def last_event_ids(self, count: int) -> list[str]:
         """Ids of the youngest `count` order events in the log, oldest first."""
-        with self._client.errors():
-            entries = await self._client.redis.xrevrange(self._keys.order_events, count=count)
-        return [fields["eventId"] for _, fields in reversed(cast("list[tuple[str, dict[str, str]]]", entries))]
+        ids: list[str] = []
+        below = "+"
+        while len(ids) < count:
+            asked = min(PAGE, count - len(ids))
+            with self._client.errors():
+                entries = await self._client.redis.xrevrange(self._keys.order_events, max=below, count=asked)
+            page = cast("list[tuple[str, dict[str, str]]]", entries)
+            ids += [fields["eventId"] for _, fields in page]
+            if len(page) < asked:
+                break
+            below = f"({page[-1][0]}"
+        return ids[::-1]

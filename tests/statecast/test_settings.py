@@ -150,14 +150,20 @@ def test_a_file_that_is_not_toml_is_named(tmp_path: Path) -> None:
 
 
 def test_a_setting_that_does_not_exist_is_named_with_those_that_do(tmp_path: Path) -> None:
-    expect_refused(tmp_path, 'veneu = "binance"', "veneu is not set; accepted: one of account, api_key,")
-    expect_refused(tmp_path, '[[accounts]]\nnick = "x"', "accounts.nick is not set; accepted: one of account, api_key,")
+    expect_refused(
+        tmp_path, 'veneu = "binance"', "the setting veneu is 'not known'; accepted: one of account, api_key,"
+    )
+    expect_refused(
+        tmp_path,
+        '[[accounts]]\nnick = "x"',
+        "the setting accounts.nick is 'not known'; accepted: one of account, api_key,",
+    )
 
 
 def test_one_account_cannot_have_a_redis_of_its_own(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as refused:
         loaded(tmp_path, config='[[accounts]]\nredis_url = "redis://x"')
-    assert str(refused.value).startswith("accounts.redis_url")
+    assert str(refused.value).startswith("the setting accounts.redis_url")
     assert "redis_url," not in refused.value.accepted
 
 
@@ -203,3 +209,10 @@ def test_a_credential_file_that_cannot_work_is_named(tmp_path: Path, content: by
     with pytest.raises(ConfigError) as refused:
         secret({"API_KEY_FILE": str(path)}, "API_KEY")
     assert str(refused.value) == f"STATECAST_API_KEY_FILE is {str(path)!r}; accepted: {accepted}"
+
+
+def test_one_account_of_a_file_may_get_its_credentials_from_the_environment(tmp_path: Path) -> None:
+    file = tmp_path / "statecast.toml"
+    file.write_text('[[accounts]]\naccount = "main"\nreconcile_s = 30\n')
+    loaded = load({}, {"STATECAST_API_KEY": "from-the-environment", "STATECAST_RECONCILE_S": "5"}, file, tmp_path)
+    assert loaded.accounts == ({"ACCOUNT": "main", "RECONCILE_S": "5", "API_KEY": "from-the-environment"},)

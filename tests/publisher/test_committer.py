@@ -1,0 +1,465 @@
+"""Deltas into a real Redis: in order and once, whoever else writes, whatever Redis loses, however long it is away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+
+import pytest
+from structlog.testing import capture_logs
+from support.changes import event, fill, position, snapshot, wallet
+from support.proxy import proxied
+from support.written import Stored, eventually
+
+from publisher import committer as committing
+from publisher.committer import Committer
+from publisher.logs import account_log
+from statecast.clock import SystemClock
+from statecast.domain.changes import Change, Snapshot
+from statecast.domain.fold import Account
+from statecast.errors import StoreError
+from statecast.store import writer as writing
+from statecast.store.client import Client, connect
+from statecast.store.embedded import EmbeddedServer
+from statecast.store.keys import STATUS_FIELDS, AccountId, AccountKeys
+from statecast.store.writer import AccountWriter, Batch
+
+LEASE_MS = 1_000
+
+
+@pytest.fixture(autouse=True)
+def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A heartbeat every 0.1 s and a lease of a second, so that nothing has to be waited for long."""
+    monkeypatch.setattr(committing, "HEARTBEAT_S", 0.1)
+    monkeypatch.setattr(committing, "LEASE_TTL_MS", LEASE_MS // 2)
+
+
+class NotingWriter(AccountWriter):
+    """Notes the batches that it sends, and can be put to sleep before the next one."""
+
+    def __init__(self, client: Client, account_id: AccountId, name: str) -> None:
+        super().__init__(client, account_id, name, lease_ttl_ms=LEASE_MS)
+        self.batches: list[Batch] = []
+        self.awake = asyncio.Event()
+        self.awake.set()
+
+    async def send(self, batch: Batch) -> None:
+        await self.awake.wait()
+        self.batches.append(batch)
+        await super().send(batch)
+
+
+class Publisher:
+    """A committer at work, fed by hand as a follower would feed it."""
+
+    def __init__(self, client: Client, account_id: AccountId, name: str) -> None:
+        self.name = name
+        self.account = Account()
+        self.writer = NotingWriter(client, account_id, name)
+        self.committer = Committer(self.writer, self.account, SystemClock(), account_log(account_id))
+        self.task = asyncio.create_task(self.committer.run())
+
+    def take(self, *changes: Change) -> None:
+        source = "rest" if isinstance(changes[0], Snapshot) else "stream"
+        self.committer.submit(self.account.apply(changes, source))  # type: ignore[arg-type]
+
+    def go_live(self) -> None:
+        self.take(snapshot())
+        self.committer.move("reconciled", "stream connected, snapshot reconciled")
+
+    def orders(self, numbers: Sequence[int]) -> None:
+        for number in numbers:
+            self.take(event(number, "NEW", order_id=str(number)))
+
+    async def crash(self) -> None:
+        self.task.cancel()
+        with suppress(asyncio.CancelledError):
+            await self.task
+
+    async def stop(self) -> None:
+        await self.crash()
+        self.committer.move("stop", "the publisher was stopped")
+        await self.committer.close()
+
+    async def opened(self) -> None:
+        async with asyncio.timeout(10):
+            await self.committer.opened.wait()
+
+
+class Place:
+    """One account in one Redis, and everyone who publishes it."""
+
+    def __init__(self, client: Client, name: str, url: str) -> None:
+        self.client = client
+        self.url = url
+        self.account_id = AccountId("binance", name)
+        self.keys = AccountKeys(self.account_id)
+        self.stored = Stored(client, self.account_id)
+        self.publishers: list[Publisher] = []
+
+    def publisher(self, name: str = "first", client: Client | None = None) -> Publisher:
+        publisher = Publisher(client or self.client, self.account_id, name)
+        self.publishers.append(publisher)
+        return publisher
+
+    async def live(self, name: str = "first", client: Client | None = None) -> Publisher:
+        publisher = self.publisher(name, client)
+        await publisher.opened()
+        publisher.go_live()
+        await self.shows(state="live", publisherId=name)
+        return publisher
+
+    async def shows(self, **wanted: str) -> dict[str, str]:
+        """Wait until the status says so."""
+
+        async def so() -> bool:
+            with suppress(StoreError, OSError), self.client.errors():
+                return wanted.items() <= (await self.stored.status()).items()
+            return False
+
+        await eventually(so)
+        return await self.stored.status()
+
+    async def events(self, count: int) -> list[str]:
+        """Wait for that many order events; their orders."""
+
+        async def there() -> bool:
+            with suppress(StoreError), self.client.errors():
+                return int(await self.client.redis.xlen(self.keys.order_events)) >= count
+            return False
+
+        await eventually(there)
+        return [entry["orderId"] for entry in await self.stored.events()]
+
+    async def verified_after(self, verified_at_ms: int) -> dict[str, str]:
+        async def so() -> bool:
+            return int((await self.stored.status()).get("verifiedAtMs", "0")) > verified_at_ms
+
+        await eventually(so)
+        return await self.stored.status()
+
+    async def beats(self, count: int) -> None:
+        """Wait for that many heartbeats."""
+        for _ in range(count):
+            last = (await self.stored.status())["heartbeatAtMs"]
+
+            async def beaten(last: str = last) -> bool:
+                return (await self.stored.status())["heartbeatAtMs"] != last
+
+            await eventually(beaten)
+
+
+@asynccontextmanager
+async def at(url: str, name: str) -> AsyncIterator[Place]:
+    async with connect(url, client_name="test") as client:
+        place = Place(client, name, url)
+        try:
+            yield place
+        finally:
+            for publisher in place.publishers:
+                await publisher.crash()
+
+
+@pytest.fixture
+async def place(redis_url: str, account_name: str) -> AsyncIterator[Place]:
+    async with at(redis_url, account_name) as here:
+        yield here
+
+
+def numbers(*ranges: range) -> list[str]:
+    return [str(number) for one in ranges for number in one]
+
+
+async def test_a_burst_is_written_in_few_batches_and_in_order(place: Place) -> None:
+    first = await place.live()
+    before = len(first.writer.batches)
+    first.orders(range(1, 401))
+    assert await place.events(400) == numbers(range(1, 401))
+    with_commits = [batch for batch in first.writer.batches[before:] if batch.arguments[5] != 0]
+    assert len(with_commits) <= 400 // committing.MAX_BATCH + 2
+    await place.stored.expect(first.account)
+    await place.stored.expect_without_holes()
+
+
+async def test_a_single_event_waits_for_no_heartbeat(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(committing, "HEARTBEAT_S", 0.4)
+    first = await place.live()
+    await place.beats(1)
+    last = (await place.stored.status())["heartbeatAtMs"]
+    first.orders([1])
+    await place.events(1)
+    assert (await place.stored.status())["heartbeatAtMs"] == last
+
+
+async def test_the_status_is_complete(place: Place) -> None:
+    first = await place.live()
+    first.committer.health.stream_since_ms = 1_793_000_000_001
+    first.committer.health.reconciled_at_ms = 1_793_000_000_002
+    first.take(fill(10, "0.050"))
+    await place.events(1)
+    status = await place.shows(streamSinceMs="1793000000001")
+    assert sorted(status) == sorted(STATUS_FIELDS)
+    assert (status["seq"], status["eventSeq"], status["contract"]) == ("2", "1", "1")
+    assert status["reason"] == "stream connected, snapshot reconciled"
+    assert status["reconciledAtMs"] == "1793000000002"
+
+
+async def test_before_a_snapshot_it_says_starting_once_a_heartbeat_and_no_state(place: Place) -> None:
+    first = place.publisher()
+    await first.opened()
+    await place.beats(3)
+    sent = len(first.writer.batches)
+    await place.beats(3)
+    assert len(first.writer.batches) - sent <= 5, "Redis is not asked again and again meanwhile"
+    status = await place.stored.status()
+    assert status["state"] == "starting"
+    assert "verifiedAtMs" not in status
+    assert not any((await place.stored.hashes()).values())
+
+
+async def test_verified_moves_on_while_live_and_stands_still_in_doubt(place: Place) -> None:
+    first = await place.live()
+    status = await place.verified_after(0)
+    await place.verified_after(int(status["verifiedAtMs"]))
+    first.committer.move("doubt", "stream lost")
+    doubted = await place.shows(state="recovering", reason="stream lost")
+    await place.beats(4)
+    assert (await place.stored.status())["verifiedAtMs"] == doubted["verifiedAtMs"]
+    hashes = await place.stored.hashes()
+    assert {fields["_verifiedAtMs"] for fields in hashes.values()} == {doubted["verifiedAtMs"]}
+    first.committer.move("reconciled", "back")
+    await place.verified_after(int(doubted["verifiedAtMs"]))
+
+
+async def test_a_state_hash_deleted_by_hand_is_back_within_a_heartbeat(place: Place) -> None:
+    first = await place.live()
+    first.take(wallet(10, "900"), position(10, "0.5"))
+    first.orders([1, 2])
+    await place.events(2)
+    before = await place.stored.status()
+    for key in (place.keys.positions, place.keys.account):
+        await place.client.redis.delete(key)
+
+        async def back(key: str = key) -> bool:
+            return bool(await place.client.redis.exists(key))
+
+        await eventually(back)
+    await place.shows(state="live")
+    await place.stored.expect(first.account)
+    after = await place.stored.status()
+    assert int(after["seq"]) > int(before["seq"])
+    assert await place.events(2) == ["1", "2"]
+
+
+async def test_a_lost_reply_and_a_lost_request_write_nothing_twice(redis_url: str, account_name: str) -> None:
+    async with at(redis_url, account_name) as place, proxied(redis_url) as proxy:  # noqa: SIM117 - reads as it nests
+        async with connect(proxy.url, client_name="proxied") as client:
+            first = await place.live("first", client)
+            fates = iter(["lose reply", "lose request", "cut request", "lose reply"])
+            proxy.fate = lambda request: next(fates, "pass") if b"EVALSHA" in request else "pass"  # type: ignore[arg-type, return-value]
+            for number in range(1, 40):
+                first.orders([number])
+                await asyncio.sleep(0)
+            assert await place.events(39) == numbers(range(1, 40))
+            await place.shows(eventSeq="39")
+            await place.stored.expect_without_holes()
+            await place.stored.expect(first.account)
+            await first.crash()
+
+
+async def test_the_second_waits_and_takes_over_when_the_first_is_stopped(place: Place) -> None:
+    first = await place.live()
+    with capture_logs() as logs:
+        second = place.publisher("second")
+
+        async def told() -> bool:
+            return any("first holds the lease" in line.get("reason", "") for line in logs)
+
+        await eventually(told)
+    assert not second.committer.opened.is_set()
+    first.orders(range(1, 11))
+    await first.stop()
+    await second.opened()
+    second.go_live()
+    second.orders(range(5, 21))  # told again by the venue, to the second publisher
+    assert await place.events(20) == numbers(range(1, 21))
+    status = await place.shows(publisherId="second", state="live")
+    assert status["eventSeq"] == "20"
+    await place.stored.expect_without_holes()
+    await place.stored.expect(second.account)
+
+
+async def test_an_orderly_stop_writes_what_is_queued_and_says_stopped(place: Place) -> None:
+    first = await place.live()
+    first.orders(range(1, 301))
+    await first.stop()
+    status = await place.stored.status()
+    assert (status["state"], status["reason"]) == ("stopped", "the publisher was stopped")
+    assert await place.events(300) == numbers(range(1, 301))
+    assert not await place.client.redis.exists(place.keys.lease)
+    await place.stored.expect(first.account)
+
+
+async def test_the_second_takes_over_when_the_lease_of_a_dead_first_runs_out(place: Place) -> None:
+    first = await place.live()
+    first.orders(range(1, 4))
+    await place.events(3)
+    second = place.publisher("second")
+    await first.crash()
+    await second.opened()
+    second.go_live()
+    second.orders(range(2, 6))
+    assert await place.events(5) == numbers(range(1, 6))
+    status = await place.shows(publisherId="second")
+    assert (status["eventSeq"], status["state"]) == ("5", "live")
+    await place.stored.expect_without_holes()
+
+
+async def asleep(place: Place, first: Publisher) -> Publisher:
+    """Put `first` to sleep before its next write until `second` has taken over."""
+    first.writer.awake.clear()
+    second = place.publisher("second")
+    await second.opened()
+    second.go_live()
+    await place.shows(publisherId="second", state="live")
+    return second
+
+
+async def test_a_first_that_wakes_after_losing_the_lease_writes_nothing_until_it_holds_it_again(place: Place) -> None:
+    first = await place.live()
+    first.orders(range(1, 4))
+    await place.events(3)
+    second = await asleep(place, first)
+    first.take(wallet(50, "1"))  # what the second knows nothing of
+    first.orders([4])
+    with capture_logs() as logs:
+        sent = len(first.writer.batches)
+        first.writer.awake.set()
+
+        async def fenced() -> bool:
+            return any("second holds the lease" in line.get("reason", "") for line in logs)
+
+        await eventually(fenced)
+        await place.beats(3)
+    assert len(first.writer.batches) == sent + 1, "it tried once"
+    status = await place.stored.status()
+    assert (status["publisherId"], status["epoch"]) == ("second", str(second.writer.epoch))
+    assert (status["seq"], status["eventSeq"]) == (str(second.writer.seq), "3")
+    await place.stored.expect(second.account)
+
+    await second.stop()
+    status = await place.shows(publisherId="first", state="live")
+    assert int(status["epoch"]) > second.writer.epoch
+    assert await place.events(4) == numbers(range(1, 5))
+    await place.shows(seq=str(first.writer.seq))
+    await place.stored.expect_without_holes()
+    hashes = await place.stored.hashes()
+    assert {fields["_epoch"] for fields in hashes.values()} == {str(first.writer.epoch)}
+    await place.stored.expect(first.account)
+
+
+async def test_events_that_another_wrote_meanwhile_are_not_doubled_however_many_they_are(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(committing, "LOG_TAIL", 5)
+    monkeypatch.setattr(writing, "PAGE", 70)
+    first = await place.live()
+    first.orders(range(1, 4))
+    await place.events(3)
+    second = await asleep(place, first)
+    for publisher in (first, second):
+        publisher.orders(range(4, 304))  # the venue tells both
+    await place.events(303)
+    first.writer.awake.set()
+    first.orders([304])  # and this only the first
+    await second.stop()
+    await place.shows(publisherId="first", state="live")
+    assert await place.events(304) == numbers(range(1, 305))
+    await place.shows(eventSeq="304")
+    await place.stored.expect_without_holes()
+
+
+async def test_a_redis_that_comes_back_empty_gets_everything_again_and_no_number_goes_back(
+    own_redis: EmbeddedServer, account_name: str
+) -> None:
+    async with at(own_redis.url, account_name) as place:
+        first = await place.live()
+        first.take(wallet(10, "900"), position(10, "0.5"))
+        first.orders(range(1, 11))
+        await place.events(10)
+        before = await place.shows(eventSeq="10")
+        own_redis.kill()
+        first.orders(range(11, 21))  # these happen while it is away
+        first.take(fill(40, "0.050", order_id="11"))
+        own_redis.start()
+        status = await place.shows(state="live", eventSeq="21")
+        assert await place.events(11) == [*numbers(range(11, 21)), "11"]
+        assert [entry["eventSeq"] for entry in await place.stored.events()] == numbers(range(11, 22))
+        assert int(status["seq"]) > int(before["seq"])
+        assert int(status["epoch"]) > int(before["epoch"])
+        await place.verified_after(int(before["verifiedAtMs"]))
+        await place.stored.expect(first.account)
+
+
+async def test_a_redis_that_was_away_and_kept_its_data_gets_each_event_once(redis_url: str, account_name: str) -> None:
+    async with at(redis_url, account_name) as place, proxied(redis_url) as proxy:  # noqa: SIM117 - reads as it nests
+        async with connect(proxy.url, client_name="proxied", timeout_s=0.5) as client:
+            first = await place.live("first", client)
+            first.orders(range(1, 6))
+            await place.events(5)
+            proxy.fate = lambda request: "lose request"
+
+            async def lease_gone() -> bool:
+                return not await place.client.redis.exists(place.keys.lease)
+
+            for number in range(6, 16):
+                first.orders([number])
+                await asyncio.sleep(0)
+            await eventually(lease_gone)
+            proxy.fate = lambda request: "pass"
+            assert await place.events(15) == numbers(range(1, 16))
+            await place.shows(eventSeq="15", state="live")
+            await place.stored.expect_without_holes()
+            await place.stored.expect(first.account)
+            await first.crash()
+
+
+async def test_beyond_the_limit_only_order_events_are_kept_and_the_state_is_written_whole(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(committing, "MAX_QUEUED", 50)
+    first = await place.live()
+    first.writer.awake.clear()
+    first.orders([1])
+    for number in range(100):
+        first.take(wallet(100 + number, str(500 + number)))
+    first.orders(range(2, 103))
+    for number in range(100, 200):
+        first.take(wallet(100 + number, str(500 + number)))
+    first.writer.awake.set()
+    assert await place.events(102) == numbers(range(1, 103))
+    await place.shows(seq=str(first.writer.seq), eventSeq="102")
+    assert int((await place.stored.status())["seq"]) < 200, "two hundred wallets are one commit"
+    await place.stored.expect(first.account)
+    await place.stored.expect_without_holes()
+
+
+async def test_beyond_the_limit_of_events_the_oldest_are_given_up_and_the_log_says_how_many_each_time(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(committing, "MAX_QUEUED", 10)
+    monkeypatch.setattr(committing, "MAX_QUEUED_EVENTS", 20)
+    first = await place.live()
+    for outage, kept in ((range(1, 101), 20), (range(101, 201), 40)):
+        with capture_logs() as logs:
+            first.writer.awake.clear()
+            first.orders(outage)
+            first.writer.awake.set()
+            written = await place.events(kept)
+            await place.beats(2)
+        lost = [line for line in logs if line["event"] == "order_events_lost"]
+        assert [(line["log_level"], line.get("count")) for line in lost] == [("error", None), ("error", 80)]
+        assert written[-20:] == numbers(range(outage.stop - 20, outage.stop))
+    await place.stored.expect(first.account)
+    await place.stored.expect_without_holes()

@@ -1,0 +1,183 @@
+"""Mark prices for the symbols of open positions: what is subscribed to, and what silence, cuts and nonsense do."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from decimal import Decimal
+from http import HTTPStatus
+
+import orjson
+from structlog.testing import capture_logs
+from support.world import World, until, world
+from support.written import eventually
+from websockets.asyncio.server import Request, Response, ServerConnection, serve
+
+from publisher.logs import account_log
+from publisher.market import STEADY_S, MarkPrices
+from statecast.clock import SystemClock
+from statecast.simulator.orders import OrderRequest, OrderType, Side
+from statecast.venues.binance.wire import BinanceUrls
+
+
+def deal(here: World, side: Side, symbol: str) -> None:
+    now_ms = here.now_ms()
+    order = OrderRequest(symbol=symbol, side=side, type=OrderType.MARKET, qty=Decimal("0.5"))
+    here.exchange.publish(here.ledger.place(order, here.exchange.server_ms(now_ms)), now_ms)
+
+
+async def expect_subscriptions(here: World, *symbols: str) -> list[object]:
+    """Wait until the market sockets carry the marks of these symbols and no others; the sockets."""
+    wanted = sorted(f"{symbol.lower()}@markPrice@1s" for symbol in symbols)
+
+    async def carried() -> list[str]:
+        return sorted(name for one in here.exchange.streams if one.root == "market" for name in one.subscriptions)
+
+    await until(carried, lambda names: names == wanted)
+    return [one for one in here.exchange.streams if one.root == "market"]
+
+
+async def test_it_follows_the_symbols_of_open_positions_on_one_socket(redis_url: str, account_name: str) -> None:
+    async with world(redis_url, account_name) as here:
+        assert await expect_subscriptions(here) == []
+        deal(here, Side.BUY, "BTCUSDT")
+        sockets = await expect_subscriptions(here, "BTCUSDT")
+        deal(here, Side.BUY, "ETHUSDT")
+        assert await expect_subscriptions(here, "BTCUSDT", "ETHUSDT") == sockets
+        deal(here, Side.SELL, "BTCUSDT")
+        assert await expect_subscriptions(here, "ETHUSDT") == sockets
+        deal(here, Side.SELL, "ETHUSDT")
+        assert await expect_subscriptions(here) == []
+        deal(here, Side.SELL, "BTCUSDT")
+        await expect_subscriptions(here, "BTCUSDT")
+        await here.agree()
+
+
+async def test_a_cut_market_socket_is_replaced_and_the_account_stays_live(redis_url: str, account_name: str) -> None:
+    async with world(redis_url, account_name) as here:
+        deal(here, Side.BUY, "BTCUSDT")
+        before = await expect_subscriptions(here, "BTCUSDT")
+        await here.agree()
+        first = await here.status()
+        here.exchange.fault("cut_sockets", {"kind": "market"}, here.now_ms())
+
+        async def another() -> list[object]:
+            return [one for one in here.exchange.streams if one.root == "market" and one not in before]
+
+        await until(another, bool)
+        now_ms = here.now_ms()
+        price = here.ledger.marks["BTCUSDT"] + 10
+        here.exchange.publish(here.ledger.move_mark("BTCUSDT", price, here.exchange.server_ms(now_ms)), now_ms)
+        await here.agree()
+        status = await here.status()
+        assert status["state"] == "live"
+        assert status["streamSinceMs"] == first["streamSinceMs"]
+
+
+async def test_nonsense_and_prices_beyond_reckoning_do_not_end_the_service(redis_url: str, account_name: str) -> None:
+    async with world(redis_url, account_name) as here:
+        deal(here, Side.BUY, "BTCUSDT")
+        (socket,) = await expect_subscriptions(here, "BTCUSDT")
+        absurd = {"e": "markPriceUpdate", "E": here.now_ms(), "s": "BTCUSDT", "p": "9" * 60}
+        for payload in (b"{", b"[]", b'{"e":"markPriceUpdate"}', b'{"error":{"code":2}}', orjson.dumps(absurd)):
+            socket.send(payload, here.now_ms())  # type: ignore[attr-defined]
+        await here.state("recovering")
+        await here.state("live")
+        await here.agree()
+
+
+class JumpingClock(SystemClock):
+    """Every pause is over at once; the pauses are kept."""
+
+    def __init__(self) -> None:
+        self.ahead_s = 0.0
+        self.pauses: list[float] = []
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.ahead_s
+
+    async def sleep(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def following(url: str, clock: SystemClock) -> AsyncIterator[MarkPrices]:
+    """The mark prices of one symbol from the venue at `url`."""
+    urls = BinanceUrls.choose(False, "http://127.0.0.1:1", url, None, None)
+    marks = MarkPrices(urls, "binance", clock, account_log("binance:main"))
+    marks.follow(frozenset({"BTCUSDT"}))
+    task = asyncio.create_task(marks.run())
+    try:
+        yield marks
+        assert not task.done()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_of_several_prices_the_youngest_is_taken_once_and_silence_is_nothing() -> None:
+    silent = asyncio.Event()
+
+    async def venue(connection: ServerConnection) -> None:
+        for price, symbol in (("1", "BTCUSDT"), ("2", "BTCUSDT"), ("7", "ETHUSDT"), ("3", "BTCUSDT")):
+            await connection.send(orjson.dumps({"e": "markPriceUpdate", "E": 1793000000000, "s": symbol, "p": price}))
+        await (await connection.ping())
+        silent.set()
+        await connection.wait_closed()
+
+    async with serve(venue, "127.0.0.1", 0) as server:
+        host, port = next(iter(server.sockets)).getsockname()
+        async with following(f"ws://{host}:{port}", SystemClock()) as marks, asyncio.timeout(10):
+            await silent.wait()
+            taken = marks.take()
+            assert [(update.symbol, update.mark_price) for update in taken] == [("BTCUSDT", Decimal(3))]
+            assert marks.take() == []
+
+
+async def test_pauses_between_connections_grow_and_start_over_after_a_good_one() -> None:
+    clock = JumpingClock()
+    asked = 0
+
+    def admit(_connection: ServerConnection, _request: Request) -> Response | None:
+        nonlocal asked
+        asked += 1
+        return None if asked == 4 else _connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, "")
+
+    async def venue(connection: ServerConnection) -> None:
+        clock.ahead_s += STEADY_S + 1
+        await connection.close()
+
+    async with serve(venue, "127.0.0.1", 0, process_request=admit) as server:
+        host, port = next(iter(server.sockets)).getsockname()
+        async with following(f"ws://{host}:{port}", clock):
+
+            async def often() -> bool:
+                return asked > 5
+
+            await eventually(often)
+    pauses = [pause for pause in clock.pauses if pause != 0.2]
+    assert pauses[:5] == [0.5, 1.0, 2.0, 0.5, 1.0]
+
+
+async def test_a_venue_that_answers_a_handshake_with_nonsense_is_asked_again() -> None:
+    asked = 0
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        asked += 1
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 302 Found\r\nLocation: http://[bad\r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    async def often() -> bool:
+        return asked > 3
+
+    with capture_logs() as logs:
+        async with await asyncio.start_server(handle, "127.0.0.1", 0) as server:
+            host, port = server.sockets[0].getsockname()
+            async with following(f"ws://{host}:{port}", JumpingClock()):
+                await eventually(often)
+    assert {line["event"] for line in logs} == {"market_stream_lost"}

@@ -1,0 +1,157 @@
+"""A venue that does not let us in, or ends the connection: always VenueUnreachable, never a word of the listen key."""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.frames import Frame, Opcode
+
+from publisher import stream as streams
+from publisher.stream import open_stream
+from statecast.errors import VenueUnreachable
+
+LISTEN_KEY = "pqia91ma19a5s61cv6a81va65sd"
+
+ANSWERS = {
+    "closed at once": b"",
+    "not HTTP": b"\x00\xff\xfe nonsense\r\n\r\n",
+    "no status": b"HTTP/1.1 abc\r\n\r\n",
+    "a page": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi",
+    "forbidden": b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n",
+    "unavailable": b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n",
+    "a bad length": b"HTTP/1.1 403 Forbidden\r\nContent-Length: x\r\n\r\nhello",
+    "a header without end": b"HTTP/1.1 200 OK\r\nX: " + b"a" * 100_000 + b"\r\n\r\n",
+    "a wrong accept": b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Accept: nope\r\n\r\n",
+    "a redirect to nowhere": b"HTTP/1.1 302 Found\r\nLocation: http://[bad\r\nContent-Length: 0\r\n\r\n",
+    "a redirect to itself": f"HTTP/1.1 302 Found\r\nLocation: /private/ws?listenKey={LISTEN_KEY}\r\n"
+    "Content-Length: 0\r\n\r\n".encode(),
+    "a redirect to no websocket": b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n",
+}
+
+
+@asynccontextmanager
+async def answering(answer: bytes | None) -> AsyncIterator[str]:
+    """A server that gives every handshake this answer (None: none at all); the URL of a private stream on it."""
+    done = asyncio.Event()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        if answer is None:
+            await done.wait()
+        else:
+            writer.write(answer)
+            await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()
+    try:
+        yield f"ws://{host}:{port}/private/ws?listenKey={LISTEN_KEY}"
+    finally:
+        done.set()
+        server.close()
+        await server.wait_closed()
+
+
+@asynccontextmanager
+async def venue(talk: Callable[[ServerConnection], Awaitable[None]]) -> AsyncIterator[str]:
+    async with serve(talk, "127.0.0.1", 0) as server:
+        host, port = next(iter(server.sockets)).getsockname()
+        yield f"ws://{host}:{port}/private/ws?listenKey={LISTEN_KEY}"
+
+
+async def expect_unreachable(url: str, read: bool = False) -> str:
+    with pytest.raises(VenueUnreachable) as told:  # noqa: PT012 - opening or reading raises, both are meant
+        async with open_stream(url, "binance", "user stream") as stream:
+            assert read, "opened"
+            async for _ in stream.frames():
+                pass
+    assert told.value.call == "user stream"
+    shown = str(told.value) if read else "".join(traceback.format_exception(told.value))
+    assert LISTEN_KEY not in shown
+    return str(told.value)
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+async def test_a_handshake_that_fails_is_the_venue_out_of_reach(answer: str) -> None:
+    async with answering(ANSWERS[answer]) as url:
+        text = await expect_unreachable(url)
+    assert text.startswith("binance: user stream: cannot connect (")
+
+
+async def test_a_status_is_told_by_its_number() -> None:
+    async with answering(ANSWERS["forbidden"]) as url:
+        assert "(HTTP 403)" in await expect_unreachable(url)
+
+
+async def test_a_handshake_that_is_never_answered_ends_with_the_time_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "OPEN_TIMEOUT_S", 0.1)
+    async with answering(None) as url:
+        assert "(TimeoutError)" in await expect_unreachable(url)
+
+
+async def test_nobody_there_is_connection_refused() -> None:
+    async with answering(b"") as url:
+        pass
+    assert "(connection refused)" in await expect_unreachable(url)
+
+
+@pytest.mark.parametrize("host", ["a" * 70 + ".invalid", "x..y"])
+async def test_a_host_that_cannot_exist_is_the_venue_out_of_reach(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "WS_PROXY", "WSS_PROXY", "SOCKS_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    await expect_unreachable(f"ws://{host}/private/ws?listenKey={LISTEN_KEY}")
+
+
+async def test_frames_come_as_they_are_until_the_venue_closes() -> None:
+    async def talk(connection: ServerConnection) -> None:
+        await connection.send("text")
+        await connection.send(b"bytes")
+        await connection.close(4001, f"the key {LISTEN_KEY} is over")
+
+    taken: list[str | bytes] = []
+    async with venue(talk) as url, open_stream(url, "binance", "user stream") as stream:
+        with pytest.raises(VenueUnreachable) as told:  # noqa: PT012 - opening or reading raises, both are meant
+            async for frame in stream.frames():
+                taken.append(frame)  # noqa: PERF401 - the list must be there after the error
+        with pytest.raises(VenueUnreachable, match="connection closed"):
+            await stream.send("{}")
+    assert taken == ["text", b"bytes"]
+    assert str(told.value) == "binance: user stream: connection closed (code 4001)"
+
+
+async def test_a_connection_that_breaks_is_told_without_a_code() -> None:
+    async def talk(connection: ServerConnection) -> None:
+        connection.transport.abort()
+
+    async with venue(talk) as url:
+        assert "(code none)" in await expect_unreachable(url, read=True)
+
+
+async def test_text_that_is_no_utf_8_ends_the_connection_and_nothing_else() -> None:
+    async def talk(connection: ServerConnection) -> None:
+        connection.transport.write(Frame(Opcode.TEXT, b"\xff\xfe").serialize(mask=False))
+        await connection.wait_closed()
+
+    async with venue(talk) as url:
+        await expect_unreachable(url, read=True)
+
+
+async def test_a_frame_beyond_the_limit_ends_the_connection_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(streams, "MAX_FRAME_BYTES", 1000)
+
+    async def talk(connection: ServerConnection) -> None:
+        await connection.send("x" * 2000)
+        await connection.wait_closed()
+
+    async with venue(talk) as url:
+        await expect_unreachable(url, read=True)

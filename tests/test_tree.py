@@ -1,0 +1,123 @@
+"""Tests mirror the tree, ARCHITECTURE.md names what is there, and a forbidden import breaks a contract."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("consumers", "publisher", "statecast")
+
+TESTED_ELSEWHERE = {
+    "statecast/cli/main.py": "tests/statecast/cli/test_cli_main.py",
+    "statecast/cli/publish.py": "tests/statecast/cli/test_publish_command.py",
+    "statecast/cli/redis.py": "tests/statecast/cli/test_redis_command.py",
+    "publisher/__main__.py": "tests/publisher/test_main.py",
+}
+"""A module whose test file has another name, where the mirrored one would say nothing beside others."""
+
+NO_TEST_FILE = {
+    "statecast/domain/changes.py": "dataclasses without a line of code; test_fold.py goes through every one of them",
+    "statecast/simulator/events.py": "dataclasses without a line of code; test_ledger.py and test_binance_frames.py",
+}
+
+
+def modules() -> list[str]:
+    found = (path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+    return sorted(path.relative_to(ROOT).as_posix() for path in found if path.name != "__init__.py")
+
+
+def mirrored(module: str) -> str:
+    path = Path(module)
+    return (Path("tests") / path.parent / f"test_{path.name}").as_posix()
+
+
+def test_every_module_has_its_test_file() -> None:
+    missing = [
+        f"{module} wants {wanted}"
+        for module in modules()
+        if module not in NO_TEST_FILE
+        and not (ROOT / (wanted := TESTED_ELSEWHERE.get(module, mirrored(module)))).is_file()
+    ]
+    assert not missing, "\n".join(missing)
+
+
+def test_the_exceptions_are_still_needed() -> None:
+    known = modules()
+    for module in (*TESTED_ELSEWHERE, *NO_TEST_FILE):
+        assert module in known
+        assert not (ROOT / mirrored(module)).exists(), f"{module} is no exception any more"
+
+
+def test_scripts_are_tested_through_their_writer() -> None:
+    scripts = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "statecast").rglob("*.lua"))
+    names = ("commit", "open", "release")
+    assert scripts == [f"statecast/store/{name}.lua" for name in names]
+    assert all(f"{name}.lua" in (ROOT / "statecast/store/writer.py").read_text("utf-8") for name in names)
+
+
+def test_the_architecture_names_every_package_and_nothing_that_is_not_there() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text("utf-8")
+    unnamed = [package for package in PACKAGES if f"{package}/" not in text]
+    assert not unnamed, unnamed
+    paths = set(re.findall(r"(?<![\w/.-])((?:consumers|publisher|statecast|tests|bench|docs)/[\w./-]*\w)", text))
+    gone = sorted(path for path in paths if not (ROOT / path).exists())
+    assert not gone, gone
+
+
+# Import contracts
+
+FORBIDDEN = {
+    "redis in the pure core": ("statecast/domain/fold.py", "import redis"),
+    "the publisher in the readers' library": ("consumers/__init__.py", "import publisher"),
+    "the readers' library in the publisher": ("publisher/service.py", "import consumers"),
+    "the store in a venue": ("statecast/venues/binance/rest.py", "import statecast.store.keys"),
+    "a venue in the store": ("statecast/store/codec.py", "import statecast.venues.binance.wire"),
+    "a command in the service": ("publisher/service.py", "import statecast.cli.main"),
+    "a clock in a pure module": ("publisher/reconcile.py", "import time"),
+    "an adapter in the simulated exchange": ("statecast/simulator/binance.py", "import statecast.venues.binance.wire"),
+    "websockets outside its home": ("publisher/market.py", "import websockets"),
+    "httpx outside its home": ("publisher/follower.py", "import httpx"),
+}
+
+
+def lint_imports(directory: Path) -> subprocess.CompletedProcess[str]:
+    command = Path(sys.executable).parent / "lint-imports"
+    return subprocess.run(
+        [command, "--no-cache"], cwd=directory, capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+@pytest.fixture
+def copied_tree(tmp_path: Path) -> Path:
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    return tmp_path
+
+
+def test_the_tree_as_it_is_keeps_its_contracts(copied_tree: Path) -> None:
+    kept = lint_imports(copied_tree)
+    assert kept.returncode == 0, kept.stdout + kept.stderr
+    assert " 0 broken" in kept.stdout
+
+
+@pytest.mark.parametrize("case", FORBIDDEN)
+def test_a_forbidden_import_is_found(copied_tree: Path, case: str) -> None:
+    module, statement = FORBIDDEN[case]
+    path = copied_tree / module
+    text = path.read_text("utf-8")
+    path.write_text(f"{text}\n\n{statement}\n", "utf-8")
+    broken = lint_imports(copied_tree)
+    assert broken.returncode == 1, broken.stdout + broken.stderr
+    assert "BROKEN" in broken.stdout
+
+
+def test_a_module_without_a_place_is_found(copied_tree: Path) -> None:
+    (copied_tree / "statecast" / "helpers.py").write_text('"""Belongs nowhere."""\n', "utf-8")
+    assert lint_imports(copied_tree).returncode == 1
