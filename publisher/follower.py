@@ -220,8 +220,8 @@ class Follower:
     def _distrust(self, reason: str) -> None:
         """Something is wrong with what we know, though the stream lives: ask for a snapshot, and say so until then."""
         self._lose(reason)
-        # What came before the doubt is in the next snapshot; told again after it, it could bring back an order whose end
-        # was the frame that made no sense. Before the first snapshot, though, these frames are all there is.
+        # What came before the doubt is in the next snapshot; told again after it, it could bring back an order whose
+        # end was the frame that made no sense. Before the first snapshot, though, these frames are all there is.
         if self._unreconciled is None or self._account.complete:
             self._unreconciled = deque(maxlen=MAX_REMEMBERED_FRAMES)
         self._doubt.set()
