@@ -54,6 +54,7 @@ class Health:
     reconciled_at_ms: int = 0
     unknown_events: int = 0
     malformed_frames: int = 0
+    malformed_market_frames: int = 0
 
     def fields(self, publisher_id: str, epoch: int) -> dict[str, str | int]:
         return {
@@ -65,6 +66,7 @@ class Health:
             "reconciledAtMs": self.reconciled_at_ms,
             "unknownEvents": self.unknown_events,
             "malformedFrames": self.malformed_frames,
+            "malformedMarketFrames": self.malformed_market_frames,
             "contract": CONTRACT,
         }
 

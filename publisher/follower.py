@@ -314,6 +314,7 @@ class Follower:
         while True:
             await self._clock.sleep(self._config.mark_price_interval_s)
             updates = self._marks.take()
+            self._committer.health.malformed_market_frames = self._marks.malformed_frames
             if updates and self._account.complete:
                 try:
                     self._apply(updates, "derived")

@@ -32,6 +32,8 @@ class MarkPrices:
         self._symbols: frozenset[str] = frozenset()
         self._changed = asyncio.Event()
         self._youngest: dict[str, MarkPriceUpdate] = {}
+        self.malformed_frames = 0
+        """Frames that made no sense. They put prices in doubt, which grow old by themselves, and not the account."""
 
     def follow(self, symbols: frozenset[str]) -> None:
         """Follow these symbols from now on, and no others."""
@@ -93,11 +95,15 @@ class MarkPrices:
             await self._clock.sleep(0.2)  # The venue takes ten requests a second, and positions come in groups.
 
     async def _read(self, stream: Stream) -> None:
+        told = False
         async for raw in stream.frames():
             try:
                 frame = decode_market_frame(raw)
             except FrameError as error:
-                self._log.warning("market_frame", reason=str(error))
+                self.malformed_frames += 1
+                if not told:  # Once per connection: nonsense every second must not flood the log.
+                    self._log.warning("market_frame", reason=str(error))
+                    told = True
                 continue
             for change in frame.changes:
                 if isinstance(change, MarkPriceUpdate) and change.symbol in self._symbols:

@@ -15,6 +15,7 @@ The rules, from the venues' documentation:
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from decimal import ROUND_HALF_EVEN, Decimal
@@ -105,8 +106,8 @@ class Account:
         self._derives_totals = False
         self._marks: dict[str, MarkPriceUpdate] = {}
         self._closed: dict[PositionKey, Stamp] = {}
-        self._finished: dict[str, int] = {}
-        self._seen: dict[str, None] = {}
+        self._finished: OrderedDict[str, int] = OrderedDict()
+        self._seen: OrderedDict[str, None] = OrderedDict()
         self._times = Times()
         self._asked_ms = 0
         self._begin()
@@ -232,7 +233,7 @@ class Account:
         self.orders.pop(order_id, None)
         self._finished[order_id] = venue_time_ms
         if len(self._finished) > REMEMBERED_FINISHED_ORDERS:
-            del self._finished[next(iter(self._finished))]
+            self._finished.popitem(last=False)
 
     def _touch(self, time_ms: int) -> None:
         self._touched_ms = max(self._touched_ms, time_ms)
@@ -244,7 +245,7 @@ class Account:
             return False
         self._seen[event_id] = None
         if len(self._seen) > REMEMBERED_EVENTS:
-            del self._seen[next(iter(self._seen))]
+            self._seen.popitem(last=False)
         return True
 
     def _apply_order(self, update: OrderUpdate) -> None:

@@ -138,28 +138,16 @@ def order_cells(row: Order) -> Cells:
     )
 
 
-def event_entry(event: OrderEvent, event_seq: int, epoch: str) -> list[str]:
-    """A stream entry, field after value, always with all of `EVENT_FIELDS` (Redis then stores the names once)."""
-    order = event.order
+def event_entry(event: OrderEvent, order: Cells, event_seq: int, epoch: str) -> list[str]:
+    """A stream entry, field after value, always with all of `EVENT_FIELDS` (Redis then stores the names once).
+
+    `order` are the cells of the event's order.
+    """
     values = (
         str(event_seq),
         event.event_id,
         event.event_type,
-        order.symbol,
-        order.order_id,
-        order.client_order_id,
-        order.side,
-        order.position_side,
-        order.type,
-        order.orig_type,
-        order.time_in_force,
-        order.status,
-        _number(order.price),
-        _number(order.stop_price),
-        _number(order.quantity),
-        _number(order.executed_qty),
-        _number(order.avg_price),
-        _flag(order.reduce_only),
+        *order,
         _number(event.last_qty),
         _number(event.last_price),
         event.trade_id,
@@ -167,11 +155,7 @@ def event_entry(event: OrderEvent, event_seq: int, epoch: str) -> list[str]:
         event.commission_asset,
         _number(event.realized_profit),
         _flag(event.maker),
-        order.algo_id,
-        order.actual_order_id,
-        str(order.venue_time_ms),
         str(event.received_at_ms),
-        order.source,
         epoch,
     )
     entry = [""] * (2 * len(EVENT_FIELDS))
@@ -269,6 +253,12 @@ def commit(delta: Delta, seq: int, event_seq: int, epoch: int, verified_at_ms: i
             part["removed"] = removed
         change[name] = part
 
+    # An event's order is, as a rule, the row that it leaves behind: its cells are made once.
+    known_cells = {id(event.order): order_cells(event.order) for event in delta.events}
+
+    def cells_of(order: Order) -> Cells:
+        return known_cells.get(id(order)) or order_cells(order)
+
     if delta.totals is not None:
         before = None if delta.totals_before is None or replaces else totals_cells(delta.totals_before)
         changed, gone = _fields(ACCOUNT_FIELDS, totals_cells(delta.totals), before, "")
@@ -280,10 +270,13 @@ def commit(delta: Delta, seq: int, event_seq: int, epoch: int, verified_at_ms: i
         table = _table(delta.positions, POSITION_FIELDS, position_cells, _position_name)
         add(3, "positions", POSITION_FIELDS, table, times.positions, delta.position_count)
     if delta.orders or replaces:
-        table = _table(delta.orders, ORDER_FIELDS, order_cells, _order_name)
+        table = _table(delta.orders, ORDER_FIELDS, cells_of, _order_name)
         add(4, "orders", ORDER_FIELDS, table, times.orders, delta.order_count)
 
-    events = [event_entry(event, event_seq + at, epoch_text) for at, event in enumerate(delta.events, start=1)]
+    events = [
+        event_entry(event, cells_of(event.order), event_seq + at, epoch_text)
+        for at, event in enumerate(delta.events, start=1)
+    ]
     if replaces:
         change["replaces"] = True
     entry = ["seq", seq_text, "epoch", epoch_text, "eventSeq", str(event_seq + len(events)), "source", delta.source]

@@ -108,21 +108,7 @@ EVENT_FIELDS = (
     "eventSeq",
     "eventId",
     "eventType",
-    "symbol",
-    "orderId",
-    "clientOrderId",
-    "side",
-    "positionSide",
-    "type",
-    "origType",
-    "timeInForce",
-    "status",
-    "price",
-    "stopPrice",
-    "quantity",
-    "executedQty",
-    "avgPrice",
-    "reduceOnly",
+    *ORDER_FIELDS,
     "lastQty",
     "lastPrice",
     "tradeId",
@@ -130,13 +116,11 @@ EVENT_FIELDS = (
     "commissionAsset",
     "realizedProfit",
     "maker",
-    "algoId",
-    "actualOrderId",
-    "venueTimeMs",
     "receivedAtMs",
-    "source",
     "epoch",
 )
+"""The order after the event, between what names the event and what it adds."""
+
 CHANGE_FIELDS = ("seq", "epoch", "eventSeq", "source", "change")
 STATUS_FIELDS = (
     "state",
@@ -151,6 +135,7 @@ STATUS_FIELDS = (
     "reconciledAtMs",
     "unknownEvents",
     "malformedFrames",
+    "malformedMarketFrames",
     "contract",
 )
 

@@ -181,3 +181,22 @@ async def test_a_venue_that_answers_a_handshake_with_nonsense_is_asked_again() -
             async with following(f"ws://{host}:{port}", JumpingClock()):
                 await eventually(often)
     assert {line["event"] for line in logs} == {"market_stream_lost"}
+
+
+async def test_frames_that_make_no_sense_are_counted_and_lose_no_price() -> None:
+    said = asyncio.Event()
+
+    async def venue(connection: ServerConnection) -> None:
+        for frame in ("{", '{"e":"markPriceUpdate","E":1,"s":"BTCUSDT","p":"dear"}'):
+            await connection.send(frame)
+        await connection.send(orjson.dumps({"e": "markPriceUpdate", "E": 1793000000000, "s": "BTCUSDT", "p": "3"}))
+        await (await connection.ping())
+        said.set()
+        await connection.wait_closed()
+
+    async with serve(venue, "127.0.0.1", 0) as server:
+        host, port = next(iter(server.sockets)).getsockname()
+        async with following(f"ws://{host}:{port}", SystemClock()) as marks, asyncio.timeout(10):
+            await said.wait()
+            assert marks.malformed_frames == 2
+            assert [update.mark_price for update in marks.take()] == [Decimal(3)]

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from statecast.errors import ConfigError
@@ -62,3 +65,9 @@ def test_a_name_that_cannot_stand_in_a_key_is_refused(text: str) -> None:
         f"STATECAST_ACCOUNT is {text!r}; accepted: <venue>:<account> of letters, digits, '_', '.', '-',"
         " such as binance:main"
     )
+
+
+def test_the_published_contract_names_the_fields_of_an_order_event_in_their_order() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "redis.md").read_text("utf-8")
+    listed = text[text.index("Every entry has these fields in this order") :].split("\n\n")[1]
+    assert tuple(re.findall(r"`(\w+)`", listed)) == EVENT_FIELDS
