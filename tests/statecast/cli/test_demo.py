@@ -53,7 +53,9 @@ def own_words(line: str) -> str:
 def typed_lines(text: str) -> dict[str, str]:
     """The lines that a printed text says to type, by command and last part of the key."""
     whole = re.sub(r" \\\n +", " ", text)
-    found = re.findall(r"((?:\S*redis-cli -p|\S+ redis -u) \S+ (\w+) '?\S+:([\w-]+)'?.*)$", whole, re.MULTILINE)
+    found = re.findall(
+        r"((?:\S*redis-cli -p|(?:\S+ -m )?\S+ redis -u) \S+ (\w+) '?\S+:([\w-]+)'?.*)$", whole, re.MULTILINE
+    )
     return {f"{command} {key}": line for line, command, key in found}
 
 
