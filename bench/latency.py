@@ -79,6 +79,7 @@ def report(url: str, seconds: float) -> None:
     """Print what was measured."""
     rows = {"statecast": through_publisher(url, seconds), "bare XADD": bare(url, seconds)}
     print(f"\nlatency at {RATE:,.0f} order events/s for {seconds:.0f} s, from the event to a reader's hands, in µs")
+    print(f"  the exchange's own work is in it; the first {WARM_UP:.0%} of the events are left out of both rows")
     figures = {name: percentiles(values[int(len(values) * WARM_UP) :]) for name, values in rows.items()}
     for name, (p50, p99, p999) in figures.items():
         print(f"  {name:<10} p50 {p50:7,.0f}   p99 {p99:7,.0f}   p99.9 {p999:7,.0f}")

@@ -28,11 +28,11 @@ from statecast.store.writer import AccountWriter, Batch
 HEARTBEAT_S = 1.0
 
 MAX_BATCH = 128
-"""Commits in one call: 2 ms of the server's time, so that readers do not wait longer."""
+"""Commits in one call: some 5 ms of the server's time where it was measured, which readers wait for at the most."""
 
 MAX_QUEUED = 20_000
-"""Deltas kept while Redis cannot be written, some 40 MB. Beyond it only their order events are kept, for the state
-itself is in the account."""
+"""Deltas kept while Redis cannot be written, by estimate some 40 MB. Beyond it only their order events are
+kept, for the state itself is in the account."""
 
 MAX_QUEUED_EVENTS = 100_000
 """Commits of order events kept while Redis cannot be written; older ones are given up, and the log says so."""

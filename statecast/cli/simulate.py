@@ -68,7 +68,6 @@ def run(args: argparse.Namespace) -> int:
 
 async def _serve(args: argparse.Namespace) -> int:
     import asyncio
-    import contextlib
     import signal
     import sys
     from random import Random
@@ -90,8 +89,7 @@ async def _serve(args: argparse.Namespace) -> int:
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        with contextlib.suppress(NotImplementedError):
-            loop.add_signal_handler(number, stopped.set)
+        loop.add_signal_handler(number, stopped.set)
     try:
         await server.__aenter__()
     except OSError as error:

@@ -45,7 +45,7 @@ from statecast.domain.models import (
 )
 
 REMEMBERED_EVENTS = 50_000
-"""Ids of order events kept to tell a repeated one; about 10 MB. Two sockets that overlap repeat seconds, not hours."""
+"""Ids of order events kept to tell a repeated one; by estimate 10 MB. Overlapping sockets repeat seconds of them."""
 
 REMEMBERED_FINISHED_ORDERS = 20_000
 """Finished orders kept so that a late event does not reopen them."""
