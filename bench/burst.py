@@ -161,9 +161,5 @@ def report(url: str, rounds: int) -> None:
     for name, limits in (("one event a call, pipeline 64", single), (f"{BATCH} events a call", batched)):
         limit = statistics.median(limits)
         print(f"  redis-benchmark, script*, {name:<31} {limit:8,.0f} events/s   ratio {rate / limit:.2f}")
-    print(
-        "  * the same script without the check for repeated calls, and with its argument's zero bytes put back by Lua, which"
-    )
-    print(
-        "    redis-benchmark cannot send: that costs the limit some time, most with many events, and flatters the ratio"
-    )
+    print("  * the same script without its check for repeated calls, and with zero bytes, which redis-benchmark")
+    print("    cannot send, put back by Lua: that slows it, most with many events, and flatters the ratio")
