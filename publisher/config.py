@@ -7,14 +7,16 @@ from dataclasses import dataclass, field
 
 from statecast import settings
 from statecast.errors import ConfigError
-from statecast.secret import Secret
 from statecast.settings import PREFIX, Settings
 from statecast.store.client import check_url
 from statecast.store.keys import AccountId
-from statecast.venues.binance.wire import BinanceUrls
+from statecast.venues import access
+from statecast.venues.access import Access
 
-VENUES = ("binance",)
 EMBEDDED = "embedded"
+
+WEEK_S = 7 * 86_400.0
+YEARS_S = 10 * 365 * 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +24,12 @@ class AccountConfig:
     """What it takes to follow one account. Durations in seconds."""
 
     account_id: AccountId
-    api_key: Secret
-    api_secret: Secret
-    urls: BinanceUrls
+    access: Access
     reconcile_s: float
     mark_price_interval_s: float
     delete_listen_key: bool
+    events_retention_s: float
+    group_expiry_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,51 +58,17 @@ def build(values: Settings) -> Config:
 
 
 def _account(values: Mapping[str, str]) -> AccountConfig:
-    venue = values.get("VENUE", "binance")
-    if venue not in VENUES:
-        raise ConfigError(f"{PREFIX}VENUE", venue, ", ".join(VENUES))
+    venue = access.venue(values)
     account_id = AccountId.parse(f"{venue}:{values.get('ACCOUNT', 'main')}", f"{PREFIX}ACCOUNT")
-    key, secret = settings.secret(values, "API_KEY"), settings.secret(values, "API_SECRET")
-    for name, credential in (("API_KEY", key), ("API_SECRET", secret)):
-        if credential is None:
-            accepted = f"the {name[4:].lower()} of a reading-only API key, or {PREFIX}{name}_FILE"
-            raise ConfigError(f"{PREFIX}{name}", None, f"{accepted}; without keys, try `statecast demo`")
-    assert key is not None
-    assert secret is not None
+    credentials = access.access(values)
+    if credentials is None:
+        raise access.missing("API_KEY")
     return AccountConfig(
         account_id=account_id,
-        api_key=key,
-        api_secret=secret,
-        urls=BinanceUrls.choose(
-            testnet=_flag(values, "TESTNET"),
-            rest_url=values.get("REST_URL"),
-            ws_url=values.get("WS_URL"),
-            market_ws_url=values.get("MARKET_WS_URL"),
-            private_path=values.get("BINANCE_PRIVATE_PATH"),
-        ),
-        reconcile_s=_seconds(values, "RECONCILE_S", 60.0, least=1.0),
-        mark_price_interval_s=_seconds(values, "MARK_PRICE_INTERVAL_S", 1.0, least=0.1),
-        delete_listen_key=_flag(values, "DELETE_LISTEN_KEY"),
+        access=credentials,
+        reconcile_s=settings.seconds(values, "RECONCILE_S", 60.0, least=1.0),
+        mark_price_interval_s=settings.seconds(values, "MARK_PRICE_INTERVAL_S", 1.0, least=0.1),
+        delete_listen_key=settings.flag(values, "DELETE_LISTEN_KEY"),
+        events_retention_s=settings.seconds(values, "EVENTS_RETENTION_S", WEEK_S, least=1.0, most=YEARS_S),
+        group_expiry_s=settings.seconds(values, "GROUP_EXPIRY_S", WEEK_S, least=1.0, most=YEARS_S),
     )
-
-
-def _flag(values: Mapping[str, str], name: str) -> bool:
-    text = values.get(name, "false").lower()
-    if text in ("true", "1", "yes", "on"):
-        return True
-    if text in ("false", "0", "no", "off"):
-        return False
-    raise ConfigError(f"{PREFIX}{name}", text, "true or false")
-
-
-def _seconds(values: Mapping[str, str], name: str, default: float, least: float) -> float:
-    text = values.get(name)
-    if text is None:
-        return default
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not least <= seconds <= 86_400:
-        raise ConfigError(f"{PREFIX}{name}", text, f"seconds, from {least:g} to 86400")
-    return seconds

@@ -8,13 +8,15 @@
     │   ├── Rejected             the request is wrong: mend it, do not loop
     │   └── AuthFailed           call the operator: credentials or account
     ├── FrameError             a frame that cannot be understood: re-read the venue
-    └── StoreError             Redis
-        ├── StoreUnreachable     wait, then try again
-        ├── StoreRefused         the server answers and refuses (read-only, out of memory, no permission)
-        │   └── StoreAuthFailed    the operator mends user name or password
-        ├── StoreDiverged        Redis does not hold what was written: write everything again
-        ├── LeaseLost            another publisher may write now
-        └── ContractMismatch     the keys were written by another contract version
+    ├── StoreError             Redis
+    │   ├── StoreUnreachable     wait, then try again
+    │   ├── StoreRefused         the server answers and refuses (read-only, out of memory, no permission)
+    │   │   └── StoreAuthFailed    the operator mends user name or password
+    │   ├── StoreDiverged        Redis does not hold what was written: write everything again
+    │   ├── LeaseLost            another publisher may write now
+    │   └── ContractMismatch     the keys were written by another contract version
+    └── StaleState             nothing there that may be acted on: wait, or mend the publisher
+        └── NeverPublished       no publisher has ever written the account: unknown, not flat
 
 Exceptions carry fields; `__str__` makes the sentence. None of them ever holds a secret.
 """
@@ -124,3 +126,33 @@ class LeaseLost(StoreError):
 
 class ContractMismatch(StoreError):
     """The account's keys carry a contract version that this program does not write."""
+
+
+class StaleState(StatecastError):
+    """There is no state of the account that is young enough to act on.
+
+    `age_s` is how old the youngest is, None if there is none at all; `why` and `advice` are for people.
+    """
+
+    def __init__(self, account_id: str, age_s: float | None, max_age_s: float, why: str, advice: str) -> None:
+        super().__init__(account_id, age_s, max_age_s, why, advice)
+        self.account_id = account_id
+        self.age_s = age_s
+        self.max_age_s = max_age_s
+        self.why = why
+        self.advice = advice
+
+    def __str__(self) -> str:
+        age = "without any verified state" if self.age_s is None else f"stale for {self.age_s:.1f} s"
+        return f"{self.account_id} is {age} (limit {self.max_age_s:g} s): {self.why}; {self.advice}"
+
+
+class NeverPublished(StaleState):
+    """No publisher has ever written the account to this Redis. It is unknown, which is not flat."""
+
+    def __init__(self, account_id: str, max_age_s: float, why: str, advice: str) -> None:
+        super().__init__(account_id, None, max_age_s, why, advice)
+        self.args = (account_id, max_age_s, why, advice)
+
+    def __str__(self) -> str:
+        return f"{self.account_id} is not published: {self.why}; {self.advice}"

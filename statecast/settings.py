@@ -1,4 +1,4 @@
-"""Settings as text, from options, the environment, `.env` and a TOML file, in this order. Nothing is judged here.
+"""Settings as text, from options, the environment, `.env` and a TOML file, in this order.
 
 One account's settings come from any of these; several accounts from `[[accounts]]` tables of the file, whose own
 entries then stand in for the shared ones:
@@ -43,6 +43,10 @@ NAMES = (
     "MARK_PRICE_INTERVAL_S",
     "DELETE_LISTEN_KEY",
     "BINANCE_PRIVATE_PATH",
+    "EVENTS_RETENTION_S",
+    "GROUP_EXPIRY_S",
+    "MAX_AGE_S",
+    "NOFX_MODE",
 )
 SHARED = frozenset({"REDIS_URL"})
 """Settings of the program, not of one account."""
@@ -147,3 +151,27 @@ def secret(values: Mapping[str, str], name: str) -> Secret | None:
     if not content:
         raise ConfigError(setting, path, "a file with the credential in it; this one is empty")
     return Secret(content)
+
+
+def flag(values: Mapping[str, str], name: str) -> bool:
+    """A setting that is on or off; off where it was not given."""
+    text = values.get(name, "false").lower()
+    if text in ("true", "1", "yes", "on"):
+        return True
+    if text in ("false", "0", "no", "off"):
+        return False
+    raise ConfigError(f"{PREFIX}{name}", text, "true or false")
+
+
+def seconds(values: Mapping[str, str], name: str, default: float, least: float, most: float = 86_400) -> float:
+    """A setting that is a duration."""
+    text = values.get(name)
+    if text is None:
+        return default
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not least <= number <= most:
+        raise ConfigError(f"{PREFIX}{name}", text, f"seconds, from {least:g} to {most:.0f}")
+    return number

@@ -9,8 +9,6 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-EMBEDDED_ELSEWHERE = "the URL of a server; an embedded one belongs to the program that runs it, which printed its URL"
-
 TERMINATED = 128 + 15
 
 
@@ -28,14 +26,11 @@ def redis_url(args: argparse.Namespace) -> str:
         ConfigError: the setting cannot work.
     """
     from statecast import settings
-    from statecast.errors import ConfigError
-    from statecast.store.client import check_url
+    from statecast.store.client import check_running_url
 
     loaded = settings.load({"REDIS_URL": args.REDIS_URL}, os.environ, args.config)
     url = loaded.get("REDIS_URL", settings.DEFAULT_REDIS_URL)
-    if url == "embedded":
-        raise ConfigError("STATECAST_REDIS_URL", url, EMBEDDED_ELSEWHERE)
-    check_url(url)
+    check_running_url(url)
     return url
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
-from typing import NamedTuple
 
 import orjson
 from rich.text import Text
 
 from statecast.cli.page import Block, Column, Table
+from statecast.domain.freshness import Verdict, judge
 from statecast.store.keys import CONTRACT, AccountId, AccountKeys
 from statecast.store.reader import StoredAccount
 
@@ -62,53 +62,11 @@ MOVING = PROFITS | {"totalMarginBalance", "availableBalance", "markPrice"}
 Row = Mapping[str, str]
 
 
-class Verdict(NamedTuple):
-    """Whether what Redis holds may be believed: one word, and why. `live` alone needs no mark on every line."""
-
-    fresh: bool
-    word: str
-    why: str
-
-    def __str__(self) -> str:
-        return f"{self.word}: {self.why}" if self.why else self.word
-
-    @property
-    def mark(self) -> str:
-        """What stands at every line of a state that is not simply live."""
-        return "" if self.word == "live" else self.word
-
-
-def verdict(stored: StoredAccount, max_age_ms: int = STALE_AFTER_MS) -> Verdict:
-    """Judge by the status and Redis's clock. What was never published, or not wholly, is unknown, which is not flat."""
-    state, age_ms = stored.status.get("state"), stored.age_ms
-    missing = _missing(stored)
-    if state is None and len(missing) == len(_hashes(stored)):
-        return Verdict(False, "NEVER PUBLISHED", "no publisher has written this account; it is unknown, not flat")
-    if state is None:
-        return Verdict(False, "UNKNOWN", "the status is missing, so nobody vouches for the rest")
-    said = f"the publisher is {state}" + (f" ({reason})" if (reason := stored.status.get("reason")) else "")
-    if (contract := stored.status.get("contract", CONTRACT)) != CONTRACT:
-        return Verdict(False, "UNKNOWN", f"written in contract version {contract}; this program reads {CONTRACT}")
-    if missing:
-        return Verdict(False, "UNKNOWN", f"no complete state ({', '.join(missing)} missing), not flat; {said}")
-    if age_ms is None:
-        return Verdict(False, "STALE", f"never verified; {said}")
-    if age_ms < 0:
-        return Verdict(False, "STALE", f"verified {-age_ms / 1000:.1f} s in the future: Redis's clock was set back")
-    age = f"verified {age_ms / 1000:.1f} s ago"
-    if age_ms > max_age_ms and state == "live":
-        return Verdict(False, "STALE", f"last {age}; the publisher said live and is gone or cut off since")
-    if age_ms > max_age_ms:
-        return Verdict(False, "STALE", f"last {age}; {said}")
-    return Verdict(True, "live", age) if state == "live" else Verdict(True, state.upper(), f"last {age}; {said}")
-
-
-def _hashes(stored: StoredAccount) -> dict[str, object]:
-    return {name: getattr(stored, name) for name in ("account", "balances", "positions", "orders")}
-
-
-def _missing(stored: StoredAccount) -> list[str]:
-    return [name for name, table in _hashes(stored).items() if table is None]
+def verdict(stored: StoredAccount, max_age_ms: float = STALE_AFTER_MS) -> Verdict:
+    """Whether what was read may be believed."""
+    return judge(
+        stored.status, stored.now_ms, max_age_ms, contract=CONTRACT, asked=stored.asked, missing=stored.missing
+    )
 
 
 def account_json(stored: StoredAccount, max_age_ms: int = STALE_AFTER_MS) -> str:
@@ -237,7 +195,7 @@ def account_blocks(stored: StoredAccount, max_age_ms: int = STALE_AFTER_MS) -> l
     head = Text.assemble((f" {stored.account_id} ", "bold"), (f" {judged} ", style))
     if "seq" in stored.status:
         head.append(f"  seq {stored.status['seq']}  order events {stored.status.get('eventSeq', '0')}", "dim")
-    if not stored.status and len(_missing(stored)) == len(_hashes(stored)):
+    if verdict(stored).never_published:
         return [[head]]
     mark = f" {judged.mark}" if judged.mark else ""
     blocks: list[Block] = [[head], _totals(stored, mark)]

@@ -7,6 +7,7 @@ again. Here every command is sent once, and who may be repeated is decided by wh
 from __future__ import annotations
 
 import asyncio
+import inspect
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -14,8 +15,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import hiredis
+import redis
 import redis.asyncio
 from redis import exceptions
+from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.maint_notifications import MaintNotificationsConfig
@@ -74,12 +77,20 @@ def check_url(url: str, setting: str = "STATECAST_REDIS_URL") -> None:
         ) or (parts.scheme == "unix" and bool(parts.path))
         if good:
             # Connects to nothing; an option that no connection knows would else be an error of the first command.
-            pool = redis.asyncio.ConnectionPool.from_url(url, connection_class=_CONNECTIONS[parts.scheme])
+            pool = ConnectionPool.from_url(url, connection_class=_CONNECTIONS[parts.scheme])
             pool.make_connection()  # type: ignore[no-untyped-call]
     except (ValueError, TypeError, AttributeError, exceptions.RedisError):
         good = False
     if not good:
         raise ConfigError(setting, _harmless_part(url), ACCEPTED_URLS)
+
+
+def check_running_url(url: str, setting: str = "STATECAST_REDIS_URL") -> None:
+    """Raise `ConfigError` unless `url` names a Redis server that others run: what a reader needs."""
+    if url == "embedded":
+        accepted = "the URL of a server; an embedded one belongs to the program that runs it, which printed its URL"
+        raise ConfigError(setting, url, accepted)
+    check_url(url, setting)
 
 
 _DATABASE = re.compile(r"/?|/[0-9]+")
@@ -94,26 +105,41 @@ def _harmless_part(url: str) -> str:
     return f"{scheme}://…" if colon and scheme.isalpha() else "…"
 
 
-class Client:
-    """A connection pool to one Redis server. Used by one event loop; `aclose()` it."""
+AnyRedis = redis.Redis | redis.asyncio.Redis
+"""A client of redis-py that a user has already, of either kind."""
 
-    def __init__(self, url: str, *, client_name: str, timeout_s: float = SOCKET_TIMEOUT_S) -> None:
-        check_url(url)
-        self.server = server_name(url)
-        scheme = urlsplit(url).scheme
-        pool = redis.asyncio.ConnectionPool.from_url(
-            url,
-            connection_class=_CONNECTIONS[scheme],
-            decode_responses=True,
-            legacy_responses=False,
-            client_name=client_name,
-            socket_timeout=timeout_s,
-            socket_connect_timeout=timeout_s,
-            retry=Retry(NoBackoff(), 0),
+
+class Client:
+    """A connection pool to one Redis server. Used by one event loop; `aclose()` it.
+
+    `redis` is a URL, or a client of redis-py that says where and how to connect: its connections are left alone, since
+    they repeat commands by themselves.
+    """
+
+    def __init__(self, redis: str | AnyRedis, *, client_name: str, timeout_s: float = SOCKET_TIMEOUT_S) -> None:
+        ours = {
+            "decode_responses": True,
+            "legacy_responses": False,
+            "client_name": client_name,
+            "socket_timeout": timeout_s,
+            "socket_connect_timeout": timeout_s,
+            "retry": Retry(NoBackoff(), 0),
             # With notifications on, redis-py does not look whether an idle connection is dead before it uses it.
-            maint_notifications_config=MaintNotificationsConfig(enabled=False),
-        )
-        self.redis = redis.asyncio.Redis.from_pool(pool)
+            "maint_notifications_config": MaintNotificationsConfig(enabled=False),
+        }
+        if isinstance(redis, str):
+            check_url(redis)
+            self.server = server_name(redis)
+            connection_class = _CONNECTIONS[urlsplit(redis).scheme]
+            pool = ConnectionPool.from_url(redis, connection_class=connection_class, **ours)
+        else:
+            theirs = _connection_arguments(redis)
+            scheme = _scheme(redis)
+            path = theirs.get("path") or f"/{theirs.get('db') or 0}"
+            host = "" if scheme == "unix" else f"{theirs.get('host', 'localhost')}:{theirs.get('port', 6379)}"
+            self.server = f"{scheme}://{host}{path}"
+            pool = ConnectionPool(connection_class=_CONNECTIONS[scheme], **theirs | ours)
+        self.redis = Redis.from_pool(pool)
 
     async def aclose(self) -> None:
         await self.redis.aclose()
@@ -141,6 +167,33 @@ class Client:
             raise StoreRefused(self.server, str(error)) from error
 
 
+def _scheme(client: AnyRedis) -> str:
+    kind = client.connection_pool.connection_class.__name__
+    return "unix" if "Unix" in kind else "rediss" if "SSL" in kind else "redis"
+
+
+_WHERE_AND_WHO = ("host", "port", "path", "db", "username", "password", "credential_provider")
+_TLS = tuple(name for name in inspect.signature(redis.asyncio.SSLConnection).parameters if name.startswith("ssl_"))
+
+
+def _connection_arguments(client: AnyRedis) -> dict[str, Any]:
+    """Where and as whom `client` connects.
+
+    Raises:
+        ConfigError: it finds its server in another way than by an address (Sentinel, Cluster), or checks it in a way
+            that an asyncio connection cannot (OCSP).
+    """
+    pool = getattr(client, "connection_pool", None)
+    if pool is None or hasattr(pool, "sentinel_manager"):
+        kind = type(client).__name__ if pool is None else type(pool).__name__
+        raise ConfigError("redis", kind, "a URL, or a redis.Redis or redis.asyncio.Redis of one server")
+    given = pool.connection_kwargs
+    lost = [name for name, value in given.items() if name.startswith("ssl_") and name not in _TLS and value]
+    if lost:
+        raise ConfigError("redis", f"a client with {', '.join(lost)}", "a client without it; asyncio cannot do it")
+    return {name: given[name] for name in (*_WHERE_AND_WHO, *_TLS) if name in given}
+
+
 def _why_unreachable(error: BaseException) -> str:
     if isinstance(error, (exceptions.TimeoutError, asyncio.TimeoutError)):
         return "no answer within the time-out"
@@ -153,7 +206,9 @@ def _why_unreachable(error: BaseException) -> str:
 
 
 @asynccontextmanager
-async def connect(url: str, *, client_name: str, timeout_s: float = SOCKET_TIMEOUT_S) -> AsyncIterator[Client]:
+async def connect(
+    url: str | AnyRedis, *, client_name: str, timeout_s: float = SOCKET_TIMEOUT_S
+) -> AsyncIterator[Client]:
     """A `Client` that is closed at the end."""
     client = Client(url, client_name=client_name, timeout_s=timeout_s)
     try:

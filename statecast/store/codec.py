@@ -291,8 +291,30 @@ def pack(commits: list[list[object]]) -> bytes:
 def entities(fields: Mapping[str, str]) -> dict[str, dict[str, str]]:
     """A state hash as {entity: {attribute: value}}; the last dot separates them, provenance (`_…`) is left out."""
     rows: dict[str, dict[str, str]] = {}
+    row: dict[str, str] = {}
+    last = ""  # the fields of an entity stand side by side, as a rule
     for name, value in fields.items():
         entity, dot, attribute = name.rpartition(".")
-        if dot and not name.startswith("_"):
-            rows.setdefault(entity, {})[attribute] = value
+        if not dot or name[0] == "_":
+            continue
+        if entity != last:
+            row, last = rows.setdefault(entity, {}), entity
+        row[attribute] = value
     return rows
+
+
+def provenance(fields: Mapping[str, str]) -> dict[str, str]:
+    """The fields of a state hash that belong to it as a whole."""
+    return {name: value for name, value in fields.items() if name[0] == "_"}
+
+
+def rows(delta: Delta) -> dict[str, dict[str, str]]:
+    """A whole account (`Delta.replaces`) as the fields of its four hashes, without provenance."""
+    assert delta.replaces, "a part of an account is no account"
+    assert delta.totals is not None
+    return {
+        "account": _fields(ACCOUNT_FIELDS, totals_cells(delta.totals), None, "")[0],
+        "balances": _table(delta.balances, BALANCE_FIELDS, balance_cells, _balance_name)[0],
+        "positions": _table(delta.positions, POSITION_FIELDS, position_cells, _position_name)[0],
+        "orders": _table(delta.orders, ORDER_FIELDS, order_cells, _order_name)[0],
+    }

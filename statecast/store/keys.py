@@ -8,11 +8,18 @@ script can write all of it.
     …:balances               hash     <ASSET>.<field>                           publisher  for ever
     …:positions              hash     <SYMBOL>:<POSITIONSIDE>.<field>           publisher  for ever
     …:orders                 hash     <ORDERID>.<field>, algo-<ID>.<field>      publisher  for ever
-    …:order-events           stream   EVENT_FIELDS, in this order               publisher  for ever
+    …:order-events           stream   EVENT_FIELDS, in this order               publisher  see trim.lua
     …:changes                stream   CHANGE_FIELDS                             publisher  about CHANGES_LENGTH entries
     …:status                 hash     is this true, and who says so             publisher  for ever
     …:lease                  string   the id of the publisher that may write    publisher  LEASE_TTL_MS, renewed
     …:publishers             zset     publisher ids by their last heartbeat     publisher  a member for REGISTERED_MS
+    …:refresh                hash     the last REST answer, for all readers     whoever fetched it    for ever
+    …:refresh-lock           string   who is fetching now                       the same   REFRESH_LOCK_MS, renewed
+    …:refresh-requests       stream   readers that want the publisher to fetch  readers    about REQUESTS_LENGTH entries
+    …:refresh-news           stream   how each fetch ended, to wake who waits   whoever fetched it    likewise
+    …:group:<GROUP>          hash     a consumer group's members and progress   consumers  until the group is removed
+    …:group-activity         hash     when each group was served last           consumers, publisher  likewise
+    …:dead-letters:<GROUP>   stream   order events that a group gave up on      consumers  until requeued or dropped
     statecast:accounts       set      all accounts that were ever written       publisher  for ever
 
 State has no time to live: a key that vanished by itself would read as "flat".
@@ -38,6 +45,12 @@ LEASE_TTL_MS = 2_500
 
 REGISTERED_MS = 60_000
 """A publisher that has not shown itself for this long counts as gone."""
+
+REFRESH_LOCK_MS = 1_500
+"""Whoever fetches for all holds the lock this long and renews it; killed, another takes over when it has run out."""
+
+REQUESTS_LENGTH = 100
+"""Entries kept of the two streams around a refresh: each is of interest for seconds."""
 
 ACCOUNT_FIELDS = (
     "totalWalletBalance",
@@ -169,19 +182,25 @@ class AccountKeys:
     """The keys of one account."""
 
     __slots__ = (
+        "_prefix",
         "account",
         "balances",
         "changes",
+        "group_activity",
         "lease",
         "order_events",
         "orders",
         "positions",
         "publishers",
+        "refresh",
+        "refresh_lock",
+        "refresh_news",
+        "refresh_requests",
         "status",
     )
 
     def __init__(self, account_id: AccountId) -> None:
-        prefix = f"statecast:{{{account_id}}}:"
+        self._prefix = prefix = f"statecast:{{{account_id}}}:"
         self.account = prefix + "account"
         self.balances = prefix + "balances"
         self.positions = prefix + "positions"
@@ -191,3 +210,20 @@ class AccountKeys:
         self.status = prefix + "status"
         self.lease = prefix + "lease"
         self.publishers = prefix + "publishers"
+        self.refresh = prefix + "refresh"
+        self.refresh_lock = prefix + "refresh-lock"
+        self.refresh_requests = prefix + "refresh-requests"
+        self.refresh_news = prefix + "refresh-news"
+        self.group_activity = prefix + "group-activity"
+
+    def table(self, name: str) -> str:
+        """The hash `account`, `balances`, `positions` or `orders`."""
+        return self._prefix + name
+
+    def group(self, group: str) -> str:
+        """What the members of a consumer group share."""
+        return f"{self._prefix}group:{group}"
+
+    def dead_letters(self, group: str) -> str:
+        """The order events that a consumer group gave up on."""
+        return f"{self._prefix}dead-letters:{group}"

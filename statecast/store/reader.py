@@ -2,41 +2,57 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import cast
 
+from statecast.domain.freshness import age_ms
 from statecast.store.client import Client
-from statecast.store.codec import entities
+from statecast.store.codec import entities, provenance
 from statecast.store.keys import ACCOUNTS_KEY, REGISTERED_MS, AccountId, AccountKeys
+
+TABLES = ("account", "balances", "positions", "orders")
 
 
 @dataclass(frozen=True, slots=True)
 class StoredAccount:
     """What Redis holds of an account. Values are text, as in the contract; rows are {entity: {attribute: value}}.
 
-    A hash that does not exist is None: unknown, which is not the same as empty.
+    A hash that does not exist, or that was not asked for, is None: unknown, which is not the same as empty.
     """
 
     account_id: AccountId
     now_ms: int
-    status: dict[str, str]
-    account: dict[str, str] | None
-    balances: dict[str, dict[str, str]] | None
-    positions: dict[str, dict[str, str]] | None
-    orders: dict[str, dict[str, str]] | None
+    status: Mapping[str, str]
+    account: Mapping[str, str] | None
+    balances: Mapping[str, Mapping[str, str]] | None
+    positions: Mapping[str, Mapping[str, str]] | None
+    orders: Mapping[str, Mapping[str, str]] | None
+    asked: tuple[str, ...] = TABLES
+    provenance: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """The fields with an underscore of each hash that was asked for and exists."""
+    last_change: str = "0-0"
+    """Id of the youngest entry of the changes stream, if it was asked for: this is the state after it."""
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The hashes that were asked for and are not there, or do not hold everything."""
+        return tuple(
+            name
+            for name in self.asked
+            if getattr(self, name) is None or self.provenance.get(name, {}).get("_complete", "1") != "1"
+        )
 
     @property
     def age_ms(self) -> int | None:
-        """Milliseconds since the publisher last had grounds to believe this, by Redis's clock; None for never.
-
-        The one question of a reader: it does not stand still when the publisher is gone.
-        """
-        verified = self.status.get("verifiedAtMs")
-        return self.now_ms - int(verified) if verified else None
+        """Milliseconds since the publisher last had grounds to believe this, by Redis's clock; None for never."""
+        return age_ms(self.status, self.now_ms)
 
 
-async def read_account(client: Client, account_id: AccountId) -> StoredAccount:
-    """Read the account.
+async def read_account(
+    client: Client, account_id: AccountId, tables: tuple[str, ...] = TABLES, *, last_change: bool = False
+) -> StoredAccount:
+    """Read the account, or some of its hashes: one round trip, one moment.
 
     Raises:
         StoreUnreachable, StoreRefused: reading again is harmless.
@@ -44,18 +60,27 @@ async def read_account(client: Client, account_id: AccountId) -> StoredAccount:
     keys = AccountKeys(account_id)
     with client.errors():
         async with client.redis.pipeline(transaction=True) as pipe:
-            for key in (keys.status, keys.account, keys.balances, keys.positions, keys.orders):
-                pipe.hgetall(key)
             pipe.time()
-            status, account, balances, positions, orders, (seconds, microseconds) = await pipe.execute()
+            pipe.hgetall(keys.status)
+            for name in tables:
+                pipe.hgetall(keys.table(name))
+            if last_change:
+                pipe.xrevrange(keys.changes, count=1)
+            (seconds, microseconds), status, *found = await pipe.execute()
+    last = cast("list[tuple[str, dict[str, str]]]", found.pop()) if last_change else []
+    hashes = {name: fields for name, fields in zip(tables, found, strict=True) if fields}
+    rows = {name: entities(fields) for name, fields in hashes.items() if name != "account"}
     return StoredAccount(
         account_id=account_id,
         now_ms=_milliseconds(seconds, microseconds),
         status=status,
-        account=account or None,
-        balances=entities(balances) if balances else None,
-        positions=entities(positions) if positions else None,
-        orders=entities(orders) if orders else None,
+        account=hashes.get("account"),
+        balances=rows.get("balances"),
+        positions=rows.get("positions"),
+        orders=rows.get("orders"),
+        asked=tables,
+        provenance={name: provenance(fields) for name, fields in hashes.items()},
+        last_change=last[0][0] if last else "0-0",
     )
 
 

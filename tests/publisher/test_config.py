@@ -29,9 +29,9 @@ def test_without_settings_but_keys_it_is_the_account_main_at_the_venue_itself() 
     (account,) = config.accounts
     assert config.redis_url == "redis://127.0.0.1:6379/0"
     assert str(account.account_id) == "binance:main"
-    assert (account.api_key.reveal(), account.api_secret.reveal()) == ("the-api-key", "the-api-secret")
-    assert account.urls.rest == "https://fapi.binance.com"
-    assert account.urls.private_ws == account.urls.market_ws == "wss://fstream.binance.com"
+    assert (account.access.api_key.reveal(), account.access.api_secret.reveal()) == ("the-api-key", "the-api-secret")
+    assert account.access.urls.rest == "https://fapi.binance.com"
+    assert account.access.urls.private_ws == account.access.urls.market_ws == "wss://fstream.binance.com"
     assert (account.reconcile_s, account.mark_price_interval_s, account.delete_listen_key) == (60.0, 1.0, False)
 
 
@@ -52,17 +52,20 @@ def test_every_setting_arrives() -> None:
     (account,) = config.accounts
     assert config.redis_url == "embedded"
     assert str(account.account_id) == "binance:desk-7"
-    assert account.urls.rest == account.urls.sapi == "http://127.0.0.1:8900"
-    assert (account.urls.private_ws, account.urls.market_ws) == ("ws://127.0.0.1:8901", "ws://127.0.0.1:8902")
-    assert account.urls.private_path == "/private/ws/{listen_key}"
+    assert account.access.urls.rest == account.access.urls.sapi == "http://127.0.0.1:8900"
+    assert (account.access.urls.private_ws, account.access.urls.market_ws) == (
+        "ws://127.0.0.1:8901",
+        "ws://127.0.0.1:8902",
+    )
+    assert account.access.urls.private_path == "/private/ws/{listen_key}"
     assert (account.reconcile_s, account.mark_price_interval_s, account.delete_listen_key) == (5.5, 0.5, True)
 
 
 def test_the_testnet_has_hosts_of_its_own() -> None:
     (account,) = built(TESTNET="true").accounts
-    assert account.urls.rest == "https://demo-fapi.binance.com"
-    assert "binance.com" in account.urls.private_ws
-    assert account.urls.private_ws != "wss://fstream.binance.com"
+    assert account.access.urls.rest == "https://demo-fapi.binance.com"
+    assert "binance.com" in account.access.urls.private_ws
+    assert account.access.urls.private_ws != "wss://fstream.binance.com"
 
 
 @pytest.mark.parametrize("text", ["true", "TRUE", "1", "yes", "on"])
@@ -148,10 +151,10 @@ def test_accounts_of_a_file_share_what_they_do_not_say(tmp_path: Path) -> None:
     first, second = config.accounts
     assert config.redis_url == "redis://127.0.0.1:7000/0"
     assert [str(account.account_id) for account in config.accounts] == ["binance:a", "binance:b"]
-    assert [account.api_key.reveal() for account in config.accounts] == ["shared-key", "own-key"]
-    assert {account.api_secret.reveal() for account in config.accounts} == {"from-a-file"}
+    assert [account.access.api_key.reveal() for account in config.accounts] == ["shared-key", "own-key"]
+    assert {account.access.api_secret.reveal() for account in config.accounts} == {"from-a-file"}
     assert (first.reconcile_s, second.reconcile_s, second.mark_price_interval_s) == (30.0, 5.0, 2.0)
-    assert first.urls.rest != second.urls.rest
+    assert first.access.urls.rest != second.access.urls.rest
 
 
 def test_two_accounts_of_one_name_would_write_the_same_keys(tmp_path: Path) -> None:

@@ -9,8 +9,10 @@ from statecast.errors import (
     ContractMismatch,
     FrameError,
     LeaseLost,
+    NeverPublished,
     RateLimited,
     Rejected,
+    StaleState,
     StatecastError,
     StoreAuthFailed,
     StoreDiverged,
@@ -52,6 +54,18 @@ SERVER = "redis://localhost:6379/0"
         (StoreDiverged(SERVER, "a hash is gone"), f"Redis at {SERVER}: a hash is gone"),
         (LeaseLost(SERVER, "the lease has run out"), f"Redis at {SERVER}: the lease has run out"),
         (ContractMismatch(SERVER, "contract 2"), f"Redis at {SERVER}: contract 2"),
+        (
+            StaleState("binance:main", 12.43, 5.0, "the publisher is recovering (no stream)", "wait for it"),
+            "binance:main is stale for 12.4 s (limit 5 s): the publisher is recovering (no stream); wait for it",
+        ),
+        (
+            StaleState("binance:main", None, 5.0, "the publisher is starting", "wait for it"),
+            "binance:main is without any verified state (limit 5 s): the publisher is starting; wait for it",
+        ),
+        (
+            NeverPublished("binance:main", 5.0, "nobody has written it", "start a publisher"),
+            "binance:main is not published: nobody has written it; start a publisher",
+        ),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )

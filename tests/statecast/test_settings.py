@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from statecast.errors import ConfigError
-from statecast.settings import DEFAULT_REDIS_URL, NAMES, Settings, load, secret
+from statecast.settings import DEFAULT_REDIS_URL, NAMES, Settings, flag, load, seconds, secret
 
 
 def loaded(
@@ -216,3 +216,41 @@ def test_one_account_of_a_file_may_get_its_credentials_from_the_environment(tmp_
     file.write_text('[[accounts]]\naccount = "main"\nreconcile_s = 30\n')
     loaded = load({}, {"STATECAST_API_KEY": "from-the-environment", "STATECAST_RECONCILE_S": "5"}, file, tmp_path)
     assert loaded.accounts == ({"ACCOUNT": "main", "RECONCILE_S": "5", "API_KEY": "from-the-environment"},)
+
+
+# Flags and durations
+
+
+@pytest.mark.parametrize(
+    ("text", "on"),
+    [("true", True), ("TRUE", True), ("1", True), ("yes", True), ("on", True)]
+    + [("false", False), ("False", False), ("0", False), ("no", False), ("OFF", False)],
+)
+def test_a_flag_is_on_or_off(text: str, on: bool) -> None:
+    assert flag({"TESTNET": text}, "TESTNET") is on
+
+
+def test_a_flag_that_was_not_given_is_off() -> None:
+    assert flag({}, "TESTNET") is False
+
+
+def test_a_flag_that_is_neither_is_refused() -> None:
+    with pytest.raises(ConfigError) as refused:
+        flag({"TESTNET": "Perhaps"}, "TESTNET")
+    assert str(refused.value) == "STATECAST_TESTNET is 'perhaps'; accepted: true or false"
+
+
+@pytest.mark.parametrize(("text", "number"), [("2", 2.0), ("0.5", 0.5), ("1e2", 100.0), ("86400", 86_400.0)])
+def test_a_duration_is_a_number_of_seconds(text: str, number: float) -> None:
+    assert seconds({"MAX_AGE_S": text}, "MAX_AGE_S", 10.0, least=0.5) == number
+
+
+def test_a_duration_that_was_not_given_is_the_default() -> None:
+    assert seconds({}, "MAX_AGE_S", 10.0, least=0.5) == 10.0
+
+
+@pytest.mark.parametrize("text", ["0.49", "-1", "nan", "inf", "86401", "10s", "ten"])
+def test_a_duration_that_cannot_be_kept_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        seconds({"MAX_AGE_S": text}, "MAX_AGE_S", 10.0, least=0.5)
+    assert str(refused.value) == f"STATECAST_MAX_AGE_S is '{text}'; accepted: seconds, from 0.5 to 86400"

@@ -2,14 +2,24 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
+import redis.asyncio
+import redis.asyncio.cluster
+import redis.asyncio.sentinel
+import redis.sentinel
+from redis.credentials import UsernamePasswordCredentialProvider
 from support.proxy import proxied
 
 from statecast.errors import ConfigError, StoreAuthFailed, StoreRefused, StoreUnreachable
-from statecast.store.client import ACCEPTED_URLS, Client, check_url, connect, server_name
-from statecast.store.embedded import EmbeddedServer
+from statecast.store.client import ACCEPTED_URLS, Client, check_running_url, check_url, connect, server_name
+from statecast.store.embedded import EmbeddedServer, find_server_binaries
 
 
 async def calls_of(url: str, command: str) -> int:
@@ -84,6 +94,140 @@ def test_any_other_url_is_refused_without_showing_a_password(url: str, shown: st
 )
 def test_a_server_is_named_without_its_password(url: str, name: str) -> None:
     assert server_name(url) == name
+
+
+def test_a_reader_needs_a_server_that_others_run() -> None:
+    check_running_url("redis://localhost")
+    with pytest.raises(ConfigError) as refused:
+        check_running_url("embedded", "redis_url")
+    assert str(refused.value).startswith("redis_url is 'embedded'; accepted: the URL of a server; an embedded one bel")
+    with pytest.raises(ConfigError, match="STATECAST_REDIS_URL"):
+        check_running_url("localhost")
+
+
+# Clients of redis-py that a user has already
+
+
+@pytest.fixture
+def unix_path(tmp_path: Path) -> Iterator[Path]:
+    """Of the socket of a server that listens on nothing else."""
+    path = tmp_path / "r.sock"
+    binary = find_server_binaries()[0].path
+    server = subprocess.Popen(
+        [binary, "--port", "0", "--unixsocket", str(path), "--save", "", "--dir", str(tmp_path)],
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        yield path
+    finally:
+        server.terminate()
+        server.wait()
+
+
+KINDS = pytest.mark.parametrize("kind", [redis.Redis, redis.asyncio.Redis], ids=["sync", "async"])
+
+
+@KINDS
+async def test_a_client_says_where_to_connect_and_is_left_alone(
+    own_redis: EmbeddedServer, kind: type[Any], account_name: str
+) -> None:
+    theirs = kind(host=own_redis.host, port=own_redis.port, db=3)
+    async with connect(theirs, client_name="test") as client:
+        assert client.server == f"redis://{own_redis.host}:{own_redis.port}/3"
+        await client.redis.set(account_name, "text")
+        assert await client.redis.get(account_name) == "text"  # not bytes, as their client would say
+        assert (await client.redis.client_info())["db"] == 3
+        assert [row["name"] for row in await client.redis.client_list()] == ["test"]
+    await closed(theirs)
+
+
+@KINDS
+async def test_a_client_of_a_url_says_as_whom_to_connect(own_redis: EmbeddedServer, kind: type[Any]) -> None:
+    async with connect(own_redis.url, client_name="operator") as operator:
+        await operator.redis.execute_command("ACL", "SETUSER", "reader", "on", ">p@ss", "~*", "+@all")
+        theirs = kind.from_url(own_redis.url.replace("redis://", "redis://reader:p%40ss@"))
+        async with connect(theirs, client_name="test") as client:
+            assert await client.redis.acl_whoami() == "reader"
+            assert "p@ss" not in client.server + repr(client)
+        await closed(theirs)
+
+
+@KINDS
+async def test_a_credential_provider_is_asked(own_redis: EmbeddedServer, kind: type[Any]) -> None:
+    async with connect(own_redis.url, client_name="operator") as operator:
+        await operator.redis.execute_command("ACL", "SETUSER", "reader", "on", ">pw", "~*", "+@all")
+    provider = UsernamePasswordCredentialProvider("reader", "pw")
+    theirs = kind(host=own_redis.host, port=own_redis.port, credential_provider=provider)
+    async with connect(theirs, client_name="test") as client:
+        assert await client.redis.acl_whoami() == "reader"
+    await closed(theirs)
+
+
+@KINDS
+async def test_a_client_of_a_unix_socket_is_followed(unix_path: Path, kind: type[Any], account_name: str) -> None:
+    theirs = kind(unix_socket_path=str(unix_path), db=2)
+    async with connect(theirs, client_name="test") as client:
+        assert client.server == f"unix://{unix_path}"
+        async with asyncio.timeout(10):
+            while True:
+                try:
+                    with client.errors():
+                        await client.redis.set(account_name, "text")
+                    break
+                except StoreUnreachable:  # it is starting
+                    await asyncio.sleep(0.02)
+        assert (await client.redis.client_info())["db"] == 2
+    await closed(theirs)
+
+
+@KINDS
+async def test_the_tls_options_of_a_client_are_ours_as_well(kind: type[Any], tmp_path: Path) -> None:
+    options = {
+        "ssl_ca_certs": str(tmp_path / "ca.pem"),
+        "ssl_cert_reqs": "required",
+        "ssl_check_hostname": False,
+        "ssl_min_version": ssl.TLSVersion.TLSv1_3,
+    }
+    theirs = kind(host="redis.example.com", ssl=True, username="u", password="hunter2", **options)
+    client = Client(theirs, client_name="test", timeout_s=1.5)
+    assert client.server == "rediss://redis.example.com:6379/0"
+    assert "hunter2" not in client.server
+    pool = client.redis.connection_pool
+    assert options.items() <= pool.connection_kwargs.items()
+    assert issubclass(pool.connection_class, redis.asyncio.SSLConnection)
+    ours = pool.make_connection()  # type: ignore[no-untyped-call]  # connects to nothing
+    assert (ours.socket_timeout, ours.socket_connect_timeout, ours.retry._retries) == (1.5, 1.5, 0)
+    await client.aclose()
+    await closed(theirs)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "kind"),
+    [
+        (redis.sentinel.Sentinel([("127.0.0.1", 1)]).master_for("main"), "SentinelConnectionPool"),
+        (redis.asyncio.sentinel.Sentinel([("127.0.0.1", 1)]).master_for("main"), "SentinelConnectionPool"),
+        (redis.asyncio.cluster.RedisCluster(host="127.0.0.1", port=1), "RedisCluster"),
+    ],
+    ids=["sentinel", "sentinel, async", "cluster"],
+)
+def test_a_client_that_finds_its_server_otherwise_is_refused(theirs: Any, kind: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        Client(theirs, client_name="test")
+    accepted = "a URL, or a redis.Redis or redis.asyncio.Redis of one server"
+    assert str(refused.value) == f"redis is '{kind}'; accepted: {accepted}"
+
+
+def test_a_check_that_asyncio_cannot_do_is_not_dropped_in_silence() -> None:
+    theirs = redis.Redis(host="redis.example.com", ssl=True, ssl_validate_ocsp_stapled=True)
+    with pytest.raises(ConfigError, match="redis is 'a client with ssl_validate_ocsp_stapled'; accepted: a client wit"):
+        Client(theirs, client_name="test")
+
+
+async def closed(theirs: Any) -> None:
+    if isinstance(theirs, redis.Redis):
+        theirs.close()
+    else:
+        await theirs.aclose()
 
 
 # Servers that do not answer, or refuse

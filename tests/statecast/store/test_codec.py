@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 import ormsgpack
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.changes import (
@@ -22,7 +23,7 @@ from support.changes import (
     snapshot,
     wallet,
 )
-from support.written import HASHES, applied, expected_state, state_of
+from support.written import HASHES, applied, expected_state, state_of, without_provenance
 
 from statecast.domain.changes import Change
 from statecast.domain.fold import Account, Delta
@@ -35,6 +36,8 @@ from statecast.store.codec import (
     order_cells,
     pack,
     position_cells,
+    provenance,
+    rows,
     totals_cells,
 )
 from statecast.store.keys import (
@@ -426,6 +429,39 @@ def test_events_alone_touch_no_hash() -> None:
 def test_an_entity_is_what_stands_before_the_last_dot() -> None:
     fields = {"a.b:LONG.positionAmt": "1", "a.b:LONG.side": "long", "_seq": "4", "_x.y": "5", "loose": "6"}
     assert entities(fields) == {"a.b:LONG": {"positionAmt": "1", "side": "long"}}
+
+
+def test_what_belongs_to_a_hash_as_a_whole_is_its_provenance() -> None:
+    fields = {"a.b:LONG.positionAmt": "1", "_seq": "4", "_x.y": "5", "loose": "6"}
+    assert provenance(fields) == {"_seq": "4", "_x.y": "5"}
+
+
+def test_an_entity_whose_fields_do_not_stand_side_by_side_is_one() -> None:
+    assert entities({"A.x": "1", "B.x": "2", "A.y": "3", ".z": "4"}) == {
+        "A": {"x": "1", "y": "3"},
+        "B": {"x": "2"},
+        "": {"z": "4"},
+    }
+
+
+def test_a_whole_account_is_the_fields_of_its_hashes() -> None:
+    account, _ = told([event(10, "NEW"), wallet(10, "990")], given=snapshot(positions=[rest_position(-10, "0.5")]))
+    found = rows(account.whole())
+    state = expected_state(account)
+    assert list(found) == list(HASHES)
+    assert found["account"] == state["account"]
+    for name in ("balances", "positions", "orders"):
+        assert entities(found[name]) == state[name]
+    assert not any(field.startswith("_") for fields in found.values() for field in fields)
+    assert found == {
+        name: without_provenance(to_set) for name, (_, to_set, _) in Written(account.whole()).hashes.items()
+    }
+
+
+def test_a_part_of_an_account_is_not_taken_for_the_whole() -> None:
+    _, deltas = told([wallet(10, "990")])
+    with pytest.raises(AssertionError, match="a part of an account is no account"):
+        rows(deltas[-1])
 
 
 def test_cells_stand_in_the_order_of_their_fields() -> None:

@@ -12,17 +12,26 @@ from statecast.store.keys import EVENT_FIELDS, AccountId, AccountKeys
 def test_the_keys_are_those_of_the_contract() -> None:
     keys = AccountKeys(AccountId("binance", "main"))
     prefix = "statecast:{binance:main}:"
-    assert {name: getattr(keys, name).removeprefix(prefix) for name in AccountKeys.__slots__} == {
+    names = [name for name in AccountKeys.__slots__ if not name.startswith("_")]
+    assert {name: getattr(keys, name).removeprefix(prefix) for name in names} == {
         "account": "account",
         "balances": "balances",
         "changes": "changes",
+        "group_activity": "group-activity",
         "lease": "lease",
         "order_events": "order-events",
         "orders": "orders",
         "positions": "positions",
         "publishers": "publishers",
+        "refresh": "refresh",
+        "refresh_lock": "refresh-lock",
+        "refresh_news": "refresh-news",
+        "refresh_requests": "refresh-requests",
         "status": "status",
     }
+    assert keys.dead_letters("mybot") == prefix + "dead-letters:mybot"
+    assert keys.group("mybot") == prefix + "group:mybot"
+    assert keys.table("orders") == keys.orders
 
 
 def test_one_account_lives_in_one_cluster_slot() -> None:

@@ -11,7 +11,7 @@ from statecast.errors import StoreUnreachable
 from statecast.store.client import Client, connect
 from statecast.store.embedded import EmbeddedServer
 from statecast.store.keys import AccountId
-from statecast.store.reader import StoredAccount, known_accounts, other_publishers, read_account
+from statecast.store.reader import TABLES, StoredAccount, known_accounts, other_publishers, read_account
 
 
 @pytest.fixture
@@ -110,6 +110,63 @@ async def test_a_reading_is_of_one_moment(any_redis_url: str, client: Client, ac
                 seen.append(int(amount))
         assert seen == sorted(seen)
         assert len(set(seen)) > 10
+
+
+async def test_only_what_was_asked_for_is_read(own_redis: EmbeddedServer, account_id: AccountId) -> None:
+    async with connect(own_redis.url, client_name="reader") as client:
+        desk = Desk(client, account_id)
+        await desk.open()
+        await desk.commit([snapshot(positions=[rest_position(-9, "0.5")])], verified=True)
+        await client.redis.config_resetstat()
+        found = await read_account(client, account_id, ("positions",))
+        stats = await client.redis.info("commandstats")
+    assert stats["cmdstat_hgetall"]["calls"] == 2
+    assert found.positions == expected_state(desk.account)["positions"]
+    assert (found.account, found.balances, found.orders) == (None, None, None)
+    assert (found.asked, found.missing) == (("positions",), ())
+    assert list(found.provenance) == ["positions"]
+
+
+async def test_a_hash_that_is_missing_or_a_part_is_named_if_it_was_asked_for(
+    client: Client, account_id: AccountId
+) -> None:
+    assert (await read_account(client, account_id)).missing == TABLES
+    desk = Desk(client, account_id)
+    await desk.open()
+    await desk.commit([snapshot()], verified=True)
+    assert (await read_account(client, account_id)).missing == ()
+    stored = Stored(client, account_id)
+    await stored.redis.delete(stored.keys.positions)
+    await stored.redis.hset(stored.keys.orders, "_complete", "0")
+    assert (await read_account(client, account_id)).missing == ("positions", "orders")
+    assert (await read_account(client, account_id, ("account", "orders"))).missing == ("orders",)
+    assert (await read_account(client, account_id, ("account", "balances"))).missing == ()
+
+
+async def test_the_provenance_of_each_hash_stands_beside_its_rows(client: Client, account_id: AccountId) -> None:
+    desk = Desk(client, account_id)
+    await desk.open()
+    await desk.commit([snapshot()], [position(10, "0.6")], verified=True)
+    found = await read_account(client, account_id)
+    hashes = await Stored(client, account_id).hashes()
+    assert found.provenance == {
+        name: {field: value for field, value in fields.items() if field.startswith("_")}
+        for name, fields in hashes.items()
+    }
+    assert (found.provenance["positions"]["_seq"], found.provenance["orders"]["_seq"]) == ("2", "1")
+    assert (found.provenance["positions"]["_source"], found.provenance["orders"]["_source"]) == ("stream", "rest")
+
+
+async def test_the_youngest_change_is_told_if_it_is_asked_for(client: Client, account_id: AccountId) -> None:
+    assert (await read_account(client, account_id, last_change=True)).last_change == "0-0"
+    desk = Desk(client, account_id)
+    await desk.open()
+    await desk.commit([snapshot()], [position(10, "0.6")], verified=True)
+    stored = Stored(client, account_id)
+    youngest = await stored.redis.xrevrange(stored.keys.changes, count=1)
+    assert (await read_account(client, account_id, last_change=True)).last_change == youngest[0][0]
+    assert (await read_account(client, account_id)).last_change == "0-0"
+    assert (await read_account(client, account_id, ("orders",), last_change=True)).last_change == youngest[0][0]
 
 
 async def test_a_reading_is_one_transaction(own_redis: EmbeddedServer, account_id: AccountId) -> None:
