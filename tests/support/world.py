@@ -36,15 +36,19 @@ T = TypeVar("T")
 
 
 class NotingExchange(Exchange):
-    """Notes what it tells of conditional orders, whose history the ledger does not keep."""
+    """Notes what it tells of conditional orders, whose history the ledger does not keep, and how wallets and positions
+    moved, which the ledger knows the end of alone."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.algo_events: list[dict[str, Any]] = []
+        self.account_updates: list[dict[str, Any]] = []
 
     def send_user(self, frame: Frame, now_ms: int) -> None:
         if frame.event == "ALGO_UPDATE":
             self.algo_events.append(orjson.loads(frame.payload)["o"])
+        if frame.event == "ACCOUNT_UPDATE":
+            self.account_updates.append(orjson.loads(frame.payload)["a"])
         super().send_user(frame, now_ms)
 
 

@@ -50,6 +50,9 @@ GOOD_PROBE_MS = 200
 CLOCK_PROBES = 3
 """Until one is good; the fastest counts."""
 
+UNTORN_TRIES = 3
+"""Answers of account and positionRisk that are compared before the account counts as changing too fast."""
+
 MAX_REASON_LENGTH = 200
 """Of a venue's message in an error."""
 
@@ -116,6 +119,10 @@ class BinanceRest:
         """Request weight that this IP address spent in the venue's current minute, as far as is known."""
         return self._budget.used(self.venue_now_ms())
 
+    def learn_used_weight(self, used: int, time_ms: int) -> None:
+        """What another program behind this IP address knew to be spent, at a venue time."""
+        self._budget.observe(str(used), time_ms, self.venue_now_ms())
+
     def venue_now_ms(self) -> int:
         """The venue's time. Before the first `sync_clock` it is the machine's own.
 
@@ -130,6 +137,12 @@ class BinanceRest:
         """
         async with self._sync_lock:
             await self._probe_clock()
+
+    async def ensure_clock(self) -> None:
+        """`sync_clock`, unless the venue's time is known already."""
+        async with self._sync_lock:
+            if self._clock_sync is None:
+                await self._probe_clock()
 
     async def create_listen_key(self) -> Secret:
         """The account's listen key, and its keepalive: valid for 60 minutes from this call.
@@ -147,11 +160,15 @@ class BinanceRest:
             if error.code != NO_SUCH_LISTEN_KEY:
                 raise
 
-    async def fetch_snapshot(self) -> Snapshot:
+    async def fetch_snapshot(self, *, untorn: bool = False) -> Snapshot:
         """The whole account. The parts are asked for at once and may be torn by what happens meanwhile.
 
-        Connect the stream first: what it says later than a row's stamp repairs the tear. `taken_ms` is before the first
-        request. Where exchangeInfo cannot be had, margin assets are known of the symbols with positions only.
+        Connect the stream first: what it says later than a row's stamp repairs the tear. Who has no stream asks for it
+        `untorn`: balances and positions are then of one moment, or this raises VenueUnreachable because the account
+        changes too fast. Orders may still be some milliseconds away from the positions.
+
+        `taken_ms` is before the first request. Where exchangeInfo cannot be had, margin assets are known of the symbols
+        with positions only.
         """
         calls = (
             wire.ACCOUNT,
@@ -161,13 +178,15 @@ class BinanceRest:
             wire.ACCOUNT_CONFIG,
             wire.SYMBOL_CONFIG,
         )
-        await self._ensure_clock()
+        await self.ensure_clock()
         self._check_budget("snapshot", sum(call.weight for call in calls))
         began = self._clock.monotonic()
         account, risk, orders, algo_orders, account_config, symbol_config = await _all(
             self._read(call) for call in calls
         )
         taken_ms = self._venue_ms_at(began)
+        if untorn:
+            account, risk = await self._untorn(account, risk)
         totals, balances = snapshot.account(account, taken_ms)
         configs = snapshot.symbol_configs(symbol_config)
         positions = snapshot.positions(risk, taken_ms, configs)
@@ -187,7 +206,7 @@ class BinanceRest:
 
     async def fetch_refresh(self) -> Refresh:
         """Balances and positions, a tenth of a snapshot's weight. Leverage and margin type are not in it."""
-        await self._ensure_clock()
+        await self.ensure_clock()
         self._check_budget("refresh", wire.ACCOUNT.weight + wire.POSITION_RISK.weight)
         began = self._clock.monotonic()
         account, risk = await _all((self._read(wire.ACCOUNT), self._read(wire.POSITION_RISK)))
@@ -197,10 +216,26 @@ class BinanceRest:
 
     async def fetch_key_permissions(self) -> KeyPermissions | None:
         """What the key may do; None where the host does not offer the question (demo, overridden hosts: 403 or 404)."""
-        await self._ensure_clock()
+        await self.ensure_clock()
         optional = self._urls.sapi != wire.PRODUCTION_SAPI
         body = await self._read(wire.API_RESTRICTIONS, absent=frozenset({403, 404}) if optional else frozenset())
         return None if body is None else snapshot.key_permissions(body)
+
+    async def _untorn(self, account: object, risk: object) -> tuple[object, object]:
+        """Both answers, asked for again until they tell of the same positions.
+
+        Update times alone may differ for good, should the venue count them otherwise in one of the two: then it is
+        enough that neither has moved between two answers, for both were true at a moment between them.
+        """
+        before = None
+        for left in reversed(range(UNTORN_TRIES)):
+            told = held, at_risk = snapshot.account_holdings(account), snapshot.risk_holdings(risk)
+            if held == at_risk or (told == before and snapshot.amounts(held) == snapshot.amounts(at_risk)):
+                return account, risk
+            if left:
+                before = told
+                account, risk = await _all((self._read(wire.ACCOUNT), self._read(wire.POSITION_RISK)))
+        raise VenueUnreachable(wire.VENUE, "snapshot", "the account changes too fast to be told as of one moment")
 
     async def _learn_margin_assets(self, symbols: set[str]) -> None:
         """exchangeInfo, once, and once more for a symbol that it did not list."""
@@ -241,11 +276,6 @@ class BinanceRest:
             if self._clock_sync is sync:  # else a call beside this one has corrected it
                 await self._probe_clock()
         return await self._call(call, absent)
-
-    async def _ensure_clock(self) -> None:
-        async with self._sync_lock:
-            if self._clock_sync is None:
-                await self._probe_clock()
 
     async def _probe_clock(self) -> None:
         fastest = await self._repeated(self._clock_probe)

@@ -169,6 +169,37 @@ def _position(row: Json, taken_ms: int, configs: Mapping[str, SymbolConfig], eve
     )
 
 
+Holdings = dict[tuple[str, str], tuple[Decimal, int]]
+"""Amount and update time of every open position, by symbol and side."""
+
+
+def account_holdings(body: object) -> Holdings:
+    """The open positions as `GET /fapi/v3/account` tells them, beside the balances of the same moment.
+
+    {"assets":[…],"positions":[{"symbol":"BTCUSDT","positionSide":"BOTH","positionAmt":"0.025",…,"updateTime":1793000001046}]}
+    """
+    event = str(wire.ACCOUNT)
+    return _holdings(obj(body, event, "body").get("positions"), event, "positions")
+
+
+def risk_holdings(body: object) -> Holdings:
+    """The open positions as `GET /fapi/v3/positionRisk` tells them."""
+    return _holdings(body, str(wire.POSITION_RISK), "body")
+
+
+def _holdings(body: object, event: str, where: str) -> Holdings:
+    return {
+        (name(row, "symbol", event), name(row, "positionSide", event)): (amount, time_ms(row, "updateTime", event))
+        for row in rows(body, event, where)
+        if (amount := number(row, "positionAmt", event))
+    }
+
+
+def amounts(holdings: Holdings) -> dict[tuple[str, str], Decimal]:
+    """The amounts alone."""
+    return {position: amount for position, (amount, _) in holdings.items()}
+
+
 def open_orders(body: object) -> tuple[Order, ...]:
     """`GET /fapi/v1/openOrders`: the ordinary orders; conditional ones are not among them until they trigger.
 

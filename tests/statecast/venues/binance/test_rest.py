@@ -194,6 +194,68 @@ async def test_snapshot_without_exchange_info(rest: BinanceRest, venue: Venue) -
     assert (await rest.fetch_snapshot()).margin_assets == {"BTCUSDT": "USDT"}
 
 
+def moved(amount: str, later_ms: int = 0) -> list[dict[str, Any]]:
+    """The position of positionRisk with another amount or update time."""
+    row = REST["positionRisk"][0]
+    return [{**row, "positionAmt": amount, "updateTime": row["updateTime"] + later_ms}]
+
+
+@pytest.mark.parametrize(
+    "torn",
+    [moved("0.030", 5), moved("0.030"), moved("0.025", 5), moved("0"), []],
+    ids=["it has grown", "amount alone", "it was closed and opened again", "it is flat", "it is gone"],
+)
+async def test_a_torn_snapshot_is_asked_for_again(rest: BinanceRest, venue: Venue, torn: list[dict[str, Any]]) -> None:
+    venue.next["/fapi/v3/positionRisk"] = [lambda _: answer(torn)]
+    got = await rest.fetch_snapshot(untorn=True)
+    assert [str(position.position_amt) for position in got.positions] == ["0.025"]
+    assert (venue.count("/fapi/v3/account"), venue.count("/fapi/v3/positionRisk")) == (2, 2)
+    assert venue.count("/fapi/v1/openOrders") == 1
+    assert got.taken_ms == START_MS, "before the first request"
+
+
+async def test_a_whole_snapshot_is_asked_for_once_and_a_torn_one_too_where_a_stream_repairs_it(
+    rest: BinanceRest, venue: Venue
+) -> None:
+    await rest.fetch_snapshot(untorn=True)
+    venue.next["/fapi/v3/positionRisk"] = [lambda _: answer(moved("0.030", 5))]
+    got = await rest.fetch_snapshot()
+    assert [str(position.position_amt) for position in got.positions] == ["0.030"]
+    assert (venue.count("/fapi/v3/account"), venue.count("/fapi/v3/positionRisk")) == (2, 2)
+
+
+async def test_an_account_that_is_never_still_is_not_told_torn(rest: BinanceRest, venue: Venue) -> None:
+    venue.bodies["/fapi/v3/positionRisk"] = moved("0.030")  # another amount each time would say the same
+    error = await failure(rest.fetch_snapshot(untorn=True))
+    assert isinstance(error, VenueUnreachable)
+    assert str(error) == "binance: snapshot: the account changes too fast to be told as of one moment"
+    assert venue.count("/fapi/v3/account") == 3
+
+
+async def test_update_times_that_the_venue_counts_otherwise_do_not_matter_while_nothing_moves(
+    rest: BinanceRest, venue: Venue
+) -> None:
+    venue.bodies["/fapi/v3/positionRisk"] = moved("0.025", 5)
+    got = await rest.fetch_snapshot(untorn=True)
+    assert [str(position.position_amt) for position in got.positions] == ["0.025"]
+    assert venue.count("/fapi/v3/account") == 2
+    later = [moved("0.025", ms) for ms in (6, 7, 8)]
+    venue.next["/fapi/v3/positionRisk"] = [lambda _, told=told: answer(told) for told in later]
+    assert isinstance(await failure(rest.fetch_snapshot(untorn=True)), VenueUnreachable)
+
+
+async def test_the_weight_that_another_program_spent_counts_in_its_minute(rest: BinanceRest, venue: Venue) -> None:
+    await rest.ensure_clock()
+    rest.learn_used_weight(1500, venue.now_ms() - 60_000)
+    assert rest.used_weight == 1
+    rest.learn_used_weight(1500, venue.now_ms())
+    assert rest.used_weight == 1500
+    rest.learn_used_weight(700, venue.now_ms())
+    assert rest.used_weight == 1500
+    await rest.ensure_clock()
+    assert venue.count("/fapi/v1/time") == 1
+
+
 async def test_refresh_is_light(rest: BinanceRest, venue: Venue) -> None:
     got = await rest.fetch_refresh()
     assert (len(got.balances), len(got.positions), got.positions[0].leverage) == (1, 1, None)

@@ -166,9 +166,22 @@ def test_key_permissions(flags: dict[str, bool], expected: KeyPermissions) -> No
     assert permissions.read_only is (not (expected.can_trade or expected.can_withdraw or expected.extra))
 
 
+def test_account_and_position_risk_tell_the_same_holdings_of_the_same_moment() -> None:
+    holdings = {("BTCUSDT", "BOTH"): (Decimal("0.025"), 1793000001046)}
+    assert snapshot.account_holdings(body("account")) == snapshot.risk_holdings(body("positionRisk")) == holdings
+    assert snapshot.amounts(holdings) == {("BTCUSDT", "BOTH"): Decimal("0.025")}
+
+
+def test_a_flat_row_is_held_by_nobody() -> None:
+    flat = [{**row, "positionAmt": "0.000"} for row in body("positionRisk")]
+    assert snapshot.risk_holdings(flat) == {}
+
+
 READERS: list[tuple[str, Callable[[Any], object]]] = [
     ("account", lambda b: snapshot.account(b, TAKEN)),
     ("positionRisk", lambda b: snapshot.positions(b, TAKEN, {})),
+    ("account", snapshot.account_holdings),
+    ("positionRisk", snapshot.risk_holdings),
     ("openOrders", snapshot.open_orders),
     ("openAlgoOrders", snapshot.open_algo_orders),
     ("accountConfig", snapshot.multi_assets),

@@ -1,0 +1,74 @@
+"""Answers readers that ask through Redis for a REST refresh: those without credentials, while the publisher lives."""
+
+from __future__ import annotations
+
+import itertools
+
+from publisher.config import AccountConfig
+from publisher.follower import Follower
+from publisher.logs import Log
+from statecast.clock import Clock
+from statecast.domain.changes import Refresh, Snapshot
+from statecast.errors import StoreError
+from statecast.store.client import Client, connect
+from statecast.store.refresh import REQUESTS_BLOCK_MS, RefreshRequests, SharedRefresh, Turn, credentials_name
+from statecast.venues.binance.rest import BinanceRest
+
+TIMEOUT_S = REQUESTS_BLOCK_MS / 1000 + 3.0
+"""Of the connection that waits for requests: beyond the longest wait."""
+
+RETRY_S = 1.0
+"""After Redis was not there; readers ask again as often."""
+
+
+class Answers:
+    """Fetches a snapshot when a reader asks for one, under the lock that readers with credentials take as well."""
+
+    def __init__(
+        self,
+        client: Client,
+        config: AccountConfig,
+        publisher_id: str,
+        rest: BinanceRest,
+        follower: Follower,
+        clock: Clock,
+        log: Log,
+    ) -> None:
+        self._redis = client.redis
+        self._config = config
+        self._publisher_id = publisher_id
+        self._rest = rest
+        self._follower = follower
+        self._clock = clock
+        self._log = log
+        self._numbers = itertools.count(1)
+
+    async def run(self) -> None:
+        """Answer until cancelled, on a connection of its own. A Redis that is away is the committer's to tell."""
+        async with connect(self._redis, client_name="statecast-answers", timeout_s=TIMEOUT_S) as client:
+            account_id = self._config.account_id
+            requests = RefreshRequests(client, account_id, self._publisher_id)
+            name = credentials_name(self._config.access.api_key)
+            shared = SharedRefresh(client, account_id, self._clock, credentials=name, ask_publisher=False)
+            while True:
+                try:
+                    asked_at_ms = await requests.next()
+                    if asked_at_ms is not None:
+                        await self._answer(shared, asked_at_ms)
+                except StoreError as error:
+                    self._log.debug("no_answer_to_readers", reason=str(error))
+                    await self._clock.sleep(RETRY_S)
+
+    async def _answer(self, shared: SharedRefresh, asked_at_ms: int) -> None:
+        """Fetch, unless an answer younger than the request is there, or somebody is about to have one, or the venue
+        wants a pause: the reader learns all that from Redis by itself."""
+        token = f"{self._publisher_id}-{next(self._numbers)}"
+        step = await shared.begin(token, 0, not_before_ms=asked_at_ms)
+        if isinstance(step, Turn):
+            snapshot = await shared.fetch(step, self._rest)
+            if snapshot is not None:
+                self._follower.take_answer(_light_part(snapshot))
+
+
+def _light_part(snapshot: Snapshot) -> Refresh:
+    return Refresh(snapshot.totals, snapshot.balances, snapshot.positions, snapshot.taken_ms)
