@@ -15,7 +15,7 @@ from publisher.committer import Committer
 from publisher.config import AccountConfig
 from publisher.logs import Log
 from publisher.market import MarkPrices
-from publisher.reconcile import GRACE_MS, differences
+from publisher.reconcile import GRACE_S, differences
 from publisher.stream import Stream, open_stream
 from statecast.clock import Clock
 from statecast.domain.changes import Change, Frame, Refresh
@@ -77,7 +77,9 @@ class Follower:
         self._moved = asyncio.Event()
         self._permissions_known = False
         self._unknown_logged: set[str] = set()
-        self._marks = MarkPrices(config.urls, self._venue, clock, log)
+        self._suspected: dict[str, float] = {}
+        """What REST says otherwise than what we have, since when by the monotonic clock."""
+        self._marks = MarkPrices(config.access.urls, self._venue, clock, log)
         committer.on_lease_lost = self._distrust
 
     async def run(self) -> None:
@@ -133,7 +135,7 @@ class Follower:
     async def _session(self) -> None:
         await self._check_permissions()
         listen_key = await self._rest.create_listen_key()
-        url = self._config.urls.private_stream_url(listen_key)
+        url = self._config.access.urls.private_stream_url(listen_key)
         async with open_stream(url, self._venue, "user stream") as stream:
             self._committer.health.stream_since_ms = self._clock.now_ms()
             self._unreconciled = deque(maxlen=MAX_REMEMBERED_FRAMES)
@@ -265,9 +267,10 @@ class Follower:
             if self._doubt.is_set():  # A frame made no sense while we asked: this answer may be older than it.
                 await self._clock.sleep(BACKOFF_S[2])
                 continue
-            self._apply((snapshot,), "rest")
-            for frame in self._unreconciled or ():
-                self._apply(frame.changes, "stream")
+            # Its parts were asked for beside each other, and what the stream says of the moment in which they were told
+            # is perhaps still on its way. Together with that it is one commit: no reader sees a state that never was.
+            await self._clock.sleep(SETTLE_S)
+            self._apply((snapshot, *(change for frame in self._unreconciled or () for change in frame.changes)), "rest")
             self._unreconciled = None
             self._committer.health.reconciled_at_ms = self._clock.now_ms()
             self._committer.move("reconciled", "stream connected, snapshot reconciled")
@@ -275,10 +278,9 @@ class Follower:
 
     async def _refresh(self) -> None:
         """What no event carries, by REST: soon after a change, and from time to time without one."""
-        suspected: list[str] = []
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(GRACE_MS / 1000 if suspected else self._config.reconcile_s):
+                async with asyncio.timeout(GRACE_S if self._suspected else self._config.reconcile_s):
                     await self._moved.wait()
                     await self._clock.sleep(SETTLE_S)
             self._moved.clear()
@@ -294,20 +296,32 @@ class Follower:
                 self._moved.set()
                 await self._clock.sleep(self._until(error) if isinstance(error, RateLimited) else BACKOFF_S[4])
                 continue
-            suspected = self._take_refresh(answer, suspected)
+            self._take_refresh(answer)
             await self._clock.sleep(REFRESH_PAUSE_S)
 
-    def _take_refresh(self, answer: Refresh, suspected: list[str]) -> list[str]:
-        """Apply the answer; what it says otherwise twice in a row is drift, and ends the trust in what we have."""
+    def _take_refresh(self, answer: Refresh) -> None:
+        """Apply the answer; what it says otherwise after the grace, still, is drift: it ends the trust in what we have."""
         self._apply((answer,), "rest")
-        found = differences(self._account, answer)
-        drift = [difference for difference in found if difference in suspected]
+        found, now = differences(self._account, answer), self._clock.monotonic()
+        self._suspected = {ours: self._suspected.get(ours, now) for ours in found}
+        drift = [found[ours] for ours, since in self._suspected.items() if now - since >= GRACE_S]
         if drift:
+            self._suspected = {}
             self._distrust("drift from the venue: " + "; ".join(drift))
-            return []
-        if not found:
+        elif not found:
             self._committer.health.reconciled_at_ms = self._clock.now_ms()
-        return found
+
+    def take_answer(self, answer: Refresh) -> None:
+        """A REST answer that readers have asked for: as good as a periodic one, while live. If it says otherwise than
+        what is known, the next periodic one comes at once."""
+        if self._committer.health.state != "live":
+            return
+        try:
+            self._take_refresh(answer)
+        except FrameError as error:
+            self._distrust(str(error))
+        if self._suspected:
+            self._moved.set()
 
     async def _follow_marks(self) -> None:
         """Mark prices into the account: one commit for all symbols, and no more than one per interval."""

@@ -5,32 +5,40 @@ from __future__ import annotations
 from statecast.domain.changes import Refresh
 from statecast.domain.fold import Account
 
-GRACE_MS = 5_000
-"""An answer may be this much behind the stream, or ahead of it, without either being wrong."""
+GRACE_S = 5.0
+"""So long, news may be on its way by one of the two before the other counts as wrong."""
 
 
-def differences(account: Account, answer: Refresh) -> list[str]:
-    """What `answer` says otherwise than `account`, and the stream can no longer explain, in words.
+def differences(account: Account, answer: Refresh) -> dict[str, str]:
+    """What `answer` says otherwise than `account`, in words, by what the account says and since when.
 
-    Compared are wallets and position amounts. A row whose venue time is not the same in both is news on its way from
-    one side or the other, not a difference; a position that only one side has counts once it is older than the grace.
+    Compared are wallets and position amounts. What the stream knows better is no difference. All else may be news on
+    its way; but where the account still says the same after the grace, the stream has not told what it should have.
     """
-    found: list[str] = []
+    found: dict[str, str] = {}
+
+    def note(what: str, ours: object, since_ms: int, theirs: object) -> None:
+        found[f"{what} {ours} since {since_ms}"] = f"{what} {ours}, venue {theirs}"
+
     for balance in answer.balances:
         known = account.balances.get(balance.asset)
-        if known is None or known.stamp.venue_time_ms != balance.stamp.venue_time_ms:
-            continue
-        if known.wallet_balance != balance.wallet_balance:
-            found.append(f"{balance.asset} wallet balance {known.wallet_balance}, venue {balance.wallet_balance}")
+        if known is None:
+            if balance.wallet_balance:
+                note(f"{balance.asset} wallet balance", "unknown", 0, balance.wallet_balance)
+        elif (
+            known.wallet_balance != balance.wallet_balance and known.stamp.venue_time_ms <= balance.stamp.venue_time_ms
+        ):
+            what = f"{balance.asset} wallet balance"
+            note(what, known.wallet_balance, known.stamp.venue_time_ms, balance.wallet_balance)
     listed = {row.key: row for row in answer.positions}
     for key, row in account.positions.items():
         told = listed.get(key)
+        what = f"{key.symbol} {key.position_side}"
         if told is None:
-            if row.stamp.venue_time_ms < answer.taken_ms - GRACE_MS:
-                found.append(f"{key.symbol} {key.position_side} {row.position_amt}, venue none")
-        elif told.stamp.venue_time_ms == row.stamp.venue_time_ms and told.position_amt != row.position_amt:
-            found.append(f"{key.symbol} {key.position_side} {row.position_amt}, venue {told.position_amt}")
+            note(what, row.position_amt, row.stamp.venue_time_ms, "none")
+        elif told.position_amt != row.position_amt and row.stamp.venue_time_ms <= told.stamp.venue_time_ms:
+            note(what, row.position_amt, row.stamp.venue_time_ms, told.position_amt)
     for key, told in listed.items():
-        if key not in account.positions and told.stamp.venue_time_ms < answer.taken_ms - GRACE_MS:
-            found.append(f"{key.symbol} {key.position_side} none, venue {told.position_amt}")
+        if key not in account.positions:
+            note(f"{key.symbol} {key.position_side}", "none", 0, told.position_amt)
     return found

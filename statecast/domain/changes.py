@@ -6,7 +6,7 @@ LeverageUpdate                  replaces one symbol's leverage
 MultiAssetsUpdate               replaces the margin mode
 MarkPriceUpdate                 replaces one symbol's mark price, if newer
 Snapshot                        replaces everything, except rows that the stream knows better
-Refresh                         replaces what no event carries; upserts rows that are newer
+Refresh                         replaces what no event carries
 """
 
 from __future__ import annotations
@@ -97,7 +97,10 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Refresh:
-    """Balances and open positions by REST, for what no event carries: available balance, margins, liquidation price."""
+    """Balances and open positions by REST, for what no event carries: available balance, margins, liquidation price.
+
+    Wallets and sizes in it are there to be compared with what the stream has told.
+    """
 
     totals: Totals
     balances: tuple[Balance, ...]

@@ -411,11 +411,11 @@ class Account:
             return  # It was overtaken by a snapshot, which says more.
         self._asked_ms = refresh.taken_ms
         self._touch(refresh.taken_ms)
+        # Wallets and sizes are the stream's alone: its rows of one moment come together, and REST's do not. What it has
+        # lost is found by comparing (publisher/reconcile.py).
         for row in refresh.balances:
             known = self.balances.get(row.asset)
-            if known is None or row.stamp.venue_time_ms > known.stamp.venue_time_ms:
-                self._put_balance(row)
-            else:
+            if known is not None:
                 self._put_balance(
                     replace(
                         known,
@@ -427,10 +427,7 @@ class Account:
             if position.margin_asset is not None:
                 self.margin_assets[position.symbol] = position.margin_asset
             known_position = self.positions.get(position.key)
-            last = known_position.stamp if known_position is not None else self._closed.get(position.key)
-            if last is None or position.stamp.venue_time_ms > last.venue_time_ms:
-                self._put_position(self._configured(position))
-            elif known_position is not None and known_position.position_amt == position.position_amt:
+            if known_position is not None and known_position.position_amt == position.position_amt:
                 self._put_position(_with_rest_figures(known_position, position))
         self._take_totals(refresh.totals, refresh.balances)
         self._take_marks(refresh.positions)

@@ -7,12 +7,12 @@ from collections.abc import Iterable
 import pytest
 from support.changes import position, refresh, rest_balance, rest_position, snapshot, wallet
 
-from publisher.reconcile import GRACE_MS, differences
+from publisher.reconcile import differences
 from statecast.domain.changes import Change, Refresh
 from statecast.domain.fold import Account
 
-LATE = GRACE_MS + 1_000
-"""An answer taken this long after the story's beginning is beyond the grace for what happened there."""
+ASKED = 6_000
+"""When the venue was asked, after the story's beginning."""
 
 
 def account(*changes: Change) -> Account:
@@ -28,53 +28,66 @@ LONG = position(10, "0.5")
 CASES: dict[str, tuple[Iterable[Change], Refresh, list[str]]] = {
     "the same of both": (
         (wallet(20, "900"), LONG),
-        refresh(LATE, balances=[rest_balance(20, "900")], positions=[rest_position(10, "0.5")]),
+        refresh(ASKED, balances=[rest_balance(20, "900")], positions=[rest_position(10, "0.5")]),
         [],
     ),
     "another wallet at the same moment": (
         (wallet(20, "900"),),
-        refresh(LATE, balances=[rest_balance(20, "899")]),
+        refresh(ASKED, balances=[rest_balance(20, "899")]),
         ["USDT wallet balance 900, venue 899"],
     ),
     "zeros at the end are no difference": (
         (wallet(20, "900"), LONG),
-        refresh(LATE, balances=[rest_balance(20, "900.000")], positions=[rest_position(10, "0.500")]),
+        refresh(ASKED, balances=[rest_balance(20, "900.000")], positions=[rest_position(10, "0.500")]),
         [],
     ),
-    "a wallet that one side knows better": (
+    "a wallet that the stream knows better": (
+        (wallet(40, "900"),),
+        refresh(ASKED, balances=[rest_balance(30, "880")]),
+        [],
+    ),
+    "a wallet that the venue knows better": (
         (wallet(20, "900"),),
-        refresh(LATE, balances=[rest_balance(30, "880")]),
-        [],
+        refresh(ASKED, balances=[rest_balance(30, "880")]),
+        ["USDT wallet balance 900, venue 880"],
     ),
-    "an asset that only the venue lists": ((), refresh(LATE, balances=[rest_balance(20, "5", "BNB")]), []),
+    "an asset that only the venue has": (
+        (),
+        refresh(ASKED, balances=[rest_balance(20, "5", "BNB")]),
+        ["BNB wallet balance unknown, venue 5"],
+    ),
+    "an asset that is listed without an amount": ((), refresh(ASKED, balances=[rest_balance(20, "0", "BNB")]), []),
     "another amount at the same moment": (
         (LONG,),
-        refresh(LATE, positions=[rest_position(10, "0.7")]),
+        refresh(ASKED, positions=[rest_position(10, "0.7")]),
         ["BTCUSDT BOTH 0.5, venue 0.7"],
     ),
     "the other direction at the same moment": (
         (LONG,),
-        refresh(LATE, positions=[rest_position(10, "-0.5")]),
+        refresh(ASKED, positions=[rest_position(10, "-0.5")]),
         ["BTCUSDT BOTH 0.5, venue -0.5"],
     ),
-    "an amount that one side knows better": ((LONG,), refresh(LATE, positions=[rest_position(40, "0.7")]), []),
-    "a position that the venue has no more": ((LONG,), refresh(LATE), ["BTCUSDT BOTH 0.5, venue none"]),
-    "a position too young for the answer": ((LONG,), refresh(20), []),
+    "an amount that the stream knows better": ((LONG,), refresh(ASKED, positions=[rest_position(5, "0.7")]), []),
+    "an amount that the venue knows better": (
+        (LONG,),
+        refresh(ASKED, positions=[rest_position(40, "0.7")]),
+        ["BTCUSDT BOTH 0.5, venue 0.7"],
+    ),
+    "a position that the venue has no more": ((LONG,), refresh(ASKED), ["BTCUSDT BOTH 0.5, venue none"]),
     "a position that only the venue has": (
         (),
-        refresh(LATE, positions=[rest_position(10, "0.5")]),
+        refresh(ASKED, positions=[rest_position(10, "0.5")]),
         ["BTCUSDT BOTH none, venue 0.5"],
     ),
-    "a position that the stream may still tell": ((), refresh(20, positions=[rest_position(10, "0.5")]), []),
     "one side of a hedge": (
         (position(10, "0.5", position_side="LONG"), position(10, "-0.2", position_side="SHORT")),
-        refresh(LATE, positions=[rest_position(10, "0.5", position_side="LONG")]),
+        refresh(ASKED, positions=[rest_position(10, "0.5", position_side="LONG")]),
         ["BTCUSDT SHORT -0.2, venue none"],
     ),
     "several at once": (
         (wallet(20, "900"), LONG),
         refresh(
-            LATE,
+            ASKED,
             balances=[rest_balance(20, "1")],
             positions=[rest_position(10, "1", symbol="ETHUSDT")],
         ),
@@ -86,11 +99,27 @@ CASES: dict[str, tuple[Iterable[Change], Refresh, list[str]]] = {
 @pytest.mark.parametrize("case", CASES)
 def test_differences_are_told_in_words(case: str) -> None:
     changes, answer, told = CASES[case]
-    assert differences(account(*changes), answer) == told
+    assert list(differences(account(*changes), answer).values()) == told
 
 
-def test_an_answer_that_was_applied_differs_only_where_the_stream_is_wrong() -> None:
+def test_an_answer_that_was_applied_still_tells_what_the_stream_has_lost() -> None:
     known = account(LONG)
-    answer = refresh(LATE, positions=[rest_position(10, "0.5"), rest_position(30, "2", symbol="ETHUSDT")])
+    answer = refresh(ASKED, positions=[rest_position(10, "0.5"), rest_position(30, "2", symbol="ETHUSDT")])
     known.apply((answer,), "rest")
-    assert differences(known, answer) == []
+    assert list(differences(known, answer).values()) == ["ETHUSDT BOTH none, venue 2"]
+
+
+def test_a_stream_that_is_silent_is_told_by_what_it_leaves_as_it_was() -> None:
+    """The venue trades on, so that it says something else each time; the account says the same."""
+    silent = account(LONG)
+    first = differences(silent, refresh(ASKED, positions=[rest_position(40, "0.7")]))
+    second = differences(silent, refresh(ASKED, positions=[rest_position(80, "0.9")]))
+    assert first.keys() == second.keys()
+
+
+def test_a_stream_that_follows_is_not_suspected_twice_of_the_same() -> None:
+    following = account(LONG)
+    first = differences(following, refresh(ASKED, positions=[rest_position(40, "0.7")]))
+    following.apply((position(60, "0.5"),), "stream")
+    second = differences(following, refresh(ASKED, positions=[rest_position(80, "0.9")]))
+    assert not first.keys() & second.keys()

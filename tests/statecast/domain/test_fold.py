@@ -791,7 +791,8 @@ def test_a_refresh_behind_the_stream_overwrites_nothing_newer() -> None:
     expect_totals(story, "980", "6", "986")
 
 
-def test_a_refresh_ahead_of_the_stream_is_taken() -> None:
+def test_a_refresh_ahead_of_the_stream_moves_no_wallet_and_no_size() -> None:
+    """The stream is about to tell them all at once; REST's parts were asked for one beside the other."""
     story = Story([snapshot()], [position(10, "0.5")])
     story.tell(
         refresh(
@@ -801,9 +802,10 @@ def test_a_refresh_ahead_of_the_stream_is_taken() -> None:
             total=totals(30, "990"),
         )
     )
-    expect_wallets(story, USDT="990", BNB="3")
-    expect_amounts(story, BTCUSDT_BOTH="0.8", ETHUSDT_BOTH="1")
-    assert story.position().leverage == 20
+    expect_wallets(story, USDT="1000")
+    expect_amounts(story, BTCUSDT_BOTH="0.5")
+    assert story.balance().available_balance_time_ms == NOW + 30
+    assert story.position().liquidation_price_time_ms is None
 
 
 def test_a_refresh_does_not_bring_a_closed_position_back() -> None:
