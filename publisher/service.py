@@ -12,9 +12,11 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 
 import structlog
 
+from publisher.answers import Answers
 from publisher.committer import Committer
 from publisher.config import EMBEDDED, AccountConfig, Config
 from publisher.follower import Follower
+from publisher.janitor import Janitor
 from publisher.logs import account_log
 from statecast.clock import Clock
 from statecast.domain.fold import Account
@@ -23,7 +25,6 @@ from statecast.store.client import ACCEPTED_URLS, Client, connect
 from statecast.store.embedded import EmbeddedServer
 from statecast.store.reader import other_publishers
 from statecast.store.writer import AccountWriter
-from statecast.venues.binance.rest import BinanceRest
 from statecast.venues.binance.weight import WeightBudget
 
 STOP_WITHIN_S = 3.0
@@ -106,7 +107,7 @@ async def _check_server(client: Client) -> None:
 
 
 class _Publication:
-    """One account's committer and follower, and their end."""
+    """One account's committer, follower, janitor and answers to readers, and their end."""
 
     def __init__(self, config: AccountConfig, client: Client, clock: Clock, budget: WeightBudget) -> None:
         # With the process id, as the contract says; the rest tells machines and restarts apart.
@@ -116,9 +117,11 @@ class _Publication:
         self._log = account_log(config.account_id)
         account = Account()
         writer = AccountWriter(client, config.account_id, self._publisher_id)
-        rest = BinanceRest(config.urls, config.api_key, config.api_secret, clock, budget)
+        rest = config.access.rest(clock, budget)
         self._committer = Committer(writer, account, clock, self._log)
         self._follower = Follower(config, rest, account, self._committer, clock, self._log)
+        self._answers = Answers(client, config, self._publisher_id, rest, self._follower, clock, self._log)
+        self._janitor = Janitor(client, config, writer, clock, self._log)
 
     async def run(self) -> None:
         self._log.info("starting", publisher=self._publisher_id, redis=self._client.server)
@@ -126,6 +129,8 @@ class _Publication:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._committer.run())
                 tasks.create_task(self._follower.run())
+                tasks.create_task(self._janitor.run())
+                tasks.create_task(self._answers.run())
         except BaseExceptionGroup as group:
             raise group.exceptions[0] from None
 

@@ -17,10 +17,15 @@ class Clock(Protocol):
         """Milliseconds since 1970 UTC; may step when the machine's clock is set."""
 
     def monotonic(self) -> float:
-        """Seconds from an arbitrary start; never goes back. For durations and time-outs."""
+        """Seconds from an arbitrary start; never goes back, and goes on while the machine sleeps. For durations."""
 
     async def sleep(self, seconds: float) -> None:
         """Return after `seconds`; a negative duration counts as zero."""
+
+
+_SLEEPS_NOT = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""Linux's monotonic clock stands still while the machine is suspended, macOS's does not: a copy of an account that has
+slept for an hour must not look young."""
 
 
 class SystemClock:
@@ -30,7 +35,7 @@ class SystemClock:
         return time.time_ns() // 1_000_000
 
     def monotonic(self) -> float:
-        return time.monotonic()
+        return time.clock_gettime(_SLEEPS_NOT)
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(max(0.0, seconds))

@@ -292,7 +292,7 @@ def entities(fields: Mapping[str, str]) -> dict[str, dict[str, str]]:
     """A state hash as {entity: {attribute: value}}; the last dot separates them, provenance (`_…`) is left out."""
     rows: dict[str, dict[str, str]] = {}
     row: dict[str, str] = {}
-    last = ""  # the fields of an entity stand side by side, as a rule
+    last: str | None = None  # the fields of an entity stand side by side, as a rule
     for name, value in fields.items():
         entity, dot, attribute = name.rpartition(".")
         if not dot or name[0] == "_":

@@ -223,8 +223,10 @@ def test_one_account_of_a_file_may_get_its_credentials_from_the_environment(tmp_
 
 @pytest.mark.parametrize(
     ("text", "on"),
-    [("true", True), ("TRUE", True), ("1", True), ("yes", True), ("on", True)]
-    + [("false", False), ("False", False), ("0", False), ("no", False), ("OFF", False)],
+    [
+        *((text, True) for text in ("true", "TRUE", "1", "yes", "on")),
+        *((text, False) for text in ("false", "False", "0", "no", "OFF")),
+    ],
 )
 def test_a_flag_is_on_or_off(text: str, on: bool) -> None:
     assert flag({"TESTNET": text}, "TESTNET") is on

@@ -1,0 +1,17 @@
+-- Count that an entry is handed out once more, before it is. Begins with group_fence.lua.
+-- KEYS  order-events group
+-- ARGV  partition consumer term redis_group
+--       entry_id
+-- ->    {'OK', how often it was handed out before}
+--       {'DONE'} it is in the log and not pending: it was acknowledged, or its group will be given it again
+--       {'GONE'} it is neither pending nor in the log: Redis lost it, so whoever still has it has the only one
+--       {'NOGROUP'}   {'LOST', owner}
+local id = ARGV[5]
+local pending = redis.pcall('XPENDING', log, redis_group, id, id, 1)
+if pending['err'] then
+  if string.find(pending['err'], 'NOGROUP', 1, true) then return {'NOGROUP'} end
+  return pending
+end
+if #pending > 0 then return {'OK', redis.call('HINCRBY', hash, partition .. '.attempts.' .. id, 1)} end
+if #redis.call('XRANGE', log, id, id) > 0 then return {'DONE'} end
+return {'GONE'}

@@ -1,0 +1,96 @@
+-- Make sure that a consumer group exists: its groups in Redis, one for each partition, and what its members share.
+-- KEYS  order-events group group-activity status
+-- ARGV  partitions
+--       start (id after which a new group begins, or $)
+--       least_seq (eventSeq of the first event that is wanted, or empty)
+--       again (1: this member knows that the group existed, so that a missing one was lost and is no new one)
+--       for each partition: name of its group in Redis; last eventSeq, epoch and entry id that this member knows, or
+--       empty
+-- ->    {'OK', contract version or '', 1 if Redis had lost something else 0}
+--       {'PARTITIONS', n} the group has another number of them
+-- A group that was lost begins again with the oldest entry, never with the newest: what came between is not skipped.
+-- What was lost stands in <partition>.lost until the owner of the partition has told it.
+local log, hash, activity = KEYS[1], KEYS[2], KEYS[3]
+local partitions, least_seq = tonumber(ARGV[1]), tonumber(ARGV[3])
+local again = ARGV[4] == '1'
+local known = redis.call('HGET', hash, 'partitions')
+if known and known ~= ARGV[1] then return {'PARTITIONS', known} end
+local status = redis.call('HMGET', KEYS[4], 'contract', 'eventSeq', 'epoch')
+redis.call('HLEN', activity)  -- of the wrong type, it ends the script here, before the first write
+local delivered = {}
+if redis.call('EXISTS', log) == 1 then
+  for _, flat in ipairs(redis.call('XINFO', 'GROUPS', log)) do
+    local group = {}
+    for i = 1, #flat, 2 do group[flat[i]] = flat[i + 1] end
+    delivered[group['name']] = group['last-delivered-id']
+  end
+end
+
+local t = redis.call('TIME')
+local now = string.format('%.0f', t[1] * 1000 + math.floor(t[2] / 1000))
+local function field_of(entry, name)
+  for i = 1, #entry[2], 2 do
+    if entry[2][i] == name then return entry[2][i + 1] end
+  end
+end
+local function first_after(id)
+  if id == '$' then return nil end
+  return redis.call('XRANGE', log, '(' .. id, '+', 'COUNT', 1)[1]
+end
+
+-- The last event before what is read first: progress to begin with.
+local function baseline(id)
+  local entry = first_after(id)
+  local seq = entry and tonumber(field_of(entry, 'eventSeq'))
+  if seq then
+    return math.min(seq, least_seq or seq) - 1, field_of(entry, 'epoch') or '0'
+  end
+  if status[2] then return tonumber(status[2]), status[3] or '0' end
+end
+
+local function remember(partition, seq, epoch, id)
+  if seq then
+    redis.call('HSET', hash, partition .. '.eventSeq', string.format('%.0f', seq), partition .. '.epoch', epoch,
+      partition .. '.entryId', id)
+  end
+end
+
+local lost = 0
+for partition = 1, partitions do
+  local at = 5 + 4 * (partition - 1)
+  local name, seq, epoch, id = ARGV[at], tonumber(ARGV[at + 1]), ARGV[at + 2], ARGV[at + 3]
+  local has_progress = redis.call('HEXISTS', hash, partition .. '.eventSeq') == 1
+  if not delivered[name] then
+    local was_lost = known or again
+    local start = was_lost and '0-0' or ARGV[2]
+    redis.call('XGROUP', 'CREATE', log, name, start, 'MKSTREAM')
+    redis.call('HSET', activity, name, now)
+    if was_lost then
+      redis.call('HSET', hash, partition .. '.lost', 'group ' .. now)
+      lost = 1
+    end
+    if not has_progress and seq then
+      remember(partition, seq, epoch, id)
+    elseif not has_progress then
+      local base, base_epoch = baseline(start)
+      remember(partition, base, base_epoch, start == '$' and '0-0' or start)
+    end
+  elseif not has_progress and seq then
+    remember(partition, seq, epoch, id)
+  elseif not has_progress then
+    -- Made by hand, or its hash was deleted. The entry it was given last tells, as long as it is there.
+    local entry = redis.call('XRANGE', log, delivered[name], delivered[name])[1]
+    if entry then
+      remember(partition, tonumber(field_of(entry, 'eventSeq')), field_of(entry, 'epoch') or '0', entry[1])
+    else
+      local base, base_epoch = baseline(delivered[name])
+      remember(partition, base, base_epoch, delivered[name])
+      if delivered[name] ~= '0-0' then
+        redis.call('HSET', hash, partition .. '.lost', 'progress ' .. now)
+        lost = 1
+      end
+    end
+  end
+end
+redis.call('HSET', hash, 'partitions', ARGV[1])
+return {'OK', status[1] or '', lost}
