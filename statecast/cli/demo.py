@@ -1,4 +1,4 @@
-"""`statecast demo`: everything on one machine, without keys: Redis, exchange, publisher, and the account moving."""
+"""`statecast demo`: everything on one machine, without keys: Redis, exchange, publisher, bots, a live view."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from publisher.config import Config
+    from statecast.cli.bots import Bots
     from statecast.cli.page import Block, LivePage
     from statecast.simulator.binance import Exchange
     from statecast.simulator.server import SimulatorServer
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 DESCRIPTION = """\
-Run a private Redis, a simulated exchange on which a random trader trades, and the publisher that follows its account;
-show what Redis holds. All of it lives in this process and on this machine, and is gone when it ends.
+Run a private Redis, a simulated exchange on which a random trader trades, the publisher that follows its account, and
+three small bots (examples/*.py) that read it; show what Redis holds and what the bots say. All of it lives on this
+machine, and is gone when this program ends.
 """
 
 EPILOG = """\
@@ -89,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
     except (StatecastError, OSError) as error:
         print(f"statecast: {error}", file=sys.stderr)
         return 1
-    print("stopped: publisher, exchange and Redis are gone, and nothing is left behind")
+    print("stopped: bots, publisher, exchange and Redis are gone, and nothing is left behind")
     return 0
 
 
@@ -116,7 +118,7 @@ async def _demo(args: argparse.Namespace) -> None:
             account_id = built.accounts[0].account_id
             print(f"publisher  follows {account_id}", flush=True)
             async with publishing(built, url, clock) as work, connect(url, client_name="statecast-demo") as client:
-                showing = asyncio.create_task(_show(_Source(client, account_id, url), args.seconds))
+                showing = asyncio.create_task(_show(_Source(client, account_id, url), args))
                 await _first_end(
                     showing, work, asyncio.create_task(stop.wait()), asyncio.create_task(server.wait_failed())
                 )
@@ -176,7 +178,12 @@ class _Source:
     def __init__(self, client: Client, account_id: AccountId, url: str) -> None:
         self._client = client
         self._account_id = account_id
+        self._url = url
         self._program = _redis_program(url)
+
+    def settings(self) -> dict[str, str]:
+        """What a bot needs to know."""
+        return {"STATECAST_REDIS_URL": self._url, "STATECAST_ACCOUNT": self._account_id.account}
 
     async def account(self) -> StoredAccount:
         from statecast.store.reader import read_account
@@ -216,15 +223,18 @@ def _redis_program(url: str) -> list[str]:
     return [*program, "redis", "-u", f"redis://127.0.0.1:{port}"]
 
 
-async def _show(source: _Source, seconds: float | None) -> None:
-    """Show the account, once it is live, for so many seconds, or for ever."""
+async def _show(source: _Source, args: argparse.Namespace) -> None:
+    """Show the account, once it is live, and the bots that read it, for so many seconds, or for ever."""
     import asyncio
     import contextlib
+    import os
+
+    from statecast.cli import bots
 
     await _live(source)
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await (_show_in_place(source) if sys.stdout.isatty() else _show_as_lines(source))
+        async with asyncio.timeout(args.seconds), bots.running(os.environ | source.settings()) as running:
+            await (_show_in_place(source, running) if sys.stdout.isatty() else _show_as_lines(source, running))
 
 
 async def _live(source: _Source) -> None:
@@ -240,7 +250,7 @@ async def _live(source: _Source) -> None:
         await clock.sleep(0.05)
 
 
-async def _show_as_lines(source: _Source) -> None:
+async def _show_as_lines(source: _Source, bots: Bots) -> None:
     """Plain lines: what to type, then a block every second."""
     from statecast.cli.views import account_lines, event_line
     from statecast.clock import SystemClock
@@ -258,23 +268,25 @@ async def _show_as_lines(source: _Source) -> None:
             print(f"  {missing} more events before these")
         for entry in new:
             print(f"  event {event_line(entry)}")
+        for name, line in bots.last_lines.items():
+            print(f"  bot {name} {line}")
         print(flush=True)
         seen = int(entries[-1]["eventSeq"]) if entries else seen
         await clock.sleep(LINES_EVERY_S)
 
 
-async def _show_in_place(source: _Source) -> None:
+async def _show_in_place(source: _Source, bots: Bots) -> None:
     from statecast.cli.page import LivePage
     from statecast.clock import SystemClock
 
     clock = SystemClock()
     with LivePage() as page:
         while True:
-            page.show(await _blocks(source, page))
+            page.show(await _blocks(source, bots, page))
             await clock.sleep(FRAME_EVERY_S)
 
 
-async def _blocks(source: _Source, page: LivePage) -> list[Block]:
+async def _blocks(source: _Source, bots: Bots, page: LivePage) -> list[Block]:
     from rich.text import Text
 
     from statecast.cli.page import Table
@@ -284,4 +296,6 @@ async def _blocks(source: _Source, page: LivePage) -> list[Block]:
     hints = [Text("the same from another terminal (Ctrl-C ends the demo):", "bold")]
     hints += [Text(line, "cyan") for line in source.questions(page.width)]
     newest_first = [[Text(event_line(entry))] for entry in reversed(entries)]
-    return [*account_blocks(stored), Table("last order events", (), newest_first), hints]
+    said = [[Text(f"{name:<8}{line}")] for name, line in bots.last_lines.items()]
+    blocks = [*account_blocks(stored), Table("last order events", (), newest_first)]
+    return [*blocks, Table("bots that read this account", (), said), hints] if said else [*blocks, hints]

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from statecast.cli import demo, events, publish, redis, show, simulate
+from statecast.cli import demo, events, groups, publish, redis, show, simulate
 
 DESCRIPTION = "An exchange account's true state, live in Redis, for any number of traders."
 
@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"statecast {version('statecast')}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND")
-    for command in (demo, publish, simulate, show, events, redis):
+    for command in (demo, publish, simulate, show, events, groups, redis):
         command.add_parser(commands)
     return top
 

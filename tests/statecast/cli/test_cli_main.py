@@ -17,7 +17,7 @@ from support.world import world
 
 from statecast.cli import main
 
-COMMANDS = ("demo", "publish", "simulate", "show", "events", "redis")
+COMMANDS = ("demo", "publish", "simulate", "show", "events", "groups", "redis")
 
 
 def test_help_names_every_command_and_where_to_start(capsys: pytest.CaptureFixture[str]) -> None:
