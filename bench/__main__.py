@@ -6,7 +6,7 @@ import argparse
 import platform
 import subprocess
 
-from bench import burst, latency
+from bench import burst, groups, latency, reading
 from statecast.store.embedded import EmbeddedServer
 
 DESCRIPTION = """\
@@ -14,14 +14,18 @@ burst    one publisher writes 10,000 order events as fast as it can, from the fr
          beside redis-benchmark running the same script with the same arguments on the same server
 latency  1,000 order events a second, from the exchange's socket to a reader of Redis,
          beside a bare XADD of as many fields straight from the exchange's process
+reading  a mirror's and a reader's answers about an account of 20 positions, beside a bare HGETALL
+groups   from the stream of order events to the consumers of 1, 16 and 64 groups, beside bare XREADGROUP loops
 """
+
+WHAT = ("burst", "latency", "reading", "groups")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="bench", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", nargs="*", choices=[[], "burst", "latency"], help="default: all")
+    parser.add_argument("what", nargs="*", choices=[[], *WHAT], help="default: all")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of the burst; the median counts (default 5)")
     parser.add_argument("--seconds", type=float, default=20.0, help="of the latency run (default 20)")
     args = parser.parse_args()
@@ -32,6 +36,10 @@ def main() -> None:
             burst.report(server.url, args.rounds)
         if not args.what or "latency" in args.what:
             latency.report(server.url, args.seconds)
+        if not args.what or "reading" in args.what:
+            reading.report(server.url)
+        if not args.what or "groups" in args.what:
+            groups.report(server.url)
 
 
 if __name__ == "__main__":
