@@ -300,7 +300,7 @@ class Follower:
             await self._clock.sleep(REFRESH_PAUSE_S)
 
     def _take_refresh(self, answer: Refresh) -> None:
-        """Apply the answer; what it says otherwise after the grace, still, is drift: it ends the trust in what we have."""
+        """Apply the answer; what it says otherwise after the grace, still, is drift, and the state is in doubt then."""
         self._apply((answer,), "rest")
         found, now = differences(self._account, answer), self._clock.monotonic()
         self._suspected = {ours: self._suspected.get(ours, now) for ours in found}

@@ -46,11 +46,11 @@ LEASE_TTL_MS = 2_500
 REGISTERED_MS = 60_000
 """A publisher that has not shown itself for this long counts as gone."""
 
-REFRESH_LOCK_MS = 1_500
+REFRESH_LOCK_MS = 1_200
 """Whoever fetches for all holds the lock this long and renews it; killed, another takes over when it has run out."""
 
 REQUEUED = "requeued"
-"""The consumer of a group in Redis under whose name an event is put back; who works on the group takes it from there."""
+"""The consumer under whose name an event is put back; who works on the group takes it over from there."""
 
 REQUESTS_LENGTH = 100
 """Entries kept of the two streams around a refresh: each is of interest for seconds."""
