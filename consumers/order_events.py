@@ -609,8 +609,9 @@ class OrderEvents(AsyncIterator[OrderEvent]):
                 count = await self._room(p)
                 entries, youngest = await self._redis.read(p.number, term, ">", count)
                 await self._take_in(p, term, entries, pending=False)
-                if not entries:
-                    await self._redis.wait(youngest, round(self._block_s * 1000))
+                if len(entries) < count:  # there was no more: ask again when there is
+                    after = entries[-1][0] if entries else youngest
+                    await self._redis.wait(after, round(self._block_s * 1000))
         except (LeaseLost, StoreDiverged) as error:
             self._suspend(p, error)
         except StoreError as error:
