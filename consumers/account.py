@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from consumers import config
-from consumers.models import AccountSnapshot, Balance, Order, Position, Rows, Totals
+from consumers.models import AccountSnapshot, Balance, Order, Position, Rows, Totals, check_side
 from consumers.refresh import NoAnswer, Refresher
 from consumers.tables import Tables, of_publisher, of_refresh
 from statecast.clock import Clock, SystemClock
@@ -101,7 +101,10 @@ class AccountReader:
     async def position(self, symbol: str, side: str = "BOTH", *, max_age_s: float | None = None) -> Position:
         """One position; false, and its `side` "flat", if there is none. In hedge mode `side` is LONG or SHORT."""
         positions = await self.positions(max_age_s=max_age_s)
-        return positions.get(f"{symbol}:{side}") or Position.flat(symbol, side, positions.freshness)
+        found = positions.get(f"{symbol}:{side}")
+        if found is None:
+            check_side(symbol, side, positions.by_name)
+        return found or Position.flat(symbol, side, positions.freshness)
 
     async def open_orders(self, *, max_age_s: float | None = None) -> Rows[Order]:
         """All open orders, also by order id."""

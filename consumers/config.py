@@ -39,8 +39,10 @@ def from_environment(overrides: Mapping[str, Any]) -> Environment:
     values = settings.load(given, os.environ).values
     url = values.get("REDIS_URL", settings.DEFAULT_REDIS_URL)
     check_running_url(url)
-    venue, account = access.venue(values), values.get("ACCOUNT", "main")
-    account_id = AccountId.parse(account if ":" in account else f"{venue}:{account}", f"{PREFIX}ACCOUNT")
+    account_id = _settings_account(values)
+    if _settings_account(settings.load({}, os.environ).values) != account_id and not given.keys() & _CREDENTIALS:
+        # What the settings have are the credentials of their own account: another one's must not be told by them.
+        values = {name: value for name, value in values.items() if name not in _CREDENTIALS}
     return Environment(
         account_id=account_id,
         redis_url=url,
@@ -48,6 +50,14 @@ def from_environment(overrides: Mapping[str, Any]) -> Environment:
         max_age_s=settings.seconds(values, "MAX_AGE_S", MAX_AGE_S, least=LEAST_MAX_AGE_S),
         options={name: value for name, value in overrides.items() if name not in known},
     )
+
+
+def _settings_account(values: Mapping[str, str]) -> AccountId:
+    venue, account = access.venue(values), values.get("ACCOUNT", "main")
+    return AccountId.parse(account if ":" in account else f"{venue}:{account}", f"{PREFIX}ACCOUNT")
+
+
+_CREDENTIALS = frozenset({"API_KEY", "API_KEY_FILE", "API_SECRET", "API_SECRET_FILE"})
 
 
 def _text(value: object) -> str | None:

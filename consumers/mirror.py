@@ -21,7 +21,18 @@ from typing import Any, Generic, Literal, NamedTuple, NoReturn, Self, TypeVar, c
 
 from consumers import config
 from consumers.account import refuse_unreadable
-from consumers.models import AccountSnapshot, Answer, Balance, Freshness, Order, Position, Rows, Source, Totals
+from consumers.models import (
+    AccountSnapshot,
+    Answer,
+    Balance,
+    Freshness,
+    Order,
+    Position,
+    Rows,
+    Source,
+    Totals,
+    check_side,
+)
 from consumers.tables import balance, order, position, values
 from statecast.clock import Clock, SystemClock
 from statecast.domain.freshness import age_ms, judge
@@ -195,7 +206,10 @@ class AccountMirror:
         view = self._view
         table = view.positions
         freshness = self._fresh(view, table, max_age_s)
-        row = table.rows.get(f"{symbol}:{side}") or _flat(symbol, side, table.source)
+        row = table.rows.get(f"{symbol}:{side}")
+        if row is None:
+            check_side(symbol, side, table.rows)
+            row = _flat(symbol, side, table.source)
         return row.at(freshness)
 
     def open_orders(self, *, max_age_s: float | None = None) -> Rows[Order]:

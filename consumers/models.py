@@ -7,14 +7,17 @@ come from elsewhere and grow old by themselves have a time of their own beside t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from typing import Any, ClassVar, Generic, Literal, NamedTuple, Self, TypeVar, overload
 
+from statecast.errors import ConfigError
 from statecast.store.keys import ACCOUNT_FIELDS, BALANCE_FIELDS, EVENT_FIELDS, ORDER_FIELDS, POSITION_FIELDS
 
 Source = Literal["stream", "rest", "derived"]
+
+POSITION_SIDES = ("BOTH", "LONG", "SHORT")
 
 
 class Freshness(NamedTuple):
@@ -221,6 +224,17 @@ class EventFields(OrderFields):
     epoch: int
 
 
+def check_side(symbol: str, side: str, held: Container[str]) -> None:
+    """Raise ConfigError unless a `side` without a row is flat: for a side that does not exist (`long` is a position's
+    `side`, LONG its `position_side`), and for one of the other position mode than that of the rows `held`."""
+    of_mode = ("LONG", "SHORT") if side == "BOTH" else ("BOTH",)
+    others = [other for other in of_mode if f"{symbol}:{other}" in held]
+    if side not in POSITION_SIDES:
+        raise ConfigError("side", side, "BOTH, or in hedge mode LONG or SHORT")
+    if others:
+        raise ConfigError("side", side, f"{' or '.join(others)}: that is how {symbol} is held")
+
+
 Row_co = TypeVar("Row_co", bound=Answer, covariant=True)
 
 
@@ -291,4 +305,7 @@ class AccountSnapshot(Answer):
 
     def position(self, symbol: str, side: str = "BOTH") -> Position:
         """One position; flat where there is none."""
-        return self.positions.get(f"{symbol}:{side}") or Position.flat(symbol, side, self.freshness)
+        found = self.positions.get(f"{symbol}:{side}")
+        if found is None:
+            check_side(symbol, side, self.positions.by_name)
+        return found or Position.flat(symbol, side, self.freshness)

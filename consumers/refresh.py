@@ -118,6 +118,9 @@ class Refresher:
         try:
             return await asyncio.shield(attempt.task)
         except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if attempt.task.cancelled() and task is not None and not task.cancelling():
+                raise NoAnswer("the reader was closed meanwhile", "read with one that is open", None) from None
             if attempt.waiting == 1 and not attempt.task.done():
                 if self._attempts.get(max_age_s) is attempt:
                     del self._attempts[max_age_s]

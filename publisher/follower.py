@@ -210,9 +210,11 @@ class Follower:
         Raises:
             FrameError: an amount is beyond reckoning. The account may be half changed: only a snapshot puts it right.
         """
+        changes = tuple(changes)
         try:
-            delta = self._account.apply(tuple(changes), source)
+            delta = self._account.apply(changes, source)
         except ArithmeticError as error:
+            self._committer.submit(self._account.events_alone(changes, source))
             raise FrameError(source, "an amount", "is beyond reckoning") from error
         self._committer.submit(delta)
         if delta.positions or delta.replaces:
@@ -264,12 +266,12 @@ class Follower:
                 failures += 1
                 continue
             failures = 0
-            if self._doubt.is_set():  # A frame made no sense while we asked: this answer may be older than it.
-                await self._clock.sleep(BACKOFF_S[2])
-                continue
             # Its parts were asked for beside each other, and what the stream says of the moment in which they were told
             # is perhaps still on its way. Together with that it is one commit: no reader sees a state that never was.
             await self._clock.sleep(SETTLE_S)
+            if self._doubt.is_set():  # A frame made no sense meanwhile: this answer may be older than it.
+                await self._clock.sleep(BACKOFF_S[2])
+                continue
             self._apply((snapshot, *(change for frame in self._unreconciled or () for change in frame.changes)), "rest")
             self._unreconciled = None
             self._committer.health.reconciled_at_ms = self._clock.now_ms()

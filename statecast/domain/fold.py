@@ -151,6 +151,13 @@ class Account:
         self._derive()
         return self._finish(source)
 
+    def events_alone(self, changes: Sequence[Change], source: Source) -> Delta:
+        """After an `apply` that failed: what its changes tell of orders, without what they do to the account. The
+        account can be read again, and what happened to orders is told once."""
+        rest = (change.event for change in changes if isinstance(change, OrderUpdate))
+        events = (*self._events, *(event for event in rest if self._is_new(event.event_id)))
+        return Delta(source, self._times, events=events)
+
     def whole(self, events: tuple[OrderEvent, ...] = ()) -> Delta:
         """A commit that writes everything, for a Redis whose content cannot be trusted, with `events` to append."""
         assert self.totals is not None, "an account without a snapshot is not written"

@@ -18,7 +18,7 @@ import hiredis
 import redis
 import redis.asyncio
 from redis import exceptions
-from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.maint_notifications import MaintNotificationsConfig
@@ -28,6 +28,8 @@ from statecast.errors import ConfigError, StoreAuthFailed, StoreRefused, StoreUn
 ACCEPTED_URLS = "redis://HOST:PORT/DB, rediss://HOST:PORT/DB, unix:///PATH, or embedded"
 SOCKET_TIMEOUT_S = 2.0
 """Shorter than the lease: a writer that hears nothing for this long must not believe that it still holds it."""
+
+MAX_CONNECTIONS = 100
 
 
 class _PackedByHiredis:
@@ -126,19 +128,22 @@ class Client:
             "retry": Retry(NoBackoff(), 0),
             # With notifications on, redis-py does not look whether an idle connection is dead before it uses it.
             "maint_notifications_config": MaintNotificationsConfig(enabled=False),
+            # More calls at once than connections wait for one; that is no reason to call the server unreachable.
+            "max_connections": MAX_CONNECTIONS,
+            "timeout": timeout_s,
         }
         if isinstance(redis, str):
             check_url(redis)
             self.server = server_name(redis)
             connection_class = _CONNECTIONS[urlsplit(redis).scheme]
-            pool = ConnectionPool.from_url(redis, connection_class=connection_class, **ours)
+            pool = BlockingConnectionPool.from_url(redis, connection_class=connection_class, **ours)
         else:
             theirs = _connection_arguments(redis)
             scheme = _scheme(redis)
             path = theirs.get("path") or f"/{theirs.get('db') or 0}"
             host = "" if scheme == "unix" else f"{theirs.get('host', 'localhost')}:{theirs.get('port', 6379)}"
             self.server = f"{scheme}://{host}{path}"
-            pool = ConnectionPool(connection_class=_CONNECTIONS[scheme], **theirs | ours)
+            pool = BlockingConnectionPool(connection_class=_CONNECTIONS[scheme], **theirs | ours)
         self.redis = Redis.from_pool(pool)
 
     async def aclose(self) -> None:
@@ -168,8 +173,10 @@ class Client:
 
 
 def _scheme(client: AnyRedis) -> str:
-    kind = client.connection_pool.connection_class.__name__
-    return "unix" if "Unix" in kind else "rediss" if "SSL" in kind else "redis"
+    kind = client.connection_pool.connection_class
+    if issubclass(kind, (redis.UnixDomainSocketConnection, redis.asyncio.UnixDomainSocketConnection)):
+        return "unix"
+    return "rediss" if issubclass(kind, (redis.SSLConnection, redis.asyncio.SSLConnection)) else "redis"
 
 
 _WHERE_AND_WHO = ("host", "port", "path", "db", "username", "password", "credential_provider")

@@ -125,8 +125,8 @@ def test_no_position_is_flat_and_false() -> None:
 
 def test_a_snapshot_answers_for_one_symbol() -> None:
     assert SNAPSHOT.position("BTCUSDT") == SHORT
-    assert not SNAPSHOT.position("BTCUSDT", "LONG")
-    assert SNAPSHOT.position("BTCUSDT", "LONG").position_side == "LONG"
+    assert not SNAPSHOT.position("SOLUSDT", "LONG")
+    assert SNAPSHOT.position("SOLUSDT", "LONG").position_side == "LONG"
 
 
 # Rows

@@ -139,7 +139,8 @@ async def endure(redis_url: str, account: str, *, events: int, partitions: int, 
                 trouble.result()
             handled = {number for number, *_ in await group.handled()}
             await asyncio.sleep(0.1)
-            return wanted <= handled and bool(await log.letters("bot")) and group.killed >= 3
+            dead = {int(letter["eventSeq"]) for letter in await log.letters("bot")}
+            return wanted <= handled and poison in dead and group.killed >= 3
 
         await eventually(done, within_s=90)
         await writing
@@ -163,8 +164,11 @@ async def endure(redis_url: str, account: str, *, events: int, partitions: int, 
         assert len({consumer for *_, consumer in handled}) > 1
         print(f"{group.killed} killed, {group.paused} paused; {len(handled) - len(wanted)} handled twice")
 
-        (letter,) = await log.letters("bot")
-        assert (letter["eventSeq"], letter["attempts"]) == (str(poison), "3")
+        letters = {int(letter["eventSeq"]): letter for letter in await log.letters("bot")}
+        letter = letters.pop(poison)
+        # An event that was in hand in three kills looks like a poison; it was handled all the same.
+        assert all(other["reason"].startswith("delivered 3 times") for other in letters.values()), letters
+        assert letter["attempts"] == "3"
         assert letter["reason"].startswith(("ValueError: cannot be handled", "delivered 3 times"))
         await log.redis.set(f"cured:{log.account_id}", "1")
         entry_id = letter["entryId"]

@@ -53,6 +53,9 @@ CLOCK_PROBES = 3
 UNTORN_TRIES = 3
 """Answers of account and positionRisk that are compared before the account counts as changing too fast."""
 
+PERMISSIONS_WITHIN_S = 3.0
+"""For a question to another host, before a snapshot: that host's being slow must not cost the snapshot."""
+
 MAX_REASON_LENGTH = 200
 """Of a venue's message in an error."""
 
@@ -101,6 +104,7 @@ class BinanceRest:
         self._listen_key = Secret("")
         self._clock_sync: _ClockSync | None = None
         self._sync_lock = asyncio.Lock()
+        self._permissions_known = False
         self._margin_assets: Mapping[str, str] = {}
         self._unlisted: frozenset[str] = frozenset()
         logging.getLogger("httpx").addFilter(_without_query)  # adding it again does nothing
@@ -179,6 +183,8 @@ class BinanceRest:
             wire.SYMBOL_CONFIG,
         )
         await self.ensure_clock()
+        if untorn and not self._permissions_known:
+            await self._refuse_portfolio_margin()
         self._check_budget("snapshot", sum(call.weight for call in calls))
         began = self._clock.monotonic()
         account, risk, orders, algo_orders, account_config, symbol_config = await _all(
@@ -220,6 +226,18 @@ class BinanceRest:
         optional = self._urls.sapi != wire.PRODUCTION_SAPI
         body = await self._read(wire.API_RESTRICTIONS, absent=frozenset({403, 404}) if optional else frozenset())
         return None if body is None else snapshot.key_permissions(body)
+
+    async def _refuse_portfolio_margin(self) -> None:
+        """A publisher has asked by itself, a reader has not. Where the venue does not say, the account is believed."""
+        try:
+            async with asyncio.timeout(PERMISSIONS_WITHIN_S):
+                permissions = await self.fetch_key_permissions()
+        except (VenueError, FrameError, TimeoutError):
+            return
+        if permissions is not None and permissions.portfolio_margin:
+            reason = "the key is one of a Portfolio Margin account, whose futures data this interface does not tell"
+            raise AuthFailed(wire.VENUE, "key permissions", reason, 0)
+        self._permissions_known = True
 
     async def _untorn(self, account: object, risk: object) -> tuple[object, object]:
         """Both answers, asked for again until they tell of the same positions.
