@@ -251,7 +251,7 @@ class OrderEvents(_Blocking[order_events.OrderEvents], Iterator[OrderEvent]):
     @property
     def gaps(self) -> Sequence[Gap]:
         """The last gaps, the youngest at the end."""
-        return self._core.gaps
+        return tuple(self._core.gaps)
 
     @property
     def holds(self) -> tuple[int, ...]:
@@ -273,13 +273,15 @@ class OrderEvents(_Blocking[order_events.OrderEvents], Iterator[OrderEvent]):
         """As `consumers.OrderEvents.run`; the handler is called in this thread and may block."""
         if self._portal is None:
             raise RuntimeError("use it as `with OrderEvents(…) as events`, and within that block")
-        turns: SimpleQueue[tuple[order_events.OrderEvent, Future[None]] | None] = SimpleQueue()
+        turns: SimpleQueue[tuple[order_events.OrderEvent, Future[Exception | None]] | None] = SimpleQueue()
 
         async def hand_over(event: order_events.OrderEvent) -> None:
-            handled: Future[None] = Future()
+            handled: Future[Exception | None] = Future()
             handled.set_running_or_notify_cancel()  # what is being handled cannot be called back
             turns.put((event, handled))
-            await asyncio.wrap_future(handled)
+            # As a result: no asyncio future takes a StopIteration as its exception; it would be waited for for ever.
+            if (failure := await asyncio.wrap_future(handled)) is not None:
+                raise failure
 
         running = self._portal.start_task_soon(self._core.run, hand_over)
         running.add_done_callback(lambda ended: turns.put(None))
@@ -289,7 +291,7 @@ class OrderEvents(_Blocking[order_events.OrderEvents], Iterator[OrderEvent]):
                 try:
                     handler(self._with_plain_calls(event))
                 except Exception as error:  # noqa: BLE001 - it is for `run` of the async class to judge
-                    handled.set_exception(error)
+                    handled.set_result(error)
                 else:
                     handled.set_result(None)
             running.result()

@@ -125,6 +125,8 @@ class _Waiting:
     fresh: bool
     """Whether nobody was ever given it."""
     counting: asyncio.Task[None] | None = None
+    token: str = field(default_factory=lambda: secrets.token_hex(4))
+    """Of the count, which is repeated when its reply is lost."""
 
     @property
     def place(self) -> tuple[int, int]:
@@ -434,7 +436,7 @@ class OrderEvents(AsyncIterator[OrderEvent]):
         if term is None:
             return
         try:
-            before = await self._insist(lambda: self._redis.attempt(p.number, term, entry_id))
+            before = await self._insist(lambda: self._redis.attempt(p.number, term, entry_id, waiting.token))
             if before == "done":  # acknowledged by a consumer that had it before; or it comes again by itself
                 p.drop(entry_id)
                 return
@@ -550,7 +552,8 @@ class OrderEvents(AsyncIterator[OrderEvent]):
                 LOG.info("%s: %s gives partition %d of %s to another", self.group, self.consumer, p.number, self._of)
                 self._drop_partition(p)
         sent = self._clock.monotonic()
-        lease = await self._redis.renew(anew=[p.number for p in self._partitions if p.anew])
+        asked = [p.number for p in self._partitions if p.anew]
+        lease = await self._redis.renew(anew=asked)
         for p in self._partitions:
             held = lease.partitions.get(p.number)
             if held is None:
@@ -562,7 +565,10 @@ class OrderEvents(AsyncIterator[OrderEvent]):
                 # What was read ahead is the next holder's, and read again; unless Redis has lost it.
                 self._lose(p, with_queue=not self._rejoined)
                 LOG.info("%s: %s works on partition %d of %s", self.group, self.consumer, p.number, self._of)
-            p.term, p.deadline, p.anew = held.term, sent + self._lease_s, False
+            p.term, p.deadline = held.term, sent + self._lease_s
+            if p.anew and p.number not in asked:
+                continue  # its read failed while this was under way: the next renewal, which is due, ends the term
+            p.anew = False
             if p.serving is None or p.serving.done():
                 p.serving = self._task(self._serve(p, held.term))
         self._spread(lease.surplus)

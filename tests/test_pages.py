@@ -300,3 +300,17 @@ async def test_ioredis_gets_the_order_events_that_the_library_gets(
     assert len(lines) == len(events) == count > 4
     assert all(same_event(fields, event) for fields, event in zip(lines, events, strict=True))
     assert pending["pending"] == 0
+
+
+async def test_ioredis_tells_what_was_trimmed_while_it_did_not_run(
+    redis_url: str, account_name: str, ioredis: Path
+) -> None:
+    stream = f"statecast:{{binance:{account_name}}}:order-events"
+    async with something_to_read(redis_url, account_name) as here:
+        settings = {"STATECAST_REDIS_URL": redis_url}
+        command = ["node", "order-events.mjs", f"binance:{account_name}", "node"]
+        _, error = await output([*command, "1"], ioredis, settings)
+        assert error == ""
+        await here.client.redis.xtrim(stream, maxlen=1, approximate=False)
+        _, error = await output([*command, "1"], ioredis, settings)
+        assert error.startswith("GAP: ")

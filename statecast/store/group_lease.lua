@@ -70,8 +70,8 @@ for p = 1, partitions do
   if owner[p] == consumer then
     local before = known[text(p) .. '.term'] or '0'
     local term = before
-    -- By the clock as well as by counting: a number lost in a fail-over or a flush is not handed out twice.
-    if anew[p] then term = text(math.max(tonumber(before) + 1, now)) end
+    -- By the clock (µs) as well as by counting: a number lost in a fail-over or a flush is not handed out twice.
+    if anew[p] then term = text(math.max(tonumber(before) + 1, t[1] * 1000000 + t[2])) end
     redis.call('HSET', hash, text(p) .. '.owner', consumer, text(p) .. '.untilMs', until_ms, text(p) .. '.term', term)
     redis.call('HSET', activity, ARGV[4 + p], text(now))
     answer[#answer + 1] = p

@@ -6,7 +6,7 @@ A group is one group of Redis on `…:order-events` for each of its partitions, 
     member.<consumer>                       until when it counts as there (ms)
     <p>.owner, <p>.untilMs, <p>.term        who holds partition p, until when, for the how manieth time it was taken
     <p>.eventSeq, <p>.epoch, <p>.entryId    the youngest event that was acknowledged
-    <p>.attempts.<entry id>                 how often an entry was handed out again
+    <p>.attempts.<entry id>                 how often an entry was handed out again, and the token of the last count
     <p>.lost                                what Redis had lost when the group was joined, until somebody has told it
 
 Without partitions Redis's group has the name of the group, else `<GROUP>.<p>of<N>`; partitions count from 1. Each reads
@@ -232,12 +232,12 @@ class ConsumerGroup:
         progress = None if event_seq is None else Progress(int(event_seq), int(epoch), entry_id)
         return Claim(int(claimed), bool(more), gone, progress, lost)
 
-    async def attempt(self, partition: int, term: str, entry_id: str) -> int | Literal["done", "gone"]:
-        """Count that an entry is handed out again; how often it was before.
+    async def attempt(self, partition: int, term: str, entry_id: str, token: str) -> int | Literal["done", "gone"]:
+        """Count that an entry is handed out again; how often it was before. May be repeated under the same token.
 
         "done": it is not pending any more, though it is in the log. "gone": Redis has lost it.
         """
-        answer = await self._fenced(self._attempt, partition, term, (entry_id,))
+        answer = await self._fenced(self._attempt, partition, term, (entry_id, token))
         if answer[0] == "OK":
             return int(answer[1])
         return "done" if answer[0] == "DONE" else "gone"

@@ -157,7 +157,7 @@ async def test_a_group_that_redis_lost_begins_again_at_the_oldest_and_says_so(lo
     await log.write(4)
     group, term = await holder(log, start="$")
     await log.redis.xgroup_destroy(log.keys.order_events, "bot")
-    for call in (group.read(1, term, ">", 9), group.claim(1, term), group.attempt(1, term, "1-1")):
+    for call in (group.read(1, term, ">", 9), group.claim(1, term), group.attempt(1, term, "1-1", "t")):
         with pytest.raises(StoreDiverged):
             await call
     newcomer = member(log, "b")
@@ -416,13 +416,13 @@ async def test_what_was_put_back_is_taken_over_with_attempts_anew(log: Log) -> N
     group, term = await holder(log)
     await numbers(group, term)
     ids = await log.entry_ids()
-    assert await group.attempt(1, term, ids[0]) == 1
+    assert await group.attempt(1, term, ids[0], "t1") == 1
     assert await group.dead_letter(1, term, ids[0], 5, "no")
     await log.redis.xclaim(log.keys.order_events, "bot", REQUEUED, 0, [ids[0]], force=True, justid=True)
     assert (await group.claim(1, term)).claimed == 1
     assert await numbers(group, term, after="0-0") == [1, 2]
-    assert await group.attempt(1, term, ids[0]) == 0
-    assert await group.attempt(1, term, ids[0]) == 1
+    assert await group.attempt(1, term, ids[0], "t2") == 0
+    assert await group.attempt(1, term, ids[0], "t3") == 1
     await group.claim(1, term)
     assert await log.consumers("bot") == {"a": 2}
 
@@ -435,15 +435,15 @@ async def test_attempts_are_counted_while_an_entry_is_pending(log: Log) -> None:
     group, term = await holder(log)
     await numbers(group, term)
     first, second = await log.entry_ids()
-    assert [await group.attempt(1, term, first) for _ in range(3)] == [1, 2, 3]
-    assert await group.attempt(1, term, second) == 1
+    assert [await group.attempt(1, term, first, token) for token in "aabbc"] == [1, 1, 2, 2, 3]
+    assert await group.attempt(1, term, second, "t4") == 1
     await group.ack(1, [first], None)
-    assert await group.attempt(1, term, first) == "done"
+    assert await group.attempt(1, term, first, "t5") == "done"
     await log.trim(1)
-    assert await group.attempt(1, term, first) == "gone"
+    assert await group.attempt(1, term, first, "t6") == "gone"
     assert [field for field in await log.shared("bot") if "attempts" in field] == [f"1.attempts.{second}"]
     with pytest.raises(LeaseLost):
-        await group.attempt(1, "7", second)
+        await group.attempt(1, "7", second, "t7")
 
 
 async def test_progress_goes_forward_only(log: Log) -> None:
@@ -486,7 +486,7 @@ async def test_a_dead_letter_is_written_once_with_everything(log: Log) -> None:
     group, term = await holder(log)
     await numbers(group, term)
     (first, fields), (second, _) = await log.redis.xrange(log.keys.order_events)
-    await group.attempt(1, term, first)
+    await group.attempt(1, term, first, "t8")
     for _ in range(2):
         assert await group.dead_letter(1, term, first, 5, "ValueError: no such symbol")
     (letter,) = await log.letters("bot")
@@ -526,7 +526,7 @@ async def test_leaving_keeps_what_is_pending_and_forgets_what_was_only_read_ahea
     other = member(log, "b")
     term = (await other.renew()).partitions[1].term
     await other.claim(1, term)
-    assert [await other.attempt(1, term, each) for each in ids] == [1, 1, 0]
+    assert [await other.attempt(1, term, each, "t9") for each in ids] == [1, 1, 0]
     await other.ack(1, ids, None)
     await other.leave({1: ids}, membership=True)
     assert await log.consumers("bot") in ({}, {"a": 0})
@@ -579,7 +579,7 @@ async def test_a_consumer_needs_these_permissions_and_no_others(any_server_binar
                 await group.claim(1, term)
                 entries, youngest = await group.read(1, term, ">", 9)
                 await group.wait(youngest, 1)
-                assert await group.attempt(1, term, entries[0][0]) == 1
+                assert await group.attempt(1, term, entries[0][0], "t10") == 1
                 assert await group.dead_letter(1, term, entries[0][0], 1, "no")
                 await group.ack(1, [entry_id for entry_id, _ in entries[1:]], None)
                 await group.leave({1: [entries[0][0]]}, membership=True)
