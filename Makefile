@@ -11,7 +11,7 @@ ARGS ?=
 
 help:
 	@echo "make demo    a whole account on this machine, without keys   (ARGS=\"--seconds 20\")"
-	@echo "make test    all tests, four at a time                       (ARGS=\"-k name\")"
+	@echo "make test    all tests, three at a time                      (ARGS=\"-k name\")"
 	@echo "make check   formatting, lint, strict types, import contracts"
 	@echo "make format  put the code into the form that check wants"
 	@echo "make bench   rates and latencies beside the server's own     (ARGS=\"--help\")"
@@ -21,7 +21,7 @@ demo: $(VENV)/.run
 	@$(BIN)/statecast demo $(ARGS)
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest --numprocesses 4 --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 3 --dist worksteal $(ARGS)
 
 check: $(VENV)/.check
 	$(BIN)/ruff format --check .

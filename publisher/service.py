@@ -27,8 +27,11 @@ from statecast.store.reader import other_publishers
 from statecast.store.writer import AccountWriter
 from statecast.venues.binance.weight import WeightBudget
 
-STOP_WITHIN_S = 3.0
-"""To write what is left. The contract gives an orderly stop 5 s; closing sockets and REST takes up to 1.5 of them."""
+STOP_WITHIN_S = 2.5
+"""To write what is left. The contract gives an orderly stop 5 s; closing the stream takes up to one of them."""
+
+CLOSE_WITHIN_S = 1.0
+"""To close the connections to REST."""
 
 
 async def serve(config: Config, clock: Clock) -> None:
@@ -147,5 +150,5 @@ class _Publication:
         except (StoreError, TimeoutError) as error:
             self._log.warning("stopped_without_saying_so", reason=str(error) or "no answer within the time-out")
         with suppress(TimeoutError):
-            async with asyncio.timeout(0.5):
+            async with asyncio.timeout(CLOSE_WITHIN_S):
                 await self._follower.aclose(others)

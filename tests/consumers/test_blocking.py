@@ -30,7 +30,7 @@ from statecast.store.keys import AccountId, AccountKeys
 
 T = TypeVar("T")
 ORDER_EVENTS = consumers.order_events.OrderEvents
-DEADLINE_S = 10.0
+DEADLINE_S = 40.0
 
 
 class PlainDesk:

@@ -32,7 +32,7 @@ from statecast.store.embedded import EmbeddedServer
 from statecast.store.keys import AccountId
 from statecast.store.reader import read_account
 
-DEADLINE_S = 10.0
+DEADLINE_S = 40.0
 
 
 @pytest.fixture

@@ -82,7 +82,7 @@ class Workers:
         await eventually(all_there)
         for process in self._processes:
             process.send_signal(signal.SIGINT)
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(40):
             return [await process.wait() for process in self._processes]
 
     async def kill(self) -> None:

@@ -14,7 +14,7 @@ from consumers.order_events import OrderEvent, OrderEvents
 from statecast.store.client import Client, connect
 from statecast.store.keys import AccountId, AccountKeys
 
-WITHIN_S = 15.0
+WITHIN_S = 40.0
 
 
 class Log:

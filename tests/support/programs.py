@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-ENDS_WITHIN_S = 20.0
+ENDS_WITHIN_S = 60.0
 
 
 @dataclass

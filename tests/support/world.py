@@ -30,7 +30,7 @@ from statecast.store.keys import AccountId, AccountKeys
 from statecast.store.reader import StoredAccount, read_account
 
 KEY, SECRET = "demo-key", "demo-secret"
-DEADLINE_S = 15.0
+DEADLINE_S = 40.0
 
 T = TypeVar("T")
 

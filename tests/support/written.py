@@ -159,7 +159,7 @@ class Stored:
         assert len(ids) == len(set(ids))
 
 
-async def eventually(condition: Callable[[], Awaitable[bool]], within_s: float = 10.0) -> None:
+async def eventually(condition: Callable[[], Awaitable[bool]], within_s: float = 40.0) -> None:
     """Return as soon as `condition` holds; fail when it does not within a generous time."""
     async with asyncio.timeout(within_s):
         while not await condition():

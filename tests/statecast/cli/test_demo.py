@@ -137,7 +137,7 @@ async def same_moment(read: Callable[[], list[str]], line: str) -> tuple[dict[st
 
 
 async def test_there_is_something_to_see_from_the_first_block_on(directory: Path) -> None:
-    async with program(directory, *DEMO, "--seconds", "1.2", "--trade", "30") as running:
+    async with program(directory, *DEMO, "--seconds", "4", "--trade", "30") as running:
         assert await running.ends() == 0
     assert [line.split()[0] for line in running.lines[:3]] == ["redis", "exchange", "publisher"]
     first, *_, last = blocks(running)
