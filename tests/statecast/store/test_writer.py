@@ -129,7 +129,7 @@ async def test_a_second_publisher_is_told_who_holds_the_account(desk: Desk, clie
 async def test_when_a_lease_expires_another_publisher_goes_on_where_the_numbers_are(
     client: Client, account_id: AccountId, stored: Stored
 ) -> None:
-    first = Desk(client, account_id, "publisher-1", lease_ttl_ms=20)
+    first = Desk(client, account_id, "publisher-1", lease_ttl_ms=300)
     await first.open()
     await first.writer.send(first.batch(first.fold(FULL), first.fold(event(1, "NEW", order_id="5"))))
     await lease_gone(stored)
@@ -147,7 +147,7 @@ async def test_when_a_lease_expires_another_publisher_goes_on_where_the_numbers_
 async def test_a_publisher_that_lost_the_lease_writes_nothing_more(
     client: Client, account_id: AccountId, stored: Stored, what: str
 ) -> None:
-    old = Desk(client, account_id, "publisher-1", lease_ttl_ms=20)
+    old = Desk(client, account_id, "publisher-1", lease_ttl_ms=300)
     await old.open()
     await old.commit([FULL])
     late = old.batch(old.fold(wallet(10, "1"), event(10, "NEW", order_id="9")))
@@ -168,7 +168,7 @@ async def test_a_publisher_that_lost_the_lease_writes_nothing_more(
 async def test_a_lease_that_ran_out_is_lost_also_when_nobody_took_it(
     client: Client, account_id: AccountId, stored: Stored
 ) -> None:
-    desk = Desk(client, account_id, lease_ttl_ms=20)
+    desk = Desk(client, account_id, lease_ttl_ms=300)
     await desk.open()
     await lease_gone(stored)
     with pytest.raises(LeaseLost, match="the lease has run out"):
