@@ -1,5 +1,5 @@
 # Every target does its own set-up, in a private virtual environment with the versions of constraints.txt.
-# What it takes: Python 3.11 or younger, make, git.
+# What it takes: Python 3.11 or newer, make, git.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -41,7 +41,7 @@ clean:
 
 $(VENV)/.pip: constraints.txt
 	@echo "setting up $(VENV) with $(PYTHON)"
-	@$(PYTHON) -c 'import sys; sys.exit("statecast takes Python 3.11 or younger, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
+	@$(PYTHON) -c 'import sys; sys.exit("statecast takes Python 3.11 or newer, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) install --constraint constraints.txt --upgrade pip
 	@touch $@

@@ -10,7 +10,7 @@ import asyncio
 from contextlib import suppress
 from decimal import Decimal
 
-from consumers import AccountReader, StaleState
+from consumers import AccountReader, StaleState, StoreUnreachable
 
 MOST_MARGIN = Decimal("0.5")
 """Above this share of the wallet as margin, the bot would open nothing more."""
@@ -21,15 +21,16 @@ async def main() -> None:
         while True:
             try:
                 account = await reader.snapshot()
-            except StaleState as reason:
+            except (StaleState, StoreUnreachable) as reason:
                 print(f"does nothing: {reason}", flush=True)
             else:
                 totals = account.totals
-                used = totals.total_initial_margin / totals.total_wallet_balance
+                wallet = totals.total_wallet_balance
+                used = totals.total_initial_margin / wallet if wallet else Decimal(1)
                 verdict = "may open" if used < MOST_MARGIN else "opens nothing"
                 exposure = sum((abs(position.notional or 0) for position in account.positions), Decimal(0))
                 print(
-                    f"{verdict}: margin {used:.1%} of {totals.total_wallet_balance:.2f}, {len(account.positions)} "
+                    f"{verdict}: margin {used:.1%} of {wallet:.2f}, {len(account.positions)} "
                     f"positions worth {exposure:.2f}, seq {account.seq}, verified {account.age_s:.1f} s ago",
                     flush=True,
                 )

@@ -94,6 +94,7 @@ class AutoTrader:
         self._stream_enabled = True
         self._began = SystemClock().monotonic()
         self._stopped = asyncio.Event()
+        self._detaching: asyncio.Task[None] | None = None
 
     @property
     def user_stream_enabled(self) -> bool:
@@ -121,6 +122,8 @@ class AutoTrader:
             keys = self.config.binance_api_key, self.config.binance_secret_key
             self.trader = BinanceFuturesTrader(*keys, self.config.testnet, client=self._client)
             self.trader.user_stream_enabled = self._stream_enabled
+        if self._detaching is not None and not self._detaching.done():
+            await asyncio.wait((self._detaching,))  # or a stop just before would take the new stream for the old one
         await self.trader.initialize_user_stream()
         if not self.initial_balance:
             with suppress(StaleState, StoreError):  # then the first account info that there is
@@ -159,6 +162,7 @@ class AutoTrader:
             task = asyncio.get_running_loop().create_task(self.trader.stop_user_stream())
         except RuntimeError:
             return None  # the loop has ended, and everything of it
+        self._detaching = task
         _detaching.add(task)
         task.add_done_callback(_detaching.discard)
         return task

@@ -19,7 +19,7 @@ from consumers.nofx.modes import PRIVATE_SERVER, Source
 from consumers.refresh import NoAnswer, Refresher
 from consumers.tables import Tables, of_refresh
 from statecast.clock import SystemClock
-from statecast.errors import ConfigError, StaleState, StoreUnreachable
+from statecast.errors import ConfigError, StaleState, StoreError, StoreUnreachable
 from statecast.settings import PREFIX
 from statecast.store.client import Client, connect
 from statecast.store.embedded import EmbeddedServer
@@ -60,6 +60,8 @@ class Shared(Generic[Value]):
         finally:
             opening.cancel()
         if self.now is None:
+            if self._ended.is_set():  # by another task, which released it meanwhile: that is no cancellation of ours
+                raise stopped(self.source)
             await self._keeper
         assert self.now is not None, "a keeper that ends without an error has opened"
         return self.now
@@ -82,6 +84,12 @@ class Shared(Generic[Value]):
             self.now = value
             self._opened.set()
             await self._ended.wait()
+
+
+def stopped(source: Source) -> StaleState:
+    """For whoever waits for what has been stopped meanwhile."""
+    why, advice = "it was stopped while it was starting", "start it again"
+    return StaleState(str(source.account_id), None, source.max_age_s, why, advice)
 
 
 class Mirrored(NamedTuple):
@@ -138,17 +146,14 @@ def by_rest(source: Source) -> Shared[ByRest]:
 
 @asynccontextmanager
 async def _mirrored(source: Source) -> AsyncIterator[Mirrored]:
-    with _redis(source) as url:
-        async with AsyncExitStack() as stack:
-            publisher = None
-            if source.publisher is not None:
-                from consumers.nofx import embedded
+    async with _redis(source) as url, AsyncExitStack() as stack:
+        publisher = None
+        if source.publisher is not None:
+            from consumers.nofx import embedded
 
-                publisher = await stack.enter_async_context(embedded.publisher(source.publisher, url))
-            mirror = await stack.enter_async_context(_mirror(source, url))
-            yield Mirrored(
-                mirror, await stack.enter_async_context(connect(url, client_name="statecast-nofx")), publisher
-            )
+            publisher = await stack.enter_async_context(embedded.publisher(source.publisher, url))
+        mirror = await stack.enter_async_context(_mirror(source, url))
+        yield Mirrored(mirror, await stack.enter_async_context(connect(url, client_name="statecast-nofx")), publisher)
 
 
 @asynccontextmanager
@@ -174,16 +179,16 @@ async def _mirror(source: Source, url: str) -> AsyncIterator[AccountMirror]:
 
 @asynccontextmanager
 async def _by_rest(source: Source) -> AsyncIterator[ByRest]:
-    with _redis(source) as url:
-        async with connect(url, client_name="statecast-nofx") as client:
-            rest = ByRest(source, client)
-            try:
-                yield rest
-            finally:
-                await rest.aclose()
+    async with _redis(source) as url, connect(url, client_name="statecast-nofx") as client:
+        rest = ByRest(source, client)
+        try:
+            yield rest
+        finally:
+            await rest.aclose()
 
 
 _by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[object, Shared[Any]]] = WeakKeyDictionary()
+_lock = threading.Lock()
 
 
 def _things() -> dict[object, Shared[Any]]:
@@ -191,18 +196,20 @@ def _things() -> dict[object, Shared[Any]]:
 
 
 def _share(key: object, source: Source, make: Callable[[], AbstractAsyncContextManager[Value]]) -> Shared[Value]:
-    things = _things()
-    for other in things.values():
-        _check_same_key(source, other.source)
-    thing = cast("Shared[Value] | None", things.get(key))
-    if thing is None:
+    with _lock:
+        things = _things()
+        for loop, others in _by_loop.items():
+            for other in () if loop.is_closed() else tuple(others.values()):
+                _check_same_key(source, other.source)
+        thing = cast("Shared[Value] | None", things.get(key))
+        if thing is None:
 
-        def ended() -> None:
-            if things.get(key) is thing:
-                del things[key]
+            def ended() -> None:
+                if things.get(key) is thing:
+                    del things[key]
 
-        thing = things[key] = Shared(source, make, ended)
-    thing.users += 1
+            thing = things[key] = Shared(source, make, ended)
+        thing.users += 1
     return thing
 
 
@@ -240,14 +247,35 @@ class _PrivateServer:
                     self._server.stop()
                     self._server = None
 
+    def revive(self) -> None:
+        """Start it again, at the same port, if it has ended: nobody else does. The publisher writes everything anew."""
+        with self._lock:
+            if self._server is not None and self._server.poll() is not None:
+                _log.error("the private Redis server has ended (%s); starting it again", self._server.poll())
+                self._server.start()
+
 
 _private_server = _PrivateServer()
 
 
-@contextmanager
-def _redis(source: Source) -> Iterator[str]:
+@asynccontextmanager
+async def _redis(source: Source) -> AsyncIterator[str]:
     if source.redis_url != PRIVATE_SERVER:
         yield source.redis_url
         return
     with _private_server.url() as url:
-        yield url
+        watching = asyncio.create_task(_watch())
+        try:
+            yield url
+        finally:
+            watching.cancel()
+            await asyncio.wait((watching,))
+
+
+async def _watch() -> None:
+    while True:
+        await SystemClock().sleep(RETRY_S)
+        try:
+            _private_server.revive()
+        except StoreError as error:
+            _log.error("the private Redis server has ended and does not start again: %s", error)

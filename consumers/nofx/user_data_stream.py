@@ -190,18 +190,22 @@ class UserDataStream:
             where = server_name(self.source.redis_url)
             why, advice = f"Redis at {where} does not answer", "start it, or correct STATECAST_REDIS_URL"
             raise StaleState(str(self.source.account_id), None, self.source.max_age_s, why, advice) from None
-        while True:
+        while self._shared is held:
+            waited_s = clock.monotonic() - began
             try:
                 followed.mirror.snapshot(max_age_s=self.source.max_age_s)
                 if self._listening:
                     return
+                if waited_s > START_WITHIN_S:
+                    why, advice = "the order events cannot be read", "see the log; a reader needs …:order-events, too"
+                    raise StaleState(str(self.source.account_id), None, self.source.max_age_s, why, advice)
             except StaleState:
                 if followed.publisher is not None and followed.publisher.done():
                     followed.publisher.result()
-                waited_s = clock.monotonic() - began
                 if waited_s > START_WITHIN_S or (waited_s > REFUSED_AFTER_S and await self._refused(followed)):
                     raise
             await clock.sleep(POLL_S)
+        raise shared.stopped(self.source)
 
     async def _refused(self, followed: Mirrored) -> bool:
         try:
@@ -217,17 +221,23 @@ class UserDataStream:
             followed = await held.opened()
         except StatecastError:
             return  # whoever started the stream is told
-        news = _News(followed, self.source.max_age_s)
+        news, hindered = _News(followed, self.source.max_age_s), ""
         while self._shared is held:
             try:
                 await (news.next() if self._listening else news.begin())
             except StaleState:
                 return  # the mirror is closed: the event loop ends
             except StoreError as error:
-                _log.debug("%s: callbacks wait: %s", self.source.account_id, error)
+                _log.log(
+                    logging.DEBUG if str(error) == hindered else logging.WARNING,
+                    "%s: callbacks wait: %s",
+                    self.source.account_id,
+                    error,
+                )
+                hindered = str(error)
                 await SystemClock().sleep(IDLE_S)
                 continue
-            self._listening = True
+            self._listening, hindered = True, ""
             if (account := news.changed_account()) is not None:
                 _log.debug("%s: account %s", self.source.account_id, account)
                 await self._call(self.on_account_update, account)
@@ -247,6 +257,11 @@ class UserDataStream:
             result = callback(told)
             if inspect.isawaitable(result):
                 await result
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            _log.exception("%s: a callback was cancelled", self.source.account_id)
         except Exception:  # noqa: BLE001 - foreign code: the log has its error, and the news go on
             _log.exception("%s: a callback failed", self.source.account_id)
 
@@ -269,7 +284,8 @@ class _News:
     async def begin(self) -> None:
         """Order events count from here on; account and positions are news as they are."""
         self._entry_id, entries = await last_entries(self._client, self._mirror.account_id, 1)
-        self._event_seq = int(entries[-1]["eventSeq"]) if entries else None
+        last = entries[-1].get("eventSeq", "") if entries else ""
+        self._event_seq = int(last) if last.isdecimal() else None
 
     async def next(self) -> None:
         """Wait for news, for a bounded time. What an order event did to account and positions is there with it."""

@@ -35,6 +35,7 @@ class Bots:
             stderr=subprocess.PIPE,
             start_new_session=True,
             env=environment,
+            cwd=script.parent,  # not the user's directory, whose `.env` is the settings of another account
         )
         self._processes.append(process)
         self._readers.append(asyncio.create_task(self._read(script.stem, process)))

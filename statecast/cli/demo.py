@@ -230,10 +230,13 @@ async def _show(source: _Source, args: argparse.Namespace) -> None:
     import os
 
     from statecast.cli import bots
+    from statecast.settings import PREFIX
 
     await _live(source)
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(args.seconds), bots.running(os.environ | source.settings()) as running:
+        # The user's own keys and hosts are none of the demo's: a bot that finds its state old asks the venue by them.
+        others = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+        async with asyncio.timeout(args.seconds), bots.running(others | source.settings()) as running:
             await (_show_in_place(source, running) if sys.stdout.isatty() else _show_as_lines(source, running))
 
 

@@ -57,6 +57,7 @@ async def test_an_auto_trader_starts_everything_by_initialize_and_cleans_up_by_s
 
         trader.stop()
         await eventually(lambda: not server.exchange.streams)
+        await eventually(lambda: not consumers.nofx.auto_trader._detaching)  # its connections are closed, too
 
 
 async def test_a_stream_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
