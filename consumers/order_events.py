@@ -394,7 +394,7 @@ class OrderEvents(AsyncIterator[OrderEvent]):
                 answer = handler(event)
                 if inspect.isawaitable(answer):
                     await answer
-            except Exception as error:
+            except Exception as error:  # whatever a user's handler raises is its failure, logged and counted
                 failure = error
                 LOG.warning(
                     "%s: handling %s failed, attempt %d of %d",
