@@ -173,6 +173,45 @@ async def test_a_new_group_can_begin_at_the_beginning_at_a_number_or_at_a_time(l
                 await nothing_comes(events, 0.1)
 
 
+async def test_a_number_that_is_to_come_later_is_refused(log: Log, url: str) -> None:
+    await log.write(3)
+    with pytest.raises(ConfigError) as refused:
+        async with consumer(log, url, start_event_seq=5):
+            pass
+    assert str(refused.value) == (
+        f"start_event_seq is '5'; accepted: up to 4: the last order event of {log.account_id} is 3. If it was more"
+        " once, Redis has lost data, and numbers do not tell where to go on"
+    )
+    assert not await log.redis.exists(log.keys.group("bot"))
+    async with consumer(log, url, start_event_seq=4) as events:
+        await log.write(2)
+        assert await handle(events, 2) == [4, 5]
+    async with consumer(log, url, start_event_seq=99) as events:  # the group is there, and asks no more where to begin
+        await log.write(1)
+        assert await handle(events, 1) == [6]
+        assert not events.gaps
+
+
+async def test_a_time_to_come_is_waited_for_and_what_is_before_it_is_no_gap(log: Log, url: str) -> None:
+    await log.write(2)
+    seconds, _ = await log.redis.time()
+    start_ms = (int(seconds) + 2) * 1000
+    async with consumer(log, url, start_ms=start_ms) as first, consumer(log, url, start_ms=start_ms):
+        await log.write(3)
+        await nothing_comes(first, 0.1)
+        await die(first)
+    async with consumer(log, url, start_ms=start_ms) as events:
+
+        async def come() -> bool:
+            now, _ = await log.redis.time()
+            return int(now) * 1000 >= start_ms
+
+        await eventually(come)
+        await log.write(2)
+        assert await handle(events, 2) == [6, 7]
+        assert not events.gaps
+
+
 async def test_a_number_that_is_trimmed_is_told(log: Log, url: str) -> None:
     await log.write(5)
     await log.trim(3)
