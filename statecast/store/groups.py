@@ -179,8 +179,8 @@ class ConsumerGroup:
                 raise self._other_partitions(number)
             case ["BEYOND", youngest]:
                 accepted = (
-                    f"up to {int(youngest) + 1}: the last order event of {self.account_id} is {youngest}. If it was more"
-                    " once, Redis has lost data, and numbers do not tell where to go on"
+                    f"up to {int(youngest) + 1}: the last order event of {self.account_id} is {youngest}. If it was"
+                    " more once, Redis has lost data, and numbers do not tell where to go on"
                 )
                 raise ConfigError("start_event_seq", str(least_seq), accepted)
         version = cast(str, answer[1])
