@@ -53,6 +53,9 @@ RETENTION_S = 60
 
 BURST_S = 10.0
 SAMPLE_S = 5.0
+FAULT_LASTS_S = 3.0
+"""Of what is wrong with REST and with new connections."""
+
 SETTLE_WITHIN_S = 240.0
 """For the exchange's ledger to be in Redis when it rests: a backfill may have to wait for a minute's request weight."""
 
@@ -235,11 +238,11 @@ class Faults:
             ("malformed frame", lambda: fault("send_raw", text='{"e":"ORDER_TRADE_UPDATE","o":{"s":"BTCUSDT"')),
             ("frames doubled", lambda: fault("duplicate_user_frames", count=rng.randint(10, 500))),
             ("frames late", lambda: fault("delay_user_frames", count=rng.randint(1, 50), delay_ms=700)),
-            ("REST 429", lambda: fault("answer_rest", count=1, status=429, body=banned)),
-            ("REST 503", lambda: fault("answer_rest", count=rng.randint(1, 3), status=503, body="")),
-            ("REST HTML", lambda: fault("answer_rest", count=rng.randint(1, 3), status=502, body=html)),
-            ("REST slow", lambda: fault("delay_rest", count=rng.randint(1, 3), delay_ms=2500)),
-            ("stream refused", lambda: self._refuse(rng.randint(1, 3))),
+            ("REST 429", lambda: self._for_a_while("answer_rest", count=1, status=429, body=banned)),
+            ("REST 503", lambda: self._for_a_while("answer_rest", count=rng.randint(1, 3), status=503, body="")),
+            ("REST HTML", lambda: self._for_a_while("answer_rest", count=rng.randint(1, 3), status=502, body=html)),
+            ("REST slow", lambda: self._for_a_while("delay_rest", count=rng.randint(1, 3), delay_ms=2500)),
+            ("stream refused", self._refuse),
             ("listenKey expired", lambda: fault("expire_listen_key")),
             ("server shutdown told", lambda: fault("server_shutdown")),
             ("Redis connection killed", self._kill),
@@ -254,9 +257,15 @@ class Faults:
         await self.exchange.fault("mute_user_sockets", on=False)
         await self.exchange.fault("cut_sockets", kind="private")
 
-    async def _refuse(self, count: int) -> None:
-        await self.exchange.fault("refuse_sockets", count=count)
+    async def _refuse(self) -> None:
         await self.exchange.fault("cut_sockets", kind="private")
+        await self._for_a_while("refuse_sockets", count=self.rng.randint(1, 3))
+
+    async def _for_a_while(self, name: str, **args: object) -> None:
+        """Not until somebody asks: who waits for long would meet nothing but what was laid out meanwhile."""
+        await self.exchange.fault(name, **args)
+        await asyncio.sleep(FAULT_LASTS_S)
+        await self.exchange.fault("clear")
 
     async def _kill(self) -> None:
         clients = await self.server.client_list()
