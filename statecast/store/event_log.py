@@ -33,15 +33,15 @@ class Untold(NamedTuple):
 
     def __str__(self) -> str:
         of = f" of {self.symbol}" if self.symbol else ""
-        when = f"until {_utc(self.until_ms)}" if self.since_ms is None else ""
-        when = when or f"between {_utc(self.since_ms or 0)} and {_utc(self.until_ms)}"
+        when = f"until {utc(self.until_ms)}" if self.since_ms is None else ""
+        when = when or f"between {utc(self.since_ms or 0)} and {utc(self.until_ms)}"
         match self.what:
             case "all":
                 what = f"any order event{of} {when}"
             case "unfilled":
                 what = f"the orders{of} that ended without a fill {when}"
             case "order":
-                what = f"all that became of order {self.order_id}{of} after {_utc(self.until_ms)}"
+                what = f"all that became of order {self.order_id}{of} after {utc(self.until_ms)}"
             case _:
                 what = f"some order events{of} {when}"
         return f"the venue does not tell {what}"
@@ -55,10 +55,11 @@ def untold(entry: Mapping[str, str]) -> Untold | None:
     """
     if entry.get("eventType") != GAP:
         return None
-    symbol, order_id, until_ms = entry.get("symbol", ""), entry.get("orderId", ""), int(entry["venueTimeMs"])
+    symbol, order_id, time = entry.get("symbol", ""), entry.get("orderId", ""), entry.get("venueTimeMs", "")
+    until_ms = int(time) if time.isdecimal() else 0
     if order_id:
         return Untold("order", symbol, order_id, None, until_ms)
-    before, _, after = entry["eventId"].rpartition(f"{GAP}:")
+    before, _, after = entry.get("eventId", "").rpartition(f"{GAP}:")
     since, _, kind = after.partition(":")
     if not since.isdecimal() or before not in ("", f"{symbol}:"):
         return Untold("other", symbol, "", None, until_ms)
@@ -66,7 +67,8 @@ def untold(entry: Mapping[str, str]) -> Untold | None:
     return Untold(kinds.get(kind, "other"), symbol, "", int(since), until_ms)
 
 
-def _utc(ms: int) -> str:
+def utc(ms: int) -> str:
+    """A time for people."""
     return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
