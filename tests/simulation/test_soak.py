@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 import pytest
-from support.world import DEADLINE_S, World, world
+from support.world import DEADLINE_S, World, until, world
 from support.written import eventually
 
 from consumers import AccountMirror, OrderEvents, mirror, order_events
@@ -34,6 +34,10 @@ REMEMBERED = 300
 
 LARGEST = 1_000
 """Entries of the largest container that a reader or the publisher may hold; several thousand events have come by."""
+
+ROOM = 3
+"""Pools of connections, and the exchange's tasks for them, are as large as ever so many calls were under way at once.
+What is left behind by each session is more: there are a dozen between the two counts."""
 
 CONTAINERS = (dict, list, set, deque, OrderedDict, frozenset, tuple)
 OURS = ("publisher", "statecast", "consumers")
@@ -127,6 +131,11 @@ async def through_all_faults(here: World) -> None:
     await load(here)
     here.exchange.fault("clear", {}, here.now_ms())
     await here.state("live")
+    for _ in range(3):
+        since = int((await here.status())["streamSinceMs"])
+        here.exchange.fault("cut_sockets", {"kind": "private"}, here.now_ms())
+        await load(here)
+        await until(here.status, lambda s: int(s["streamSinceMs"]) > since and s["state"] == "live")  # noqa: B023
 
 
 async def held(here: World) -> Held:
@@ -176,8 +185,8 @@ async def test_nothing_grows_under_load_and_faults(
         after = await held(here)
         status = await here.status()
         assert int(status["eventSeq"]) > 3 * LARGEST, "too little happened to prove anything"
-        assert after.tasks <= before.tasks
-        assert after.connections <= before.connections
+        assert after.tasks <= before.tasks + ROOM
+        assert after.connections <= before.connections + ROOM
         assert after.sockets == before.sockets == 2
         assert after.keys == before.keys
         gc.collect()
