@@ -510,8 +510,11 @@ class Soak:
         return all(good for good, _ in lines)
 
     def _most_entries(self) -> int:
-        """Of the log: the retention, what comes until the publisher looks again, a node, and a quarter for delays."""
-        return round(1.25 * self.args.rate * (RETENTION_S + 30.0)) + 5_000
+        """Of the log: what was written within the retention and until the publisher looks again, what it always
+        keeps, and what groups may be behind."""
+        window = RETENTION_S + 45.0
+        written = (b.written - a.written for b in self.samples for a in self.samples if 0 <= b.at_s - a.at_s <= window)
+        return max(written) + 5_000 + round(self.args.rate * 30)
 
 
 def _no_growth(what: str, before: Sequence[int], after: Sequence[int], more: int) -> tuple[bool, str]:

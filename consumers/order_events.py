@@ -380,18 +380,20 @@ class OrderEvents(AsyncIterator[OrderEvent]):
                 await self._something_ready()
                 continue
             waiting = partition.queue[0]
+            if waiting.event.event_id in partition.settled:
+                # Redis lost it, or its acknowledgement, and the publisher wrote it again.
+                del partition.queue[0]
+                partition.room.set()
+                self._task(self._acknowledge(waiting.event))
+                continue
             if waiting.again:
                 if waiting.counting is None or waiting.counting.done():
                     waiting.counting = self._task(self._count(partition, waiting))
                 await asyncio.wait({waiting.counting})  # a cancellation does not reach the counting
                 continue
             del partition.queue[0]
-            partition.room.set()
-            if waiting.event.event_id in partition.settled:
-                # Redis lost it, and it was written again while the first one was in hand.
-                self._task(self._acknowledge(waiting.event))
-                continue
             partition.handed.add(waiting.event.entry_id)
+            partition.room.set()
             return waiting.event
 
     async def run(self, handler: Handler) -> None:
@@ -696,9 +698,8 @@ class OrderEvents(AsyncIterator[OrderEvent]):
                 await self._tell_gone(p, gone)
                 gone = []
             progress = _progress(entry_id, fields)
-            event_id = fields.get("eventId", "")
-            redelivered = await self._follow(p, progress, event_id) or (pending and not p.caught_up)
-            if event_id in p.settled or not self._wanted(p, fields):
+            redelivered = await self._follow(p, progress, fields.get("eventId", "")) or (pending and not p.caught_up)
+            if not self._wanted(p, fields):
                 passed.append(entry_id)
                 passed_up_to = progress or passed_up_to
                 continue

@@ -679,7 +679,7 @@ async def test_an_entry_that_is_no_order_event_goes_to_the_dead_letters(log: Log
         await log.redis.xadd(log.keys.order_events, {"hello": "world"})
         ((_, fields),) = await log.redis.xrange(log.keys.order_events, count=1)
         await log.redis.xadd(log.keys.order_events, fields | {"eventSeq": "2", "price": "cheap"})
-        await log.redis.xadd(log.keys.order_events, fields | {"eventSeq": "3"})
+        await log.redis.xadd(log.keys.order_events, fields | {"eventSeq": "3", "eventId": "event-3"})
         assert await handle(events, 2) == [1, 3]
         reasons = [letter["reason"] for letter in await log.letters("bot")]
         assert reasons == [
