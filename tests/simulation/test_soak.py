@@ -18,7 +18,8 @@ from support.world import DEADLINE_S, World, until, world
 from support.written import eventually
 
 from consumers import AccountMirror, OrderEvents, mirror, order_events
-from publisher import follower, service
+from publisher import committer, follower, service
+from publisher.record import EventRecord
 from statecast.domain import fold
 from statecast.simulator.control import burst
 from statecast.store.embedded import EmbeddedServer
@@ -169,6 +170,7 @@ async def test_nothing_grows_under_load_and_faults(
     monkeypatch.setattr(service, "_Publication", Noted)
     monkeypatch.setattr(service, "WeightBudget", lambda: WeightBudget(limit=PLENTY))
     monkeypatch.setattr(follower, "STEADY_S", 0.0)
+    monkeypatch.setattr(committer, "EventRecord", lambda: EventRecord(REMEMBERED))
     monkeypatch.setattr(fold, "REMEMBERED_EVENTS", REMEMBERED)
     monkeypatch.setattr(fold, "REMEMBERED_FINISHED_ORDERS", REMEMBERED)
     monkeypatch.setattr(order_events, "REMEMBERED", REMEMBERED)
