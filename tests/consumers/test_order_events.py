@@ -19,7 +19,7 @@ from support.groups import Log, die, handle, log_of, nothing_comes, take
 from support.proxy import Fate, proxied
 from support.written import eventually
 
-from consumers import order_events
+from consumers import AccountMirror, blocking, order_events
 from consumers.order_events import Gap, OrderEvent, OrderEvents
 from statecast.domain import changes
 from statecast.errors import ConfigError, ContractMismatch, StoreAuthFailed, StoreRefused
@@ -1245,7 +1245,7 @@ async def write_gap(log: Log, event_id: str = ALL, **fields: Any) -> None:
         "executed_qty": None, "avg_price": None, "reduce_only": None, "source": "rest",
     }  # fmt: skip
     told = order_update(3_600_000, "GAP", "", event_id=event_id, **(nothing | fields)).event
-    await log.desk.commit([changes.Gap(told)])
+    await log.desk.commit([changes.Told(told)])
 
 
 @pytest.mark.parametrize(
@@ -1283,7 +1283,11 @@ async def test_a_gap_of_the_log_passes_every_filter_and_is_told_twice(
         assert str(gap.untold) == sentence
         assert ordinary.untold is None
         assert told == [Gap("untold", None, 2, f"{sentence} ({event_id})")] == list(events.gaps)
-        assert await log.pending("bot") == [gap.entry_id, ordinary.entry_id], "it is handled like any event"
+
+        async def passed() -> bool:  # the first, which is not wanted, is acknowledged a moment later
+            return await log.pending("bot") == [gap.entry_id, ordinary.entry_id]
+
+        await eventually(passed)
         await gap.ack()
 
 
@@ -1387,3 +1391,24 @@ async def reopened(log: Log) -> bool:
         return await log.desk.open() is None
     except Exception:  # noqa: BLE001 - until the connections are those to the new master
         return False
+
+
+async def test_a_gap_disturbs_neither_a_mirror_nor_code_that_is_not_async(log: Log, url: str) -> None:
+    def first() -> str:
+        with blocking.OrderEvents(log.account_id, url, "bot", start="beginning", lease_s=LEASE_S) as events:
+            one = next(iter(events))
+            one.ack()
+            return str(one.untold)
+
+    await log.desk.beat()
+    async with AccountMirror(log.account_id, url) as mirror:
+        seq = mirror.snapshot(max_age_s=60).seq
+        await write_gap(log)
+        assert await mirror.changed(since=seq - 1) >= seq
+        assert (await asyncio.to_thread(first)).startswith("the venue does not tell any order event between")
+
+        async def followed() -> bool:
+            return mirror.snapshot(max_age_s=60).seq > seq
+
+        await eventually(followed)
+        assert mirror.rejoins == ()
