@@ -25,7 +25,8 @@ PROGRAM_OPTIONS = (
 
 DESCRIPTION = """\
 Follow an exchange account and keep its state in Redis: balances, positions and open orders as hashes, order events as a
-stream. Any number of readers may use them; exactly one publisher writes, a second one follows along until the first is gone.
+stream. Any number of readers may use them; exactly one publisher writes, a second one follows along and writes on when
+the first is gone.
 """
 
 EPILOG = """\
