@@ -272,7 +272,10 @@ class Follower:
             self._backfill.complete(taken.remains.events_complete_ms)
         else:
             self._backfill.begin_again(taken.remains, taken.remains.events_complete_ms)
-        self._apply([Told(event) for event in taken.missing], "stream")
+        try:
+            self._apply([Told(event) for event in taken.missing], "stream")
+        except FrameError as error:
+            self._distrust(str(error))
         if self._unreconciled is not None:
             self._doubt.set()  # What was begun by one that stood by is finished by one that writes.
         self._moved.set()
