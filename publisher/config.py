@@ -28,6 +28,8 @@ class AccountConfig:
     reconcile_s: float
     mark_price_interval_s: float
     delete_listen_key: bool
+    shared_stream: bool
+    """Whether several connections on one listen key are told everything each."""
     events_retention_s: float
     group_expiry_s: float
 
@@ -69,6 +71,7 @@ def _account(values: Mapping[str, str]) -> AccountConfig:
         reconcile_s=settings.seconds(values, "RECONCILE_S", 60.0, least=1.0),
         mark_price_interval_s=settings.seconds(values, "MARK_PRICE_INTERVAL_S", 1.0, least=0.1),
         delete_listen_key=settings.flag(values, "DELETE_LISTEN_KEY"),
+        shared_stream=settings.flag(values, "SHARED_STREAM", default=True),
         events_retention_s=settings.seconds(values, "EVENTS_RETENTION_S", WEEK_S, least=1.0, most=YEARS_S),
         group_expiry_s=settings.seconds(values, "GROUP_EXPIRY_S", WEEK_S, least=1.0, most=YEARS_S),
     )

@@ -19,7 +19,7 @@ from contextlib import suppress
 from publisher.logs import Log
 from publisher.stream import Connector, Stream
 from statecast.clock import Clock
-from statecast.errors import AuthFailed, RateLimited, VenueError, VenueUnreachable
+from statecast.errors import AuthFailed, VenueError, VenueUnreachable
 from statecast.secret import Secret
 from statecast.venues.binance.rest import BinanceRest
 from statecast.venues.binance.wire import VENUE, BinanceUrls
@@ -108,10 +108,10 @@ class UserStream:
         log: Log,
         *,
         shared: bool,
-        unproven: Callable[[str], None],
+        unproven: Callable[[], None],
     ) -> None:
-        """`unproven` is called with the reason when a connection has replaced another and nothing has shown yet that it
-        works: ask REST whether anything was missed."""
+        """`unproven` is called when a connection has replaced another and nothing has shown yet that it works: ask REST
+        whether anything was missed."""
         self.since_ms = 0
         """Venue time since which everything has been told, without a hole; 0 while there is no stream."""
         self._rest = rest
@@ -184,7 +184,7 @@ class UserStream:
             socket.opened.set()
 
     def _tell(self, socket: _Socket, raw: str | bytes) -> None:
-        """Pass a frame on, unless another connection has told it. What one connection tells twice is passed on twice."""
+        """Pass a frame on, unless another connection has told it. What one tells twice is passed on twice."""
         socket.frames += 1
         told = self._told.get(raw)
         if told is not None and told[0] is not socket:
@@ -235,7 +235,7 @@ class UserStream:
         if self._proven:
             await self._clock.sleep(AFTERWARDS_S)
         else:
-            self._unproven("the stream has a new connection, on which nothing was told yet")
+            self._unproven()
         carrying.cancel()
         self._log.info("rotated", reason=reason, proven=self._proven)
         await self._clock.sleep(CATCH_UP_S)

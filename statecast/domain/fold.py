@@ -126,6 +126,22 @@ class Account:
         """Whether an order event is among those remembered."""
         return event_id in self._seen
 
+    def closed_ms(self, key: PositionKey) -> int:
+        """When the stream has closed a position that is not there, in the venue's time; 0 where it has not."""
+        stamp = self._closed.get(key)
+        return stamp.venue_time_ms if stamp is not None else 0
+
+    def finished_ms(self, order_id: str) -> int:
+        """When an order ended that is not open any more, in the venue's time; 0 where that is not known."""
+        return self._finished.get(order_id, 0)
+
+    @property
+    def remembers_orders_since_ms(self) -> int:
+        """An order that ended before this may be forgotten."""
+        if len(self._finished) < REMEMBERED_FINISHED_ORDERS:
+            return 0
+        return max(next(iter(self._finished.values())), 1)
+
     def remember_events(self, event_ids: Iterable[str]) -> None:
         """Count `event_ids` as told: they stand in the log already."""
         for event_id in event_ids:
@@ -444,6 +460,8 @@ class Account:
             known_position = self.positions.get(position.key)
             if known_position is not None and known_position.position_amt == position.position_amt:
                 self._put_position(_with_rest_figures(known_position, position))
+        for symbol, config in (refresh.symbol_configs or {}).items():
+            self.symbol_configs.setdefault(symbol, config)  # Listed since the snapshot.
         self._take_totals(refresh.totals, refresh.balances)
         self._take_marks(refresh.positions)
 

@@ -99,14 +99,14 @@ CASES: dict[str, tuple[Iterable[Change], Refresh, list[str]]] = {
 @pytest.mark.parametrize("case", CASES)
 def test_differences_are_told_in_words(case: str) -> None:
     changes, answer, told = CASES[case]
-    assert list(differences(account(*changes), answer).values()) == told
+    assert [one.told for one in differences(account(*changes), answer).values()] == told
 
 
 def test_an_answer_that_was_applied_still_tells_what_the_stream_has_lost() -> None:
     known = account(LONG)
     answer = refresh(ASKED, positions=[rest_position(10, "0.5"), rest_position(30, "2", symbol="ETHUSDT")])
     known.apply((answer,), "rest")
-    assert list(differences(known, answer).values()) == ["ETHUSDT BOTH none, venue 2"]
+    assert [one.told for one in differences(known, answer).values()] == ["ETHUSDT BOTH none, venue 2"]
 
 
 def test_a_stream_that_is_silent_is_told_by_what_it_leaves_as_it_was() -> None:

@@ -6,13 +6,15 @@ import asyncio
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from random import Random
 
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.frames import Frame, Opcode
 
 from publisher import stream as streams
-from publisher.stream import open_stream
+from publisher.stream import Connector
+from statecast.clock import SystemClock
 from statecast.errors import VenueUnreachable
 
 LISTEN_KEY = "pqia91ma19a5s61cv6a81va65sd"
@@ -66,9 +68,13 @@ async def venue(talk: Callable[[ServerConnection], Awaitable[None]]) -> AsyncIte
         yield f"ws://{host}:{port}/private/ws?listenKey={LISTEN_KEY}"
 
 
+def connector() -> Connector:
+    return Connector(SystemClock(), Random(1))
+
+
 async def expect_unreachable(url: str, read: bool = False) -> str:
     with pytest.raises(VenueUnreachable) as told:  # noqa: PT012 - opening or reading raises, both are meant
-        async with open_stream(url, "binance", "user stream") as stream:
+        async with connector().open(url, "binance", "user stream") as stream:
             assert read, "opened"
             async for _ in stream.frames():
                 pass
@@ -117,7 +123,7 @@ async def test_frames_come_as_they_are_until_the_venue_closes() -> None:
         await connection.close(4001, f"the key {LISTEN_KEY} is over")
 
     taken: list[str | bytes] = []
-    async with venue(talk) as url, open_stream(url, "binance", "user stream") as stream:
+    async with venue(talk) as url, connector().open(url, "binance", "user stream") as stream:
         with pytest.raises(VenueUnreachable) as told:  # noqa: PT012 - opening or reading raises, both are meant
             async for frame in stream.frames():
                 taken.append(frame)  # noqa: PERF401 - the list must be there after the error
