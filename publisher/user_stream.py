@@ -222,10 +222,8 @@ class UserStream:
         while True:
             await self._prove_key()
             new = _Socket()
-            carrying_new = tasks.create_task(self._carry(new, lambda: None))
+            carrying_new = tasks.create_task(self._carry(new, self._begin_overlap))
             await new.opened.wait()
-            self._proven = False
-            self._current.alone_since = new.alone_since = None
             if not carrying_new.done() and await self._works(new, carrying_new):
                 break
             carrying_new.cancel()
@@ -242,6 +240,10 @@ class UserStream:
         self._room = RECENT_FRAMES
         return carrying_new
 
+    def _begin_overlap(self) -> None:
+        self._proven = False
+        self._current.alone_since = None
+
     async def _works(self, new: _Socket, carrying: asyncio.Task[None]) -> bool:
         """Whether the new connection tells what the old one does; also true where neither has anything to tell."""
         until = self._clock.monotonic() + OVERLAP_S
@@ -252,11 +254,10 @@ class UserStream:
                 return False
             if new.alone_since is not None and now - new.alone_since > LAG_S:
                 raise StreamEnded("a second connection tells what the first does not: STATECAST_SHARED_STREAM=false?")
-            if self._current.alone_since is not None:
-                if now - self._current.alone_since > LAG_S:
-                    self._log.warning("second_connection_mute")
-                    return False
-            elif now > until:
+            if self._current.alone_since is not None and now - self._current.alone_since > LAG_S:
+                self._log.warning("second_connection_mute")
+                return False
+            if now > until and new.alone_since is None and self._current.alone_since is None:
                 return True
         return True
 
