@@ -136,12 +136,10 @@ def _compare_settings(account: Account, answer: Refresh, found: dict[str, Differ
         known = account.symbol_configs.get(symbol)
         if known is None:
             continue
-        for what, our_own, the_venues in (
-            ("leverage", known.leverage, told.leverage),
-            ("margin type", known.margin_type, told.margin_type),
-        ):
-            if our_own is not None and our_own != the_venues:
-                _note(found, f"{symbol} {what}", our_own, 0, the_venues, "settings", symbol)
+        if known.leverage is not None and known.leverage != told.leverage:
+            _note(found, f"{symbol} leverage", known.leverage, 0, told.leverage, "settings", symbol)
+        if known.margin_type is not None and known.margin_type != told.margin_type and account.has_rows(symbol):
+            _note(found, f"{symbol} margin type", known.margin_type, 0, told.margin_type, "settings", symbol)
     if answer.multi_assets is not None and answer.multi_assets is not account.multi_assets:
         _note(found, "multi-assets mode", account.multi_assets, 0, answer.multi_assets, "settings")
 

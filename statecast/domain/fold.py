@@ -131,6 +131,11 @@ class Account:
         stamp = self._closed.get(key)
         return stamp.venue_time_ms if stamp is not None else 0
 
+    def has_rows(self, symbol: str) -> bool:
+        """Whether the stream has told of a position there. Where it has not, the venue changes a margin type without an
+        event, and only then: it takes a symbol without position and orders."""
+        return any(key.symbol == symbol for table in (self.positions, self._closed) for key in table)
+
     def finished_ms(self, order_id: str) -> int:
         """When an order ended that is not open any more, in the venue's time; 0 where that is not known."""
         return self._finished.get(order_id, 0)
@@ -461,7 +466,9 @@ class Account:
             if known_position is not None and known_position.position_amt == position.position_amt:
                 self._put_position(_with_rest_figures(known_position, position))
         for symbol, config in (refresh.symbol_configs or {}).items():
-            self.symbol_configs.setdefault(symbol, config)  # Listed since the snapshot.
+            setting = self.symbol_configs.setdefault(symbol, config)  # New ones were listed since the snapshot.
+            if setting.margin_type != config.margin_type and not self.has_rows(symbol):
+                self.symbol_configs[symbol] = replace(setting, margin_type=config.margin_type)
         self._take_totals(refresh.totals, refresh.balances)
         self._take_marks(refresh.positions)
 
