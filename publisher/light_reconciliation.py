@@ -8,9 +8,7 @@ explained after the grace is drift: the stream is at an end, and the account is 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from random import Random
 
 from publisher.committer import Committer
@@ -39,8 +37,8 @@ EVERYTHING_PAUSE_S = 5.0
 RECHECK_S = 1.0
 """After a difference."""
 
-EXPLAIN_S = 0.05
-"""How often it is looked whether the stream has explained a difference."""
+STEP_S = 0.05
+"""How often it is looked whether something is due, or the stream has explained a difference."""
 
 RETRY_S = 5.0
 """After a question that failed."""
@@ -80,7 +78,7 @@ class LightReconciliation:
         self._agreed = agreed
         self._following = following
         self._suspicions = Suspicions()
-        self._moved = asyncio.Event()
+        self._moved = False
         self._asked_at = 0.0
         self._everything_at = 0.0
         self._everything_due_at = 0.0
@@ -90,12 +88,11 @@ class LightReconciliation:
 
     def moved(self) -> None:
         """Something has changed: what no event carries of it is asked for soon."""
-        self._moved.set()
+        self._moved = True
 
     def due(self) -> None:
         """Something is doubtful: everything is compared as soon as the weight allows it."""
         self._everything_due_at = 0.0
-        self._moved.set()
 
     def begins(self, asked_at: float, orders_since_ms: int) -> None:
         """The account was read whole, asked for at that monotonic time, and follows the stream from here on. Ordinary
@@ -113,7 +110,6 @@ class LightReconciliation:
         everything = answer.multi_assets is not None and answer.order_symbols is None
         if self._suspicions:
             self._committer.vouch_until = 0.0
-            self._moved.set()
         elif everything:
             self._committer.health.reconciled_at_ms = self._clock.now_ms()
             self._agreed(answer.taken_ms)
@@ -125,7 +121,7 @@ class LightReconciliation:
 
     async def run(self) -> None:
         """Ask and compare until the stream is found to have missed something: StreamEnded; or AuthFailed."""
-        self._moved.clear()
+        self._moved = False
         while True:
             beside = await self._next_question()
             self._asked_at = self._clock.monotonic()
@@ -151,41 +147,23 @@ class LightReconciliation:
     async def _next_question(self) -> Beside:
         """Wait until something is due, and say what."""
         while True:
+            await self._clock.sleep(STEP_S)
             now = self._clock.monotonic()
             if not self._following():
-                self._moved.clear()
-                await self._clock.sleep(SETTLE_S)
+                self._moved = False
                 continue
             if self._suspicions:
                 self._explain()
-            if now >= self._everything_next_at:
+            if now >= max(self._everything_due_at, self._everything_at + EVERYTHING_PAUSE_S):
                 return Beside(None, True, self._orders_since_ms)
             if self._suspicions and now >= self._asked_at + RECHECK_S:
                 return Beside(self._suspicions.order_symbols, self._suspicions.settings)
-            if self._moved.is_set() and now >= self._asked_at + PAUSE_S:
+            if self._moved and now >= self._asked_at + PAUSE_S:
                 await self._clock.sleep(SETTLE_S)
-                self._moved.clear()
+                self._moved = False
                 return NOTHING_BESIDE
             if now >= self._asked_at + self._period_s * LATEST:
                 return NOTHING_BESIDE
-            await self._wait(now)
-
-    @property
-    def _everything_next_at(self) -> float:
-        return max(self._everything_due_at, self._everything_at + EVERYTHING_PAUSE_S)
-
-    async def _wait(self, now: float) -> None:
-        """Until something may be due, or has changed."""
-        if self._suspicions:
-            await self._clock.sleep(EXPLAIN_S)
-            return
-        until = min(self._everything_next_at, self._asked_at + self._period_s * LATEST)
-        if self._moved.is_set():
-            await self._clock.sleep(min(until, self._asked_at + PAUSE_S) - now)
-            return
-        with suppress(TimeoutError):
-            async with asyncio.timeout(max(0.0, until - now)):
-                await self._moved.wait()
 
     def _explain(self) -> None:
         self._suspicions.explain(self._account)

@@ -61,6 +61,9 @@ PERMISSIONS_WITHIN_S = 3.0
 HISTORY_RESERVE = 250
 """Weight that the reading of histories leaves in every minute: for two snapshots, without which nothing is live."""
 
+FIREWALL_PAUSE_MS = 10_000
+"""After a 403 of the venue's firewall, which counts requests in some way of its own."""
+
 MAX_REASON_LENGTH = 200
 """Of a venue's message in an error."""
 
@@ -490,7 +493,7 @@ class BinanceRest:
     def _check_budget(self, what: str, cost: int) -> None:
         """RateLimited, with nothing sent, when `cost` cannot be spent now: half a snapshot would be worth nothing."""
         now_ms = self.venue_now_ms()
-        delay_ms = self._budget.delay_ms(cost, now_ms)
+        delay_ms = self._budget.delay_ms(cost, now_ms, self._clock.monotonic())
         if delay_ms:
             reason = f"not sent, the limits of the venue allow it in {delay_ms / 1000:.1f} s"
             raise RateLimited(wire.VENUE, what, reason, now_ms + delay_ms)
@@ -540,18 +543,24 @@ class BinanceRest:
             content_type = response.headers.get("content-type", "none")[:MAX_REASON_LENGTH]
             reason += f", not JSON (content type {self._scrubbed(content_type, signature)})"
         if status in (418, 429) or code == TOO_MANY_REQUESTS:
-            until_ms = silence_until_ms(response.headers.get("Retry-After"), message, now_ms)
-            self._budget.block(until_ms)
-            raise RateLimited(wire.VENUE, str(call), reason, until_ms)
+            retry_after = response.headers.get("Retry-After")
+            raise self._silence(call, reason, silence_until_ms(retry_after, message, now_ms, banned=status == 418))
+        if status == 403 and code is None:
+            raise self._silence(call, reason, now_ms + FIREWALL_PAUSE_MS)
         if response.is_success and is_json and code is None:
             return document
         if code in PAUSE_CODES:
             raise RateLimited(wire.VENUE, str(call), reason, now_ms - now_ms % MINUTE_MS + MINUTE_MS)
         if code in AUTH_CODES or status in (401, 451):
             raise AuthFailed(wire.VENUE, str(call), reason, status if code is None else code)
-        if code in TRANSIENT_CODES or status in (403, 408) or status >= 500 or not is_json:
+        if code in TRANSIENT_CODES or status == 408 or status >= 500 or not is_json:
             raise VenueUnreachable(wire.VENUE, str(call), reason)
         raise Rejected(wire.VENUE, str(call), reason, status if code is None else code)
+
+    def _silence(self, call: wire.Call, reason: str, until_ms: int) -> RateLimited:
+        """No call of this process before then, whatever it is for."""
+        self._budget.block(self._clock.monotonic() + (until_ms - self.venue_now_ms()) / 1000)
+        return RateLimited(wire.VENUE, str(call), reason, until_ms)
 
     def _scrubbed(self, text: str, signature: str) -> str:
         """A text of the server for an error: short, one line, without what we sent in confidence."""
