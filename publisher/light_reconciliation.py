@@ -84,7 +84,10 @@ class LightReconciliation:
         self._everything_due_at = 0.0
         self._believed_until = 0.0
         self._orders_since_ms = 0
+        self._not_before = 0.0
+        self._trouble = "no answer yet"
         self._in_doubt = False
+        """Whether readers were told of a doubt that arose here."""
 
     def moved(self) -> None:
         """Something has changed: what no event carries of it is asked for soon."""
@@ -133,7 +136,7 @@ class LightReconciliation:
                 raise
             except (VenueError, FrameError) as error:
                 self._log.warning("refresh_failed", reason=str(error))
-                await self._wait_out(error)
+                self._put_off(error)
                 continue
             if not self._following():
                 continue
@@ -154,6 +157,11 @@ class LightReconciliation:
                 continue
             if self._suspicions:
                 self._explain()
+            if now > self._believed_until and not self._in_doubt:
+                self._in_doubt = True
+                self._committer.move("doubt", f"not compared with the venue for too long: {self._trouble}")
+            if now < self._not_before:
+                continue
             if now >= max(self._everything_due_at, self._everything_at + EVERYTHING_PAUSE_S):
                 return Beside(None, True, self._orders_since_ms)
             if self._suspicions and now >= self._asked_at + RECHECK_S:
@@ -186,13 +194,11 @@ class LightReconciliation:
             self._in_doubt = False
             self._committer.move("reconciled", "the venue agrees")
 
-    async def _wait_out(self, error: VenueError | FrameError) -> None:
-        now = self._clock.monotonic()
-        if self._following() and now > self._believed_until:
-            self._in_doubt = True
-            self._committer.move("doubt", f"not compared with the venue for too long: {error}")
+    def _put_off(self, error: VenueError | FrameError) -> None:
+        """Everything is compared once the venue may be asked again."""
         wait_s = RETRY_S
         if isinstance(error, RateLimited):
             wait_s = max(1.0, (error.retry_at_ms - self._rest.venue_now_ms()) / 1000)
+        self._trouble = str(error)
+        self._not_before = self._clock.monotonic() + wait_s
         self.due()
-        await self._clock.sleep(wait_s)

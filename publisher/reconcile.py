@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from statecast.domain.changes import Refresh
-from statecast.domain.fold import Account
+from statecast.domain.fold import Account, is_news
 from statecast.domain.models import Order
 
 GRACE_S = 5.0
@@ -32,9 +32,9 @@ class Difference(NamedTuple):
 def differences(account: Account, answer: Refresh) -> dict[str, Difference]:
     """What `answer` says otherwise than `account`, by what the account says and since when.
 
-    What the stream knows better is no difference: the venue gives its rows the time of their last change. All else may
-    be news on its way; but where the account still says the same after the grace, the stream has not told what it
-    should have.
+    What the stream knows better is no difference: the venue gives its rows the time of their last change, and REST is
+    behind the stream at times, though never for long. All else may be news on its way; but where the account still says
+    the same after the grace, the stream has not told what it should have.
     """
     found: dict[str, Difference] = {}
     _compare_wallets(account, answer, found)
@@ -63,7 +63,7 @@ def _compare_wallets(account: Account, answer: Refresh, found: dict[str, Differe
         if known is None:
             if balance.wallet_balance:
                 _note(found, f"{balance.asset} wallet balance", "unknown", 0, balance.wallet_balance)
-        elif known.stamp.venue_time_ms <= balance.stamp.venue_time_ms:
+        elif not is_news(known.stamp.venue_time_ms, balance.stamp.venue_time_ms, answer.taken_ms):
             what, since_ms = f"{balance.asset} wallet balance", known.stamp.venue_time_ms
             if known.wallet_balance != balance.wallet_balance:
                 _note(found, what, known.wallet_balance, since_ms, balance.wallet_balance)
@@ -78,10 +78,11 @@ def _compare_positions(account: Account, answer: Refresh, found: dict[str, Diffe
         since_ms = row.stamp.venue_time_ms
         what = f"{key.symbol} {key.position_side}"
         if told is None:
-            if since_ms < answer.taken_ms:
+            if not is_news(since_ms, answer.taken_ms, answer.taken_ms):
                 _note(found, what, row.position_amt, since_ms, "none")
-        elif told.position_amt != row.position_amt and since_ms <= told.stamp.venue_time_ms:
-            _note(found, what, row.position_amt, since_ms, told.position_amt)
+        elif told.position_amt != row.position_amt:
+            if not is_news(since_ms, told.stamp.venue_time_ms, answer.taken_ms):
+                _note(found, what, row.position_amt, since_ms, told.position_amt)
         elif since_ms < told.stamp.venue_time_ms:
             # The size is the same and the position is not: closed and opened again, or with other margin. Its time
             # alone proves nothing, for the venue does not say what else moves that.
@@ -92,9 +93,9 @@ def _compare_positions(account: Account, answer: Refresh, found: dict[str, Diffe
                 if our_own is not None and the_venues is not None and our_own != the_venues:
                     _note(found, f"{what} {figure}", our_own, since_ms, the_venues)
     for key, told in listed.items():
-        if key not in account.positions and account.closed_ms(key) <= told.stamp.venue_time_ms:
-            what = f"{key.symbol} {key.position_side}"
-            _note(found, what, "none", account.closed_ms(key), told.position_amt)
+        closed_ms = account.closed_ms(key)
+        if key not in account.positions and not is_news(closed_ms, told.stamp.venue_time_ms, answer.taken_ms):
+            _note(found, f"{key.symbol} {key.position_side}", "none", closed_ms, told.position_amt)
 
 
 def _compare_orders(account: Account, answer: Refresh, found: dict[str, Difference]) -> None:
@@ -105,13 +106,15 @@ def _compare_orders(account: Account, answer: Refresh, found: dict[str, Differen
         told, since_ms = listed.get(order.order_id), order.venue_time_ms
         what = f"order {order.order_id}"
         if told is None:
-            if since_ms < answer.taken_ms:
+            if not is_news(since_ms, answer.taken_ms, answer.taken_ms):
                 _note(found, what, order.status, since_ms, "none", "orders", order.symbol)
-        elif since_ms <= told.venue_time_ms and _terms(order) != _terms(told):
+        elif _terms(order) != _terms(told) and not is_news(since_ms, told.venue_time_ms, answer.taken_ms):
             _note(found, what, _worded(order), since_ms, _worded(told), "orders", order.symbol)
     for order_id, told in listed.items():
         ended_ms = account.finished_ms(order_id)
-        if order_id not in account.orders and (not ended_ms or ended_ms < told.venue_time_ms):
+        if order_id in account.orders or ended_ms == told.venue_time_ms:
+            continue
+        if not is_news(ended_ms, told.venue_time_ms, answer.taken_ms):
             _note(found, f"order {order_id}", "none", ended_ms, told.status, "orders", told.symbol)
 
 
