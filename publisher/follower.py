@@ -14,8 +14,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from random import Random
 
-from publisher.backfill import CONNECTED_MS, Backfill, Told
-from publisher.committer import Committer
+from publisher.backfill import CONNECTED_MS, Backfill, Merged
+from publisher.committer import Committer, Taken
 from publisher.config import AccountConfig
 from publisher.light_reconciliation import LightReconciliation
 from publisher.logs import Log
@@ -24,9 +24,9 @@ from publisher.reconcile import GRACE_S
 from publisher.stream import BACKOFF_S, Connector
 from publisher.user_stream import StreamEnded, UserStream, first_error
 from statecast.clock import Clock
-from statecast.domain.changes import Change, Frame, OrderUpdate, Refresh, Snapshot
+from statecast.domain.changes import Change, Frame, OrderUpdate, Refresh, Snapshot, Told
 from statecast.domain.fold import Account, Delta
-from statecast.domain.models import Source
+from statecast.domain.models import OrderEvent, Source
 from statecast.errors import AuthFailed, FrameError, RateLimited, VenueError, VenueUnreachable
 from statecast.venues.binance.decode import decode_user_frame
 from statecast.venues.binance.rest import BinanceRest
@@ -67,7 +67,9 @@ class Follower:
         self._venue = config.account_id.venue
         self._connector = connector
         self._unreconciled: deque[Frame] | None = deque()
-        """Frames that wait for a snapshot; None while the account follows the stream."""
+        """What the stream has said while the state is in doubt; None while the account follows the stream."""
+        self._pending: list[OrderEvent] = []
+        """Order events of before that, which are in no log: they come behind what the histories tell of a gap."""
         self._doubt = asyncio.Event()
         self._told_ms = 0
         """The venue's time of the youngest frame that told of the account, or of the connection after it."""
@@ -91,11 +93,13 @@ class Follower:
         )
         self._marks = MarkPrices(config.access.urls, self._venue, connector, clock, log)
         committer.on_lease_lost = self._distrust
+        committer.on_lease_taken = self._take_over
 
     async def run(self) -> None:
         """Follow the account for ever: connect, and connect again."""
         failures = 0
-        await self._committer.opened.wait()
+        if not self._config.shared_stream:
+            await self._committer.opened.wait()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._marks.run())
             tasks.create_task(self._follow_marks())
@@ -154,15 +158,28 @@ class Follower:
         except BaseExceptionGroup as group:
             raise first_error(group) from None
         finally:
-            self._unreconciled = deque()
+            self._keep_order_events()
             self._backfill.reopen(self._told_ms)
 
     def _connected(self) -> None:
         self._committer.health.stream_since_ms = self._clock.now_ms()
         self._told_ms = max(self._told_ms, self._stream.since_ms)
-        self._unreconciled = deque()
-        self._backfill.stream_begins()
+        self._hear_from_now_on()
+
+    def _hear_from_now_on(self) -> None:
+        """There is a hole before this moment. Whoever writes fills it; who stands by knows what comes after it."""
+        self._keep_order_events()
+        since_ms = self._backfill.stream_begins()
+        record = self._committer.record
+        if self._committer.standing_by or not record.complete_since_ms:
+            record.begin(since_ms)
+            self._pending.clear()
         self._doubt.set()
+
+    def _keep_order_events(self) -> None:
+        """Begin anew with the frames that wait for a snapshot; of those so far, what they tell of orders is kept."""
+        self._pending += self._buffered_events()
+        self._unreconciled = deque()
 
     async def _check_permissions(self) -> None:
         """A publisher needs to read and nothing else; a key that can do more is worth a word, once."""
@@ -222,9 +239,10 @@ class Follower:
             self._light.moved()
             return
         self._unreconciled.append(frame)
-        if len(self._unreconciled) > MAX_REMEMBERED_FRAMES:
-            # What it held is in the histories as well; a new beginning leaves room for what comes.
+        if len(self._unreconciled) + len(self._pending) > MAX_REMEMBERED_FRAMES:
+            # What they held is in the histories as well; a new beginning leaves room for what comes.
             self._unreconciled.clear()
+            self._pending.clear()
             self._backfill.stream_begins()
             self._doubt.set()
 
@@ -251,22 +269,42 @@ class Follower:
         # What came before the doubt is in the next snapshot; told again after it, it could bring back an order whose
         # end was the frame that made no sense. Before the first snapshot, though, these frames are all there is.
         if self._unreconciled is None or self._account.complete:
-            self._unreconciled = deque()
+            self._keep_order_events()
         self._backfill.stream_begins()
         self._doubt.set()
+
+    def _take_over(self, taken: Taken) -> None:
+        """The lease was taken, for the first time or again. What the log lacks comes before all else."""
+        if taken.since_ms is not None:
+            self._pending[:0] = taken.missing
+            self._backfill.begin_again(taken.remains, taken.since_ms)
+            self._distrust("taking over: the log of order events is not complete")
+            return
+        if self._committer.record.complete_since_ms:
+            self._backfill.complete(taken.remains.events_complete_ms)
+        else:
+            self._backfill.begin_again(taken.remains, taken.remains.events_complete_ms)
+        try:
+            self._apply([Told(event) for event in taken.missing], "stream")
+        except FrameError as error:
+            self._distrust(str(error))
+        if self._unreconciled is not None:
+            self._doubt.set()  # What was begun by one that stood by is finished by one that writes.
+        self._light.moved()
 
     # REST beside the stream
 
     async def _reconcile(self) -> None:
         """A snapshot whenever there is doubt: at the start of a connection, after a frame that made no sense."""
         failures = 0
+        await self._committer.asked.wait()
         while True:
             await self._doubt.wait()
             self._doubt.clear()
             asked_at = self._clock.monotonic()
             try:
                 snapshot = await self._rest.fetch_snapshot()
-                told = await self._backfill.fetch(snapshot, self._buffered_events)
+                found = await self._backfill.fetch(snapshot, self._waiting_events)
             except AuthFailed:
                 raise
             except (VenueUnreachable, RateLimited, FrameError) as error:
@@ -283,29 +321,38 @@ class Follower:
             if self._doubt.is_set():  # A frame made no sense meanwhile: this answer may be older than it.
                 await self._clock.sleep(BACKOFF_S[2])
                 continue
-            self._apply_all(told, snapshot)
+            self._apply_all(found, snapshot)
             self._light.begins(asked_at, self._stream.since_ms + CONNECTED_MS)
             self._committer.health.reconciled_at_ms = self._clock.now_ms()
             self._committer.move("reconciled", "stream connected, snapshot reconciled")
             await self._clock.sleep(BACKOFF_S[2])  # A stream of nonsense must not become a stream of snapshots.
 
-    def _buffered_events(self) -> list[OrderUpdate]:
-        return [c for frame in self._unreconciled or () for c in frame.changes if isinstance(c, OrderUpdate)]
+    def _buffered_events(self) -> list[OrderEvent]:
+        return [c.event for frame in self._unreconciled or () for c in frame.changes if isinstance(c, OrderUpdate)]
 
-    def _apply_all(self, told: Told, snapshot: Snapshot) -> None:
-        """The missed order events, the snapshot, and the frames that waited, in the order that each order needs.
+    def _waiting_events(self) -> list[OrderEvent]:
+        """Order events that are told after those of the gap, in their order."""
+        return self._pending + self._buffered_events()
+
+    def _apply_all(self, found: Merged, snapshot: Snapshot) -> None:
+        """The missed order events, the snapshot, and what has waited, in the order that each order needs.
 
         They are one commit: no reader sees a state that never was.
         """
-        changes: list[Change] = [*told.first, snapshot]
+        changes: list[Change] = [*found.first]
+        for event in self._pending:
+            changes += (*found.before.get(event.event_id, ()), Told(event))
+        changes.append(snapshot)
         for frame in self._unreconciled or ():
             for change in frame.changes:
                 if isinstance(change, OrderUpdate):
-                    changes += told.before.get(change.event.event_id, ())
+                    changes += found.before.get(change.event.event_id, ())
                 changes.append(change)
-        self._apply((*changes, *told.last), "rest")
+        self._apply((*changes, *found.last), "rest")
+        self._pending.clear()
         self._unreconciled = None
-        self._backfill.complete(told.until_ms)
+        if not self._committer.standing_by:
+            self._backfill.complete(found.until_ms)
 
     def take_answer(self, answer: Refresh) -> None:
         """A REST answer that readers have asked for: as good as a periodic one, while the stream is followed."""
@@ -317,7 +364,9 @@ class Follower:
             self._distrust(str(error))
 
     def _agreed(self, taken_ms: int) -> None:
-        self._backfill.complete(taken_ms - round(GRACE_S * 1000))
+        """Everything that REST told then, the stream has told as well."""
+        if not self._committer.standing_by:
+            self._backfill.complete(taken_ms - round(GRACE_S * 1000))
 
     async def _follow_marks(self) -> None:
         """Mark prices into the account: one commit for all symbols, and no more than one per interval."""

@@ -40,9 +40,10 @@ NAMES = (
     "WS_URL",
     "MARKET_WS_URL",
     "RECONCILE_S",
+    "LEASE_S",
+    "SHARED_STREAM",
     "MARK_PRICE_INTERVAL_S",
     "DELETE_LISTEN_KEY",
-    "SHARED_STREAM",
     "BINANCE_PRIVATE_PATH",
     "EVENTS_RETENTION_S",
     "GROUP_EXPIRY_S",
@@ -154,7 +155,7 @@ def secret(values: Mapping[str, str], name: str) -> Secret | None:
     return Secret(content)
 
 
-def flag(values: Mapping[str, str], name: str, default: bool = False) -> bool:
+def flag(values: Mapping[str, str], name: str, *, default: bool = False) -> bool:
     """A setting that is on or off."""
     text = values.get(name, str(default)).lower()
     if text in ("true", "1", "yes", "on"):
