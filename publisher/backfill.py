@@ -92,6 +92,7 @@ class Backfill:
         self._clock = clock
         self._log = log
         self._stream_from_ms = 0
+        self._listening_since_ms = 0
         self._complete_ms = 0
         self._remains = Remains()
         self._progress_at = 0.0
@@ -99,6 +100,7 @@ class Backfill:
     def stream_begins(self) -> int:
         """Whatever happens from now on, the stream tells; what it told before may have a hole. Returns since when."""
         self._stream_from_ms = self._rest.venue_now_ms() + CONNECTED_MS
+        self._listening_since_ms = self._listening_since_ms or self._stream_from_ms
         return self._stream_from_ms
 
     def complete(self, until_ms: int) -> None:
@@ -106,6 +108,11 @@ class Backfill:
         self._remains = Remains()
         self._complete_ms = max(self._complete_ms, until_ms)
         self._committer.events_complete_ms = self._complete_ms
+
+    def reopen(self, since_ms: int) -> None:
+        """The stream has told nothing since then, and is at an end. What came and went meanwhile, such as an order that
+        was placed and cancelled, showed in no answer that agreed."""
+        self._complete_ms = min(self._complete_ms, since_ms)
 
     def begin_again(self, remains: Remains, since_ms: int) -> None:
         """The log, of which `remains` tells, is complete until `since_ms` only; 0 where that is not known."""
@@ -160,7 +167,8 @@ class Backfill:
         if remains.events_complete_ms:
             return remains.events_complete_ms - OVERLAP_MS
         if not remains.last_event_ms:
-            return 0
+            # What earlier connections of this process have told, before a snapshot was there, is told nevertheless.
+            return self._listening_since_ms if self._listening_since_ms < self._stream_from_ms else 0
         verified_ms = 0
         if remains.verified_at_ms:
             # An age does not depend on whose clock it is taken by.

@@ -179,11 +179,11 @@ class ScarceBudget(WeightBudget):
         super().__init__(limit=1_000_000)
         self.refusals = 3
 
-    def delay_ms(self, cost: int, now_ms: int) -> int:
+    def delay_ms(self, cost: int, now_ms: int, now_s: float) -> int:
         if cost > HISTORY_RESERVE and self.refusals:
             self.refusals -= 1
             return 200
-        return super().delay_ms(cost, now_ms)
+        return super().delay_ms(cost, now_ms, now_s)
 
 
 async def test_a_budget_that_is_nearly_spent_delays_the_backfill_and_it_goes_on(

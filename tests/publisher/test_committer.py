@@ -271,6 +271,21 @@ async def test_before_a_snapshot_it_says_starting_once_a_heartbeat_and_no_state(
     assert not any((await place.stored.hashes()).values())
 
 
+async def test_verified_stands_still_beyond_the_time_that_the_comparison_with_the_venue_is_good_for(
+    place: Place,
+) -> None:
+    first = await place.live()
+    await place.verified_after(0)
+    first.committer.vouch_until = 0.0
+    await place.beats(2)
+    verified = (await place.stored.status())["verifiedAtMs"]
+    await place.beats(4)
+    status = await place.stored.status()
+    assert (status["verifiedAtMs"], status["state"]) == (verified, "live")
+    first.committer.vouch_until = SystemClock().monotonic() + 100.0
+    await place.verified_after(int(verified))
+
+
 async def test_verified_moves_on_while_live_and_stands_still_in_doubt(place: Place) -> None:
     first = await place.live()
     status = await place.verified_after(0)
