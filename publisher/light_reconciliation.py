@@ -166,7 +166,8 @@ class LightReconciliation:
                 return Beside(None, True, self._orders_since_ms)
             if self._suspicions and now >= self._asked_at + RECHECK_S:
                 return Beside(self._suspicions.order_symbols, self._suspicions.settings)
-            if self._moved and now >= self._asked_at + PAUSE_S:
+            # Nobody reads what one knows that stands by.
+            if self._moved and not self._committer.standing_by and now >= self._asked_at + PAUSE_S:
                 await self._clock.sleep(SETTLE_S)
                 self._moved = False
                 return NOTHING_BESIDE
