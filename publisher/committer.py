@@ -23,12 +23,15 @@ from statecast.domain.fold import Account, Delta
 from statecast.domain.models import OrderEvent
 from statecast.errors import LeaseLost, StoreDiverged, StoreRefused, StoreUnreachable
 from statecast.store.keys import CONTRACT, LEASE_TTL_MS
-from statecast.store.writer import AccountWriter, Batch
+from statecast.store.writer import AccountWriter, Batch, Remains
 
 HEARTBEAT_S = 1.0
 
 MAX_BATCH = 128
 """Commits in one call: some 5 ms of the server's time where it was measured, which readers wait for at the most."""
+
+MAX_EVENTS_IN_COMMIT = 500
+"""Order events in one commit, some 6 ms of the server's time; what a backfill has beyond it goes ahead of it."""
 
 MAX_QUEUED = 20_000
 """Deltas kept while Redis cannot be written, by estimate some 40 MB. Beyond it only their order events are
@@ -55,6 +58,8 @@ class Health:
     unknown_events: int = 0
     malformed_frames: int = 0
     malformed_market_frames: int = 0
+    events_complete_ms: int = 0
+    """Venue time until which the log of order events in Redis holds everything; 0: not yet known."""
 
     def fields(self, publisher_id: str, epoch: int) -> dict[str, str | int]:
         return {
@@ -67,6 +72,7 @@ class Health:
             "unknownEvents": self.unknown_events,
             "malformedFrames": self.malformed_frames,
             "malformedMarketFrames": self.malformed_market_frames,
+            "eventsCompleteMs": self.events_complete_ms,
             "contract": CONTRACT,
         }
 
@@ -84,6 +90,10 @@ class Committer:
         self.health = Health()
         self.opened = asyncio.Event()
         """Set once this publisher has held the lease: only then is the venue worth connecting to."""
+        self.remains = Remains()
+        """What an earlier publisher had left when this one took the lease for the first time."""
+        self.events_complete_ms = 0
+        """Venue time until which every order event was submitted. Readers learn it once those events are written."""
         self.on_lease_lost: Callable[[str], None] = lambda reason: None
         """Called with the reason when a lease that was held is not any more."""
         self._writer = writer
@@ -105,6 +115,9 @@ class Committer:
         """Write `delta` after all that was submitted before it; an empty one is nothing to write."""
         if not delta:
             return
+        while len(delta.events) > MAX_EVENTS_IN_COMMIT:
+            self.submit(_events_only(delta.events[:MAX_EVENTS_IN_COMMIT], delta))
+            delta = delta._replace(events=delta.events[MAX_EVENTS_IN_COMMIT:])
         if len(self._queue) >= MAX_QUEUED and not self._rewrite:
             self._keep_events_only(self._queue)
         if not self._rewrite:
@@ -124,6 +137,10 @@ class Committer:
             self._wake.set()
             level = self._log.warning if self.health.state in ("recovering", "refused") else self._log.info
             level("state", state=self.health.state, before=before, reason=reason)
+
+    async def events_of_last(self, age_ms: int) -> list[tuple[str, str]]:
+        """Event id and symbol of what was written within `age_ms`, as Redis has it. Raises StoreError."""
+        return await self._writer.events_of_last(age_ms)
 
     # The work
 
@@ -159,6 +176,9 @@ class Committer:
             self._note(f"waiting: publisher {holder} holds the lease")
             await self._clock.sleep(LEASE_TTL_MS / 5000)
         waiting = self._in_flight is not None or self._queue
+        if not self.opened.is_set():
+            self.remains = await self._persistently(self._writer.remains)
+            self.health.events_complete_ms = self.remains.events_complete_ms
         count = max(LOG_TAIL, self._writer.event_seq - last_event_seq) if waiting else LOG_TAIL
         stored = await self._persistently(partial(self._writer.last_event_ids, count))
         self._account.remember_events(stored)
@@ -207,6 +227,8 @@ class Committer:
             # With a rest in the queue, Redis does not hold what is known here: the next batch may vouch for it.
             drained = not self._queue
             verified = drained and not self._rewrite and self.health.state == "live"
+            if drained:
+                self.health.events_complete_ms = max(self.health.events_complete_ms, self.events_complete_ms)
             status = self.health.fields(self._writer.publisher_id, self._writer.epoch)
             if drained:
                 self._heartbeat_at = now + HEARTBEAT_S

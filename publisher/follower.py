@@ -1,7 +1,9 @@
 """Follows one account: the private stream, REST beside it, and the market stream for its positions.
 
 There is one path to `live`, at the start as after any interruption: connect the stream, keep what it says, ask for a
-snapshot, apply it, apply again what the stream has said meanwhile. The fold sorts out which of the two is newer.
+snapshot and for the order events that were missed, apply both, and then what the stream has said meanwhile. The fold
+sorts out what is newer and what was told before. Nothing of the stream is applied in between, so that each order's
+events keep their order.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
 
+from publisher.backfill import Backfill, Told
 from publisher.committer import Committer
 from publisher.config import AccountConfig
 from publisher.logs import Log
@@ -18,7 +21,7 @@ from publisher.market import MarkPrices
 from publisher.reconcile import GRACE_S, differences
 from publisher.stream import Stream, open_stream
 from statecast.clock import Clock
-from statecast.domain.changes import Change, Frame, Refresh
+from statecast.domain.changes import Change, Frame, OrderUpdate, Refresh, Snapshot
 from statecast.domain.fold import Account, Delta
 from statecast.domain.models import Source
 from statecast.errors import AuthFailed, FrameError, RateLimited, VenueError, VenueUnreachable
@@ -46,7 +49,7 @@ REFRESH_PAUSE_S = 2.0
 """Between two questions: 10 of the venue's 2,400 weight a minute each, so at most an eighth of it."""
 
 MAX_REMEMBERED_FRAMES = 50_000
-"""Frames kept until a snapshot is there; the youngest count, since older ones are in the snapshot."""
+"""Frames kept until a snapshot is there; with more, everything is asked for again."""
 
 
 class StreamEnded(Exception):
@@ -79,6 +82,7 @@ class Follower:
         self._unknown_logged: set[str] = set()
         self._suspected: dict[str, float] = {}
         """What REST says otherwise than what we have, since when by the monotonic clock."""
+        self._backfill = Backfill(rest, account, committer, clock, log)
         self._marks = MarkPrices(config.access.urls, self._venue, clock, log)
         committer.on_lease_lost = self._distrust
 
@@ -138,7 +142,8 @@ class Follower:
         url = self._config.access.urls.private_stream_url(listen_key)
         async with open_stream(url, self._venue, "user stream") as stream:
             self._committer.health.stream_since_ms = self._clock.now_ms()
-            self._unreconciled = deque(maxlen=MAX_REMEMBERED_FRAMES)
+            self._unreconciled = deque()
+            self._backfill.stream_begins()
             self._doubt.set()
             try:
                 async with asyncio.TaskGroup() as tasks:
@@ -198,11 +203,17 @@ class Follower:
                     self._log.warning("unknown_event", event_type=frame.event)
         if not frame.changes:
             return
-        if self._account.complete:
-            self._apply(frame.changes, "stream")
-            self._moved.set()
-        if self._unreconciled is not None:
-            self._unreconciled.append(frame)
+        if self._unreconciled is None:
+            if self._account.complete:
+                self._apply(frame.changes, "stream")
+                self._moved.set()
+            return
+        self._unreconciled.append(frame)
+        if len(self._unreconciled) > MAX_REMEMBERED_FRAMES:
+            # What it held is in the histories as well; a new beginning leaves room for what comes.
+            self._unreconciled.clear()
+            self._backfill.stream_begins()
+            self._doubt.set()
 
     def _apply(self, changes: Iterable[Change], source: Source) -> Delta:
         """Into the account and on to Redis.
@@ -227,7 +238,8 @@ class Follower:
         # What came before the doubt is in the next snapshot; told again after it, it could bring back an order whose
         # end was the frame that made no sense. Before the first snapshot, though, these frames are all there is.
         if self._unreconciled is None or self._account.complete:
-            self._unreconciled = deque(maxlen=MAX_REMEMBERED_FRAMES)
+            self._unreconciled = deque()
+        self._backfill.stream_begins()
         self._doubt.set()
 
     async def _keep_alive(self, listen_key: Secret) -> None:
@@ -256,6 +268,7 @@ class Follower:
             self._doubt.clear()
             try:
                 snapshot = await self._rest.fetch_snapshot()
+                told = await self._backfill.fetch(snapshot, self._buffered_events)
             except AuthFailed:
                 raise
             except (VenueUnreachable, RateLimited, FrameError) as error:
@@ -267,16 +280,33 @@ class Follower:
                 continue
             failures = 0
             # Its parts were asked for beside each other, and what the stream says of the moment in which they were told
-            # is perhaps still on its way. Together with that it is one commit: no reader sees a state that never was.
+            # is perhaps still on its way.
             await self._clock.sleep(SETTLE_S)
             if self._doubt.is_set():  # A frame made no sense meanwhile: this answer may be older than it.
                 await self._clock.sleep(BACKOFF_S[2])
                 continue
-            self._apply((snapshot, *(change for frame in self._unreconciled or () for change in frame.changes)), "rest")
-            self._unreconciled = None
+            self._apply_all(told, snapshot)
             self._committer.health.reconciled_at_ms = self._clock.now_ms()
             self._committer.move("reconciled", "stream connected, snapshot reconciled")
             await self._clock.sleep(BACKOFF_S[2])  # A stream of nonsense must not become a stream of snapshots.
+
+    def _buffered_events(self) -> list[OrderUpdate]:
+        return [c for frame in self._unreconciled or () for c in frame.changes if isinstance(c, OrderUpdate)]
+
+    def _apply_all(self, told: Told, snapshot: Snapshot) -> None:
+        """The missed order events, the snapshot, and the frames that waited, in the order that each order needs.
+
+        They are one commit: no reader sees a state that never was.
+        """
+        changes: list[Change] = [*told.first, snapshot]
+        for frame in self._unreconciled or ():
+            for change in frame.changes:
+                if isinstance(change, OrderUpdate):
+                    changes += told.before.get(change.event.event_id, ())
+                changes.append(change)
+        self._apply((*changes, *told.last), "rest")
+        self._unreconciled = None
+        self._backfill.complete(told.until_ms)
 
     async def _refresh(self) -> None:
         """What no event carries, by REST: soon after a change, and from time to time without one."""
@@ -312,6 +342,7 @@ class Follower:
             self._distrust("drift from the venue: " + "; ".join(drift))
         elif not found:
             self._committer.health.reconciled_at_ms = self._clock.now_ms()
+            self._backfill.complete(answer.taken_ms - round(GRACE_S * 1000))
 
     def take_answer(self, answer: Refresh) -> None:
         """A REST answer that readers have asked for: as good as a periodic one, while live. If it says otherwise than

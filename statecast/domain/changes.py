@@ -5,6 +5,7 @@ OrderUpdate                     upsert one order, if newer; appends its event on
 LeverageUpdate                  replaces one symbol's leverage
 MultiAssetsUpdate               replaces the margin mode
 MarkPriceUpdate                 replaces one symbol's mark price, if newer
+Gap                             appends its entry once
 Snapshot                        replaces everything, except rows that the stream knows better
 Refresh                         replaces what no event carries
 """
@@ -54,6 +55,12 @@ class OrderUpdate(NamedTuple):
     @property
     def order(self) -> Order:
         return self.event.order
+
+
+class Gap(NamedTuple):
+    """Order events of some time that the venue does not tell any more: the log says so in an entry of its own."""
+
+    event: OrderEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +119,7 @@ Change = (
     BalanceUpdate
     | PositionUpdate
     | OrderUpdate
+    | Gap
     | LeverageUpdate
     | MultiAssetsUpdate
     | MarkPriceUpdate

@@ -24,6 +24,7 @@ from typing import NamedTuple, TypeVar
 from statecast.domain.changes import (
     BalanceUpdate,
     Change,
+    Gap,
     LeverageUpdate,
     MarkPriceUpdate,
     MultiAssetsUpdate,
@@ -121,6 +122,10 @@ class Account:
         """Whether a snapshot was applied: before that, nothing here may be shown to anyone."""
         return self.totals is not None
 
+    def was_told(self, event_id: str) -> bool:
+        """Whether an order event is among those remembered."""
+        return event_id in self._seen
+
     def remember_events(self, event_ids: Iterable[str]) -> None:
         """Count `event_ids` as told: they stand in the log already."""
         for event_id in event_ids:
@@ -133,6 +138,9 @@ class Account:
             match change:
                 case OrderUpdate():
                     self._apply_order(change)
+                case Gap(event):
+                    if self._is_new(event.event_id):
+                        self._events.append(event)
                 case PositionUpdate():
                     self._apply_position(change)
                 case BalanceUpdate():
@@ -154,7 +162,7 @@ class Account:
     def events_alone(self, changes: Sequence[Change], source: Source) -> Delta:
         """After an `apply` that failed: what its changes tell of orders, without what they do to the account. The
         account can be read again, and what happened to orders is told once."""
-        rest = (change.event for change in changes if isinstance(change, OrderUpdate))
+        rest = (change.event for change in changes if isinstance(change, OrderUpdate | Gap))
         events = (*self._events, *(event for event in rest if self._is_new(event.event_id)))
         return Delta(source, self._times, events=events)
 

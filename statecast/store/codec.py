@@ -138,6 +138,35 @@ def order_cells(row: Order) -> Cells:
     )
 
 
+def order_of(cells: Mapping[str, str]) -> Order:
+    """The order whose fields these are; what is not there, or empty, the venue did not give."""
+
+    def number(name: str) -> Decimal | None:
+        return Decimal(cells[name]) if cells.get(name) else None
+
+    return Order(
+        order_id=cells["orderId"],
+        symbol=cells["symbol"],
+        client_order_id=cells.get("clientOrderId", ""),
+        side=cells.get("side", ""),
+        position_side=cells.get("positionSide", ""),
+        type=cells.get("type", ""),
+        orig_type=cells.get("origType", ""),
+        time_in_force=cells.get("timeInForce", ""),
+        status=cells.get("status", ""),
+        price=number("price"),
+        stop_price=number("stopPrice"),
+        quantity=number("quantity"),
+        executed_qty=number("executedQty"),
+        avg_price=number("avgPrice"),
+        reduce_only={"true": True, "false": False}.get(cells.get("reduceOnly", "")),
+        venue_time_ms=int(cells["venueTimeMs"]),
+        source="rest" if cells.get("source") == "rest" else "stream",
+        algo_id=cells.get("algoId") or None,
+        actual_order_id=cells.get("actualOrderId") or None,
+    )
+
+
 def event_entry(event: OrderEvent, order: Cells, event_seq: int, epoch: str) -> list[str]:
     """A stream entry, field after value, always with all of `EVENT_FIELDS` (Redis then stores the names once).
 

@@ -152,6 +152,7 @@ STATUS_FIELDS = (
     "unknownEvents",
     "malformedFrames",
     "malformedMarketFrames",
+    "eventsCompleteMs",
     "contract",
 )
 

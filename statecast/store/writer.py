@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import InvalidOperation
 from importlib.resources import files
 from typing import cast
 
 from statecast.domain.fold import Delta
+from statecast.domain.models import Order
 from statecast.errors import ContractMismatch, LeaseLost, StoreDiverged, StoreRefused
 from statecast.store.client import Client
-from statecast.store.codec import Argument, commit, pack
+from statecast.store.codec import Argument, commit, entities, order_of, pack
 from statecast.store.keys import (
     ACCOUNTS_KEY,
     CHANGES_LENGTH,
@@ -37,6 +39,22 @@ class Batch:
     seq_after: int
     event_seq_after: int
     verified: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Remains:
+    """What an earlier publisher left in Redis, as far as order events are concerned. Times in ms, 0 where unknown."""
+
+    now_ms: int = 0
+    """Redis time; `verified_at_ms` is by the same clock, the others are the venue's."""
+    verified_at_ms: int = 0
+    events_complete_ms: int = 0
+    last_event_ms: int = 0
+    orders: tuple[Order, ...] = ()
+    unreadable: tuple[str, ...] = ()
+    """Names of open orders that make no sense: somebody else wrote there."""
+    symbols: frozenset[str] = frozenset()
+    """Of the open positions."""
 
 
 class AccountWriter:
@@ -176,6 +194,48 @@ class AccountWriter:
             keys = (self._keys.lease, self._keys.status, self._keys.publishers)
             return int(await self._release(keys, (self.publisher_id, self.epoch, state, reason, REGISTERED_MS)))
 
+    async def remains(self) -> Remains:
+        """What stands in Redis of an account that was published before, as of one moment."""
+        with self._client.errors():
+            async with self._client.redis.pipeline(transaction=True) as pipe:
+                pipe.time()
+                pipe.hgetall(self._keys.status)
+                pipe.hgetall(self._keys.orders)
+                pipe.hgetall(self._keys.positions)
+                pipe.xrevrange(self._keys.order_events, count=1)
+                (seconds, microseconds), status, orders, positions, last = await pipe.execute()
+        rows: list[Order] = []
+        unreadable: list[str] = []
+        for name, row in entities(orders).items():
+            try:
+                rows.append(order_of(row))
+            except (KeyError, ValueError, InvalidOperation):
+                unreadable.append(name)
+        return Remains(
+            now_ms=int(seconds) * 1000 + int(microseconds) // 1000,
+            verified_at_ms=_whole(status.get("verifiedAtMs")),
+            events_complete_ms=_whole(status.get("eventsCompleteMs")),
+            last_event_ms=max((_whole(fields.get("venueTimeMs")) for _, fields in last), default=0),
+            orders=tuple(rows),
+            unreadable=tuple(unreadable),
+            symbols=frozenset(row["symbol"] for row in entities(positions).values() if "symbol" in row),
+        )
+
+    async def events_of_last(self, age_ms: int) -> list[tuple[str, str]]:
+        """Event id and symbol of every order event that was written within `age_ms`, by Redis's clock; oldest first."""
+        with self._client.errors():
+            seconds, _ = await self._client.redis.time()
+        after = f"{max(0, int(seconds) * 1000 - age_ms)}-0"
+        found: list[tuple[str, str]] = []
+        while True:
+            with self._client.errors():
+                entries = await self._client.redis.xrange(self._keys.order_events, min=after, count=PAGE)
+            page = cast("list[tuple[str, dict[str, str]]]", entries)
+            found += [(fields["eventId"], fields["symbol"]) for _, fields in page]
+            if len(page) < PAGE:
+                return found
+            after = f"({page[-1][0]}"
+
     async def last_event_ids(self, count: int) -> list[str]:
         """Ids of the youngest `count` order events in the log, oldest first."""
         ids: list[str] = []
@@ -190,3 +250,7 @@ class AccountWriter:
                 break
             below = f"({page[-1][0]}"
         return ids[::-1]
+
+
+def _whole(text: str | None) -> int:
+    return int(text) if text and text.isascii() and text.isdecimal() else 0

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -95,7 +96,7 @@ class Reader:
         client = Client("redis://127.0.0.1:1/0", client_name="test")
         writer = AccountWriter(client, AccountId("binance", "main"), "publisher-1")
         self.committer = Committer(writer, self.account, clock, log)
-        rest = cast("BinanceRest", None)  # reading asks nothing
+        rest = cast("BinanceRest", SimpleNamespace(venue_now_ms=clock.now_ms))  # reading asks nothing but the time
         self.follower = Follower(account_config, rest, self.account, self.committer, clock, log)
         if known:
             self.committer.submit(self.account.apply((snapshot(positions=[rest_position(-50, "0.025")]),), "rest"))

@@ -205,6 +205,37 @@ async def test_the_status_is_complete(place: Place) -> None:
     assert status["reconciledAtMs"] == "1793000000002"
 
 
+async def test_readers_learn_of_complete_events_when_they_are_written(place: Place) -> None:
+    first = await place.live()
+    first.orders(range(1, 1000))  # several batches
+    first.committer.events_complete_ms = 1_793_000_000_007
+    first.committer.move("doubt", "so that a status goes out with the first of them")
+
+    async def told() -> bool:
+        status = await place.stored.status()
+        complete = status["eventsCompleteMs"] == "1793000000007"
+        assert not complete or status["eventSeq"] == "999"
+        return complete
+
+    await eventually(told)
+
+
+async def test_what_an_earlier_publisher_left_is_known_and_not_forgotten(place: Place) -> None:
+    first = await place.live()
+    first.orders([1])
+    first.committer.events_complete_ms = 1_793_000_000_007
+    await place.shows(eventsCompleteMs="1793000000007")
+    await first.stop()
+    second = place.publisher("second")
+    await second.opened()
+    assert second.committer.remains.events_complete_ms == 1_793_000_000_007
+    assert [order.order_id for order in second.committer.remains.orders] == ["1"]
+    await place.shows(publisherId="second", state="starting", eventsCompleteMs="1793000000007")
+    await place.beats(1)
+    assert (await place.stored.status())["eventsCompleteMs"] == "1793000000007"
+    assert await second.committer.events_of_last(60_000) == await second.writer.events_of_last(60_000) != []
+
+
 async def test_before_a_snapshot_it_says_starting_once_a_heartbeat_and_no_state(place: Place) -> None:
     first = place.publisher()
     await first.opened()

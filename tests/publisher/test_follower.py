@@ -205,7 +205,9 @@ async def test_lost_frames_are_repaired_by_the_next_reconciliation(redis_url: st
 
 async def test_a_venue_that_limits_is_not_asked_again_before_its_time(redis_url: str, account_name: str) -> None:
     async with world(redis_url, account_name, live=False) as here:
-        answer = {"count": 1, "status": 429, "body": '{"code":-1003,"msg":"Too many requests."}'}
+        # Without a time in the message it would be the rest of the minute, which may be over in a moment.
+        refusal = f"Way too many requests; IP banned until {here.now_ms() + 60_000}."
+        answer = {"count": 1, "status": 429, "body": f'{{"code":-1003,"msg":"{refusal}"}}'}
         here.exchange.fault("answer_rest", answer | {"path": REST_PATHS["key"]}, here.now_ms())
         status = await until(here.status, lambda status: "429" in status.get("reason", ""))
         assert status["state"] == "starting"

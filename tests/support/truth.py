@@ -136,6 +136,52 @@ def event_differences(
     return found
 
 
+UNTOLD_BY_REST = frozenset({"AMENDMENT"})
+UNTOLD_STEPS_BY_REST = frozenset({"ALGO_NEW", "ALGO_TRIGGERING", "ALGO_TRIGGERED"})
+"""What the venue's histories do not tell afterwards; of `ALGO_NEW` the second, that a trailing stop was activated."""
+
+
+def gap_differences(
+    entries: Sequence[Mapping[str, str]],
+    ledger_events: Sequence[Mapping[str, Any]],
+    algo_events: Sequence[Mapping[str, Any]],
+) -> list[str]:
+    """As `event_differences`, where the stream was away for a while: order by order, and without what REST does not
+    tell. What happened last to an order must stand there all the same, if it is more than an amendment."""
+    found = _numbering(entries)
+    if len({entry["eventId"] for entry in entries}) != len(entries):
+        found.append("an event stands in the log twice")
+    ours: dict[str, list[Identity]] = {}
+    theirs: dict[str, list[Identity]] = {}
+    for entry in entries:
+        identity = (
+            (entry["eventType"], entry["actualOrderId"]) if entry["algoId"] else (entry["eventType"], *_identity(entry))
+        )
+        ours.setdefault(entry["orderId"], []).append(identity)
+    for event in ledger_events:
+        theirs.setdefault(str(event["i"]), []).append((str(event["x"]), *_ledger_identity(event)))
+    for row in algo_events:
+        theirs.setdefault(f"algo-{row['aid']}", []).append((f"ALGO_{row['X']}", row.get("ai") or ""))
+    for order_id in ours.keys() | theirs.keys():
+        found += _of_one_order(order_id, ours.get(order_id, []), theirs.get(order_id, []))
+    return found
+
+
+def _of_one_order(order_id: str, ours: list[Identity], theirs: list[Identity]) -> list[str]:
+    left = list(ours)
+    for at, truth in enumerate(theirs):
+        if left and left[0] == truth:
+            del left[0]
+            continue
+        last, first = at == len(theirs) - 1, at == 0
+        if truth[0] in UNTOLD_BY_REST or (truth[0] in UNTOLD_STEPS_BY_REST and not first and not last):
+            continue
+        if truth[0] == "ALGO_NEW" and not first:
+            continue
+        return [f"order {order_id}: {truth} is missing before {left[:1]}; log {ours}, ledger {theirs}"]
+    return [f"order {order_id}: {left} beyond the ledger's {theirs}"] if left else []
+
+
 def _numbering(entries: Sequence[Mapping[str, str]]) -> list[str]:
     found: list[str] = []
     for at, entry in enumerate(entries):

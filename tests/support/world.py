@@ -11,7 +11,7 @@ from random import Random
 from typing import Any, TypeVar, cast
 
 import orjson
-from support.truth import differences, event_differences
+from support.truth import differences, event_differences, gap_differences
 
 from publisher import config
 from publisher.service import publishing
@@ -111,6 +111,20 @@ class World:
         found = event_differences(await self.log(), self.dump()["orderEvents"], self.exchange.algo_events)
         assert not found, found
 
+    async def agree_on_events_after_gaps(self) -> list[dict[str, str]]:
+        """Wait until the log holds all that REST can tell of the ledger's events, once, each order's in order."""
+        found: list[str] = ["never compared"]
+        entries: list[dict[str, str]] = []
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                while found:
+                    await asyncio.sleep(0.05)
+                    entries = await self.log()
+                    found = gap_differences(entries, self.dump()["orderEvents"], self.exchange.algo_events)
+        except TimeoutError:
+            raise AssertionError("log and ledger differ:\n" + "\n".join(found[:10])) from None
+        return entries
+
     async def state(self, wanted: str) -> dict[str, str]:
         """Wait for a state; the status then."""
         return await until(self.status, lambda status: status.get("state") == wanted)
@@ -156,16 +170,27 @@ async def world(
     redis_url: str, account: str, *, hedge: bool = False, seed: int = 1, live: bool = True, **values: str
 ) -> AsyncIterator[World]:
     """An exchange and its publisher, `live` unless the test wants to see how it gets there."""
-    async with new_server(hedge=hedge, seed=seed) as server:
-        given = account_values(server, account, **values)
-        built = config.build(settings.Settings(given, (given,)))
-        async with (
-            connect(redis_url, client_name="statecast-test") as client,
-            publishing(built, redis_url, SystemClock()) as work,
-        ):
-            here = World(server, client, built.accounts[0].account_id, Random(seed))
-            if live:
-                await here.state("live")
-            yield here
-            if work.done():
-                work.result()
+    async with (
+        new_server(hedge=hedge, seed=seed) as server,
+        published(server, redis_url, account, seed=seed, live=live, **values) as here,
+    ):
+        yield here
+
+
+@asynccontextmanager
+async def published(
+    server: SimulatorServer, redis_url: str, account: str, *, seed: int = 1, live: bool = True, **values: str
+) -> AsyncIterator[World]:
+    """A publisher of an exchange that was there before it, and stays."""
+    given = account_values(server, account, **values)
+    built = config.build(settings.Settings(given, (given,)))
+    async with (
+        connect(redis_url, client_name="statecast-test") as client,
+        publishing(built, redis_url, SystemClock()) as work,
+    ):
+        here = World(server, client, built.accounts[0].account_id, Random(seed))
+        if live:
+            await here.state("live")
+        yield here
+        if work.done():
+            work.result()

@@ -291,7 +291,7 @@ def _order_trade_update(body: Json, received_at_ms: int) -> Frame:
         source="stream",
     )
     trade_id = whole(o, "t", event)
-    event_id = _order_event_id(order, execution, trade_id)
+    event_id = order_event_id(order, execution, trade_id)
     if execution in _EXECUTIONS and (trade_id or number(o, "l", event)):
         order_event = OrderEvent(
             event_id=event_id,
@@ -316,8 +316,11 @@ def _order_trade_update(body: Json, received_at_ms: int) -> Frame:
     )
 
 
-def _order_event_id(order: Order, execution: str, trade_id: int) -> str:
-    """Made of what order and trade histories by REST know too: one event has one id wherever it was found."""
+def order_event_id(order: Order, execution: str, trade_id: int) -> str:
+    """Made of what order and trade histories by REST know too: one event has one id wherever it was found.
+
+    Of a history by REST the executions are NEW, TRADE or CALCULATED with a trade id, CANCELED and EXPIRED.
+    """
     order_id = f"{order.symbol}:{order.order_id}"
     if execution in _EXECUTIONS and trade_id:
         return f"{order_id}:FILL:{trade_id}"
@@ -379,7 +382,7 @@ def _algo_update(body: Json, received_at_ms: int) -> Frame:
     )
     # A trailing stop says NEW twice since 2026-08-21, the second time when its activation price was reached.
     activated = status == "NEW" and order_type == "TRAILING_STOP_MARKET" and maybe_flag(o, "ia", event) is True
-    event_id = f"{order.order_id}:{status}" + (":ACTIVATED" if activated else "")
+    event_id = algo_event_id(order) + (":ACTIVATED" if activated else "")
     order_event = OrderEvent(event_id, f"ALGO_{status}", order, received_at_ms)
     return Frame(
         event,
@@ -388,6 +391,11 @@ def _algo_update(body: Json, received_at_ms: int) -> Frame:
         detail=_short(o.get("rm") or ""),
         unknown_fields=count_beyond(body, _ORDER_FRAME_FIELDS) + count_beyond(o, _ALGO_FIELDS),
     )
+
+
+def algo_event_id(order: Order) -> str:
+    """Of a conditional order's step: by its own number and the status that it came to."""
+    return f"{order.order_id}:{order.status}"
 
 
 def _account_config_update(body: Json) -> Frame:

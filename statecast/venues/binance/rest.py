@@ -30,7 +30,8 @@ from statecast.errors import (
     VenueUnreachable,
 )
 from statecast.secret import Secret
-from statecast.venues.binance import snapshot, wire
+from statecast.venues.binance import history, snapshot, wire
+from statecast.venues.binance.history import PastOrder, PastTrade
 from statecast.venues.binance.signing import signed_query, signer
 from statecast.venues.binance.snapshot import KeyPermissions
 from statecast.venues.binance.weight import MINUTE_MS, WeightBudget, silence_until_ms
@@ -56,12 +57,17 @@ UNTORN_TRIES = 3
 PERMISSIONS_WITHIN_S = 3.0
 """For a question to another host, before a snapshot: that host's being slow must not cost the snapshot."""
 
+HISTORY_RESERVE = 250
+"""Weight that the reading of histories leaves in every minute: for two snapshots, without which nothing is live."""
+
 MAX_REASON_LENGTH = 200
 """Of a venue's message in an error."""
 
 # "Error Codes" of the venue, and what a program that only reads should do.
 TIMESTAMP_REFUSED = -1021
 NO_SUCH_LISTEN_KEY = -1125
+NO_SUCH_ORDER = -2013
+PARAMETER_MISSING = -1102
 TOO_MANY_REQUESTS = -1003
 TRANSIENT_CODES = frozenset({-1000, -1001, -1006, -1007})
 PAUSE_CODES = frozenset({-1008, -1015, -1016})
@@ -71,6 +77,8 @@ AUTH_CODES = frozenset({-1002, -1022, -1099, -2014, -2015, -4109})
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
 T = TypeVar("T")
+
+NO_PARAMS: Mapping[str, str | int] = {}
 
 
 class BinanceRest:
@@ -220,6 +228,109 @@ class BinanceRest:
         totals, balances = snapshot.account(account, taken_ms)
         return Refresh(totals, balances, snapshot.positions(risk, taken_ms, {}), taken_ms)
 
+    # Histories. They may wait for request weight: `waiting` is told the seconds, each time.
+
+    async def fetch_orders_since(
+        self, since_ms: int, symbol: str | None, waiting: Callable[[float], None]
+    ) -> list[PastOrder] | None:
+        """The ordinary orders created since then, of one symbol or of all; None where the venue wants a symbol."""
+        params = {} if symbol is None else {"symbol": symbol}
+        try:
+            return await self._by_time(wire.ALL_ORDERS, params, since_ms, history.orders, waiting)
+        except Rejected as error:
+            if symbol is None and error.code == PARAMETER_MISSING:
+                return None
+            raise
+
+    async def fetch_algo_orders_since(
+        self, since_ms: int, symbol: str, waiting: Callable[[float], None]
+    ) -> list[PastOrder]:
+        """A symbol's conditional orders created since then."""
+        return await self._by_time(wire.ALL_ALGO_ORDERS, {"symbol": symbol}, since_ms, history.algo_orders, waiting)
+
+    async def fetch_trades_since(self, since_ms: int, symbol: str, waiting: Callable[[float], None]) -> list[PastTrade]:
+        """A symbol's fills since then, by the time up to the first page that is full, by trade id from there: many can
+        be of one millisecond."""
+        await self.ensure_clock()
+        found: list[PastTrade] = []
+        start_ms, now_ms = since_ms, self.venue_now_ms()
+        while start_ms <= now_ms:
+            window = {"startTime": start_ms, "endTime": start_ms + wire.HISTORY_SPAN_MS}
+            page = history.trades(await self._history(wire.USER_TRADES, {"symbol": symbol, **window}, waiting))
+            found += page
+            start_ms += wire.HISTORY_SPAN_MS + 1
+            while len(page) >= wire.HISTORY_PAGE:
+                start_ms = now_ms + 1  # By id it goes on without an end.
+                from_id = {"fromId": page[-1].trade_id + 1}
+                page = history.trades(await self._history(wire.USER_TRADES, {"symbol": symbol, **from_id}, waiting))
+                found += page
+        return found
+
+    async def fetch_order(self, symbol: str, order_id: str, waiting: Callable[[float], None]) -> PastOrder | None:
+        """One ordinary order; None when the venue has forgotten it."""
+        body = await self._one(wire.ORDER, {"symbol": symbol, "orderId": order_id}, waiting)
+        return None if body is None else history.order(body)
+
+    async def fetch_algo_order(self, algo_id: str, waiting: Callable[[float], None]) -> PastOrder | None:
+        """One conditional order; None when the venue has forgotten it."""
+        body = await self._one(wire.ALGO_ORDER, {"algoId": algo_id}, waiting)
+        return None if body is None else history.algo_order(body)
+
+    async def _one(
+        self, call: wire.Call, params: Mapping[str, str | int], waiting: Callable[[float], None]
+    ) -> object | None:
+        try:
+            return await self._history(call, params, waiting, limited=False)
+        except Rejected as error:
+            if error.code == NO_SUCH_ORDER:
+                return None
+            raise
+
+    async def _by_time(
+        self,
+        call: wire.Call,
+        params: Mapping[str, str | int],
+        since_ms: int,
+        decoded: Callable[[object], tuple[PastOrder, ...]],
+        waiting: Callable[[float], None],
+    ) -> list[PastOrder]:
+        """All rows created since then; a row that two pages hold is there twice, which tells nothing twice."""
+        await self.ensure_clock()
+        found: list[PastOrder] = []
+        start_ms, now_ms = since_ms, self.venue_now_ms()
+        while start_ms <= now_ms:
+            window = {"startTime": start_ms, "endTime": start_ms + wire.HISTORY_SPAN_MS}
+            page = decoded(await self._history(call, {**params, **window}, waiting))
+            found += page
+            if len(page) < wire.HISTORY_PAGE:
+                start_ms += wire.HISTORY_SPAN_MS + 1
+                continue
+            youngest_ms = max(row.created_ms for row in page)
+            if youngest_ms <= start_ms:
+                raise FrameError(str(call), "body", "holds more orders of one millisecond than a page can")
+            start_ms = youngest_ms
+        return found
+
+    async def _history(
+        self,
+        call: wire.Call,
+        params: Mapping[str, str | int],
+        waiting: Callable[[float], None],
+        *,
+        limited: bool = True,
+    ) -> object:
+        """A call that may wait: a history does not grow old, and what it leaves of the weight is for the snapshots."""
+        if limited:
+            params = {**params, "limit": wire.HISTORY_PAGE}
+        while True:
+            try:
+                self._check_budget(str(call), call.weight + HISTORY_RESERVE)
+                return await self._read(call, params=params)
+            except RateLimited as error:
+                wait_s = max(1.0, (error.retry_at_ms - self.venue_now_ms()) / 1000)
+            waiting(wait_s)
+            await self._clock.sleep(wait_s)
+
     async def fetch_key_permissions(self) -> KeyPermissions | None:
         """What the key may do; None where the host does not offer the question (demo, overridden hosts: 403 or 404)."""
         await self.ensure_clock()
@@ -265,11 +376,16 @@ class BinanceRest:
             return  # positions name their asset themselves
         self._unlisted = frozenset(symbols - self._margin_assets.keys())
 
-    async def _read(self, call: wire.Call, absent: frozenset[int] = frozenset()) -> object:
+    async def _read(
+        self,
+        call: wire.Call,
+        absent: frozenset[int] = frozenset(),
+        params: Mapping[str, str | int] = NO_PARAMS,
+    ) -> object:
         """A call that may be repeated: every GET, and the POST that returns the same listen key again."""
 
         async def ask() -> object:
-            return await self._call_in_time(call, absent)
+            return await self._call_in_time(call, absent, params)
 
         return await self._repeated(ask)
 
@@ -282,18 +398,18 @@ class BinanceRest:
             reraise=True,
         )(ask)
 
-    async def _call_in_time(self, call: wire.Call, absent: frozenset[int]) -> object:
+    async def _call_in_time(self, call: wire.Call, absent: frozenset[int], params: Mapping[str, str | int]) -> object:
         """The call; when the venue refuses its timestamp, once more by a corrected clock."""
         sync = self._clock_sync
         try:
-            return await self._call(call, absent)
+            return await self._call(call, absent, params)
         except Rejected as error:
             if error.code != TIMESTAMP_REFUSED:
                 raise
         async with self._sync_lock:
             if self._clock_sync is sync:  # else a call beside this one has corrected it
                 await self._probe_clock()
-        return await self._call(call, absent)
+        return await self._call(call, absent, params)
 
     async def _probe_clock(self) -> None:
         fastest = await self._repeated(self._clock_probe)
@@ -326,12 +442,17 @@ class BinanceRest:
             reason = f"not sent, the limits of the venue allow it in {delay_ms / 1000:.1f} s"
             raise RateLimited(wire.VENUE, what, reason, now_ms + delay_ms)
 
-    async def _call(self, call: wire.Call, absent: frozenset[int] = frozenset()) -> object:
+    async def _call(
+        self,
+        call: wire.Call,
+        absent: frozenset[int] = frozenset(),
+        params: Mapping[str, str | int] = NO_PARAMS,
+    ) -> object:
         """One request; its JSON, or None for a status in `absent`."""
         self._check_budget(str(call), call.weight)
         base = self._urls.sapi if call is wire.API_RESTRICTIONS else self._urls.rest
         sent_ms = self.venue_now_ms()
-        query = signed_query({}, sent_ms, RECV_WINDOW_MS, self._sign) if call.security == "signed" else ""
+        query = signed_query(params, sent_ms, RECV_WINDOW_MS, self._sign) if call.security == "signed" else ""
         request = self._http.build_request(
             call.method,
             base + call.path + (f"?{query}" if query else ""),

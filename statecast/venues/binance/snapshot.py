@@ -208,11 +208,12 @@ def open_orders(body: object) -> tuple[Order, ...]:
       "executedQty":"0.025","avgPrice":"91250.40000","reduceOnly":false,"time":1793000000900,"updateTime":1793000001046,…}]
     """
     event = str(wire.OPEN_ORDERS)
-    orders = (_order(row, event) for row in rows(body, event, "body"))
+    orders = (order_row(row, event) for row in rows(body, event, "body"))
     return tuple(order for order in orders if order.status not in wire.CLOSED_ORDER_STATUSES)
 
 
-def _order(row: Json, event: str) -> Order:
+def order_row(row: Json, event: str) -> Order:
+    """An ordinary order as every query answers it."""
     return Order(
         order_id=str(whole(row, "orderId", event)),
         symbol=name(row, "symbol", event),
@@ -244,11 +245,12 @@ def open_algo_orders(body: object) -> tuple[Order, ...]:
     `actualPrice` and `actualQty` mean something only after the trigger; before it they are left out, as in the stream.
     """
     event = str(wire.OPEN_ALGO_ORDERS)
-    orders = (_algo_order(row, event) for row in rows(body, event, "body"))
+    orders = (algo_order_row(row, event) for row in rows(body, event, "body"))
     return tuple(order for order in orders if order.status in wire.OPEN_ALGO_STATUSES)
 
 
-def _algo_order(row: Json, event: str) -> Order:
+def algo_order_row(row: Json, event: str) -> Order:
+    """A conditional order as every query answers it."""
     algo_id = str(whole(row, "algoId", event))
     actual_order_id = maybe_id(row, "actualOrderId", event)
     order_type = text(row, "orderType", event)

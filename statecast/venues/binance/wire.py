@@ -57,11 +57,31 @@ OPEN_ORDERS = Call("GET", "/fapi/v1/openOrders", 40)
 OPEN_ALGO_ORDERS = Call("GET", "/fapi/v1/openAlgoOrders", 40)
 ACCOUNT_CONFIG = Call("GET", "/fapi/v1/accountConfig", 5)
 SYMBOL_CONFIG = Call("GET", "/fapi/v1/symbolConfig", 5)
+# Histories. allOrders takes a call without `symbol` since 2026-08-25, allAlgoOrders and userTrades do not.
+ALL_ORDERS = Call("GET", "/fapi/v1/allOrders", 5)
+ALL_ALGO_ORDERS = Call("GET", "/fapi/v1/allAlgoOrders", 5)
+USER_TRADES = Call("GET", "/fapi/v1/userTrades", 5)
+ORDER = Call("GET", "/fapi/v1/order", 1)
+ALGO_ORDER = Call("GET", "/fapi/v1/algoOrder", 1)
 # The listen key calls carry the API key in a header and nothing in the URL ("User Data Streams").
 LISTEN_KEY_CREATE = Call("POST", "/fapi/v1/listenKey", 1, "key")
 LISTEN_KEY_DELETE = Call("DELETE", "/fapi/v1/listenKey", 1, "key")
 # On another host with a weight pool of its own, so that it costs the futures pool nothing.
 API_RESTRICTIONS = Call("GET", "/sapi/v1/account/apiRestrictions", 0)
+
+DAY_MS = 86_400_000
+
+HISTORY_SPAN_MS = 6 * DAY_MS
+"""Asked for at once; the venue refuses seven days and more."""
+
+HISTORY_PAGE = 1000
+"""Rows of a page at the most."""
+
+UNFILLED_KEPT_MS = 3 * DAY_MS
+"""Orders that were cancelled or expired without any fill are forgotten this long after their creation."""
+
+KEPT_MS = 90 * DAY_MS
+"""Everything else is. The history of trades reaches as far, since 2026-08-26: three months."""
 
 POSITION_SIDES = frozenset({"BOTH", "LONG", "SHORT"})
 SIDES = frozenset({"BUY", "SELL"})

@@ -26,7 +26,7 @@ from support.changes import (
 )
 
 from statecast.domain import fold
-from statecast.domain.changes import Change, LeverageUpdate, MultiAssetsUpdate, OrderUpdate, Snapshot
+from statecast.domain.changes import Change, Gap, LeverageUpdate, MultiAssetsUpdate, OrderUpdate, Snapshot
 from statecast.domain.fold import Account, Delta, Times
 from statecast.domain.models import Balance, Order, Position, PositionKey, Source, Stamp, SymbolConfig
 
@@ -364,6 +364,18 @@ def test_events_that_the_log_holds_already_are_not_told_again() -> None:
     delta = account.apply([event(10, "NEW")], "stream")
     assert delta.events == ()
     assert list(account.orders) == ["1001"]
+
+
+def test_a_gap_is_told_once_and_is_no_order() -> None:
+    account = Account()
+    account.apply([snapshot()], "rest")
+    gap = Gap(event(10, "GAP", event_id="GAP:5:ALL", order_id="").event)
+    delta = account.apply([gap], "rest")
+    assert [told.event_id for told in delta.events] == ["GAP:5:ALL"]
+    assert (delta.orders, account.orders) == ((), {})
+    assert account.was_told("GAP:5:ALL")
+    assert not account.was_told("GAP:6:ALL")
+    assert not account.apply([gap], "rest")
 
 
 def test_the_memory_of_events_and_finished_orders_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,6 +34,7 @@ from statecast.store.codec import (
     entities,
     event_entry,
     order_cells,
+    order_of,
     pack,
     position_cells,
     provenance,
@@ -471,3 +472,13 @@ def test_cells_stand_in_the_order_of_their_fields() -> None:
     assert dict(zip(ACCOUNT_FIELDS, totals_cells(account.totals), strict=True))["marginTimeMs"] == str(NOW)
     assert balance_cells(account.balances["USDT"])[BALANCE_FIELDS.index("walletBalance")] == "5"
     assert Decimal(totals_cells(account.totals)[ACCOUNT_FIELDS.index("totalMarginBalance")] or "") == 5
+
+
+def test_an_order_is_read_back_from_its_fields() -> None:
+    for row in (
+        rest_order(5, reduce_only=True, algo_id="7", actual_order_id="12"),
+        rest_order(5, reduce_only=None, avg_price=None, executed_qty=D("0.030")),
+    ):
+        cells = dict(zip(ORDER_FIELDS, order_cells(row), strict=True))
+        assert order_of({name: value for name, value in cells.items() if value is not None}) == row
+        assert order_of({name: value or "" for name, value in cells.items()}) == row, "an entry of the log"

@@ -684,6 +684,44 @@ async def test_the_last_event_ids_are_those_of_the_youngest_events_oldest_first(
     assert len(await desk.writer.last_event_ids(100)) == 7
 
 
+async def test_the_events_of_a_time_are_found_over_several_pages(
+    desk: Desk, stored: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "PAGE", 3)
+    assert await desk.writer.events_of_last(60_000) == []
+    await desk.commit(*([event(n, "NEW", order_id=str(n), event_id=f"e{n}")] for n in range(1, 8)))
+    expected = [(f"e{n}", "BTCUSDT") for n in range(1, 8)]
+    assert await desk.writer.events_of_last(60_000) == expected
+    old = dict.fromkeys(EVENT_FIELDS, "") | {"eventId": "later", "symbol": "ETHUSDT"}
+    future_ms = await redis_ms(stored) + 600_000
+    await stored.redis.xadd(stored.keys.order_events, old, id=f"{future_ms}-0")
+    assert await desk.writer.events_of_last(-300_000) == [("later", "ETHUSDT")], "by the time of writing"
+
+
+async def test_what_an_earlier_publisher_left_is_read_as_of_one_moment(desk: Desk, stored: Stored) -> None:
+    await desk.commit([event(5, "NEW", order_id="9", event_id="e9")])
+    status: dict[str, str | int] = {"eventsCompleteMs": NOW + 7}
+    await desk.writer.send(desk.batch(status=status, verified=True))
+    left = await desk.writer.remains()
+    assert {order.order_id for order in left.orders} == set(desk.account.orders) >= {"9", "algo-7"}
+    assert {order.order_id: order for order in left.orders} == desk.account.orders
+    assert left.symbols == {"BTCUSDT", "ETHUSDT"}
+    assert (left.events_complete_ms, left.last_event_ms) == (NOW + 7, NOW + 5)
+    assert left.now_ms >= left.verified_at_ms > 0
+
+
+async def test_a_row_that_makes_no_sense_is_named_and_hides_no_other(desk: Desk, stored: Stored) -> None:
+    await stored.redis.hset(stored.keys.orders, mapping={"777.orderId": "777", "778.status": "NEW"})
+    left = await desk.writer.remains()
+    assert left.unreadable == ("777", "778")
+    assert {order.order_id for order in left.orders} == set(desk.account.orders)
+
+
+async def test_nothing_remains_of_an_account_that_was_never_written(client: Client, account_id: AccountId) -> None:
+    left = await AccountWriter(client, account_id, "publisher-1").remains()
+    assert (left.orders, left.symbols, left.events_complete_ms, left.last_event_ms) == ((), frozenset(), 0, 0)
+
+
 async def test_an_unreachable_redis_is_told_by_every_call(account_id: AccountId, own_redis: EmbeddedServer) -> None:
     async with connect(own_redis.url, client_name="publisher") as client:
         writer = AccountWriter(client, account_id, "publisher-1")
@@ -694,6 +732,8 @@ async def test_an_unreachable_redis_is_told_by_every_call(account_id: AccountId,
             writer.open("starting", ""),
             writer.release("stopped", ""),
             writer.last_event_ids(1),
+            writer.events_of_last(1),
+            writer.remains(),
             desk.commit([FULL]),
         )
         for call in calls:

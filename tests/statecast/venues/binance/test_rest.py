@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import logging
 import traceback
@@ -476,3 +477,114 @@ def test_key_that_cannot_be_a_header_is_a_wrong_setting(key: str) -> None:
     with pytest.raises(ConfigError, match="STATECAST_API_KEY") as caught:
         BinanceRest(urls, Secret(key), Secret(SECRET), JumpingClock())
     assert not key or key not in str(caught.value)
+
+
+# Histories
+
+HOUR_MS = 3_600_000
+ORDER = {**REST["openOrders"][0], "time": START_MS}
+
+
+def ignore(seconds: float) -> None:
+    pass
+
+
+def trade(number: int, at_ms: int = START_MS) -> dict[str, Any]:
+    return {**REST["userTrades"][0], "id": number, "time": at_ms}
+
+
+async def test_orders_of_a_long_time_are_asked_for_in_spans_that_the_venue_accepts(
+    rest: BinanceRest, venue: Venue
+) -> None:
+    venue.bodies["/fapi/v1/allOrders"] = []
+    since_ms = START_MS - 20 * wire.DAY_MS
+    assert await rest.fetch_orders_since(since_ms, None, ignore) == []
+    spans = [(int(r.query["startTime"]), int(r.query["endTime"])) for r in venue.requests if "startTime" in r.query]
+    assert spans[0][0] == since_ms
+    assert spans[-1][1] >= START_MS
+    assert all(end - start < 7 * wire.DAY_MS for start, end in spans)
+    assert all(after[0] == before[1] + 1 for before, after in itertools.pairwise(spans))
+    assert not any("symbol" in request.query for request in venue.requests)
+
+
+async def test_full_pages_are_turned_and_no_order_is_left_out(rest: BinanceRest, venue: Venue) -> None:
+    rows = [{**ORDER, "orderId": n, "time": START_MS - HOUR_MS + n // 3} for n in range(2500)]
+
+    def page(request: web.Request) -> web.StreamResponse:
+        start, end = int(request.query["startTime"]), int(request.query["endTime"])
+        return answer([row for row in rows if start <= row["time"] <= end][: int(request.query["limit"])])
+
+    venue.next["/fapi/v1/allOrders"] = [page] * 10
+    found = await rest.fetch_orders_since(START_MS - HOUR_MS, "BTCUSDT", ignore)
+    assert found is not None
+    assert {past.order.order_id for past in found} == {str(n) for n in range(2500)}
+
+
+async def test_orders_of_one_millisecond_beyond_a_page_are_an_error(rest: BinanceRest, venue: Venue) -> None:
+    venue.bodies["/fapi/v1/allOrders"] = [ORDER] * wire.HISTORY_PAGE
+    error = await failure(rest.fetch_orders_since(START_MS, None, ignore))
+    assert str(error) == "frame GET /fapi/v1/allOrders: body: holds more orders of one millisecond than a page can"
+
+
+async def test_trades_of_one_millisecond_are_turned_by_their_numbers(rest: BinanceRest, venue: Venue) -> None:
+    rows = [trade(n) for n in range(2300)]
+
+    def page(request: web.Request) -> web.StreamResponse:
+        assert not ("fromId" in request.query and "startTime" in request.query), "the venue refuses both"
+        first = int(request.query.get("fromId", 0))
+        return answer([row for row in rows if row["id"] >= first][: int(request.query["limit"])])
+
+    venue.next["/fapi/v1/userTrades"] = [page] * 10
+    found = await rest.fetch_trades_since(START_MS - HOUR_MS, "BTCUSDT", ignore)
+    assert [row.trade_id for row in found] == list(range(2300))
+
+
+async def test_a_venue_that_wants_a_symbol_says_so_by_none(rest: BinanceRest, venue: Venue) -> None:
+    refusal = {"code": -1102, "msg": "Mandatory parameter 'symbol' was not sent, was empty/null, or malformed."}
+    venue.next["/fapi/v1/allOrders"] = [lambda _: answer(refusal, 400)]
+    assert await rest.fetch_orders_since(START_MS, None, ignore) is None
+    venue.next["/fapi/v1/allOrders"] = [lambda _: answer(refusal, 400)]
+    assert isinstance(await failure(rest.fetch_orders_since(START_MS, "BTCUSDT", ignore)), Rejected)
+
+
+async def test_orders_that_the_venue_has_forgotten_are_none(rest: BinanceRest, venue: Venue) -> None:
+    gone = {"code": -2013, "msg": "Order does not exist."}
+    venue.next |= {path: [lambda _: answer(gone, 400)] for path in ("/fapi/v1/order", "/fapi/v1/algoOrder")}
+    assert await rest.fetch_order("BTCUSDT", "1", ignore) is None
+    assert await rest.fetch_algo_order("1", ignore) is None
+    venue.bodies["/fapi/v1/order"] = ORDER
+    venue.bodies["/fapi/v1/algoOrder"] = REST["openAlgoOrders"][0] | {"createTime": START_MS}
+    found = await rest.fetch_order("BTCUSDT", "8886774001", ignore)
+    assert found is not None
+    assert (found.order.order_id, found.created_ms) == ("8886774001", START_MS)
+    algo = await rest.fetch_algo_order("2148719", ignore)
+    assert algo is not None
+    assert algo.order.order_id == "algo-2148719"
+
+
+async def test_a_history_waits_for_weight_and_leaves_enough_for_a_snapshot(venue: Venue, clock: JumpingClock) -> None:
+    urls, budget = wire.BinanceUrls.choose(False, venue.url, None, None, None), WeightBudget()
+    client = BinanceRest(urls, Secret(KEY), Secret(SECRET), clock, budget)
+    venue.bodies["/fapi/v1/userTrades"] = []
+    waits: list[float] = []
+    try:
+        await client.sync_clock()
+        budget.spend(1600, client.venue_now_ms())
+        await client.fetch_snapshot()
+        assert await client.fetch_trades_since(START_MS, "BTCUSDT", waits.append) == []
+    finally:
+        await client.aclose()
+    assert len(waits) == 1
+    assert 0 < waits[0] <= 60
+    assert clock.elapsed_s >= waits[0], "and then went on"
+
+
+async def test_a_history_survives_the_venues_wish_for_silence(
+    rest: BinanceRest, venue: Venue, clock: JumpingClock
+) -> None:
+    venue.bodies["/fapi/v1/userTrades"] = [trade(1)]
+    limited = {"code": -1003, "msg": "Too many requests."}
+    venue.next["/fapi/v1/userTrades"] = [lambda _: answer(limited, 429, Retry_After="7")]
+    waits: list[float] = []
+    assert len(await rest.fetch_trades_since(START_MS, "BTCUSDT", waits.append)) == 1
+    assert [round(wait) for wait in waits] == [7]

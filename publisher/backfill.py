@@ -1,0 +1,372 @@
+"""What happened to orders while nobody listened, from the venue's histories, so that the log tells it all the same.
+
+The stream must be connected before a history is asked for: what happened after that is the stream's to tell. What both
+tell has the same id, and is taken from the stream. Both are merged so that each order's events keep their order.
+
+The window begins where the log is known to be complete, in the venue's time, less `OVERLAP_MS`; event ids sort out
+what the log has already. It ends a moment after the stream was connected. What the venue has forgotten is said in
+entries of type GAP.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Container, Iterable
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import NamedTuple, TypeVar
+
+from publisher.committer import Committer
+from publisher.logs import Log
+from statecast.clock import Clock
+from statecast.domain.changes import Change, Gap, OrderUpdate, Snapshot
+from statecast.domain.fold import Account
+from statecast.domain.models import Order, OrderEvent
+from statecast.errors import AuthFailed, Rejected, StoreError
+from statecast.venues.binance import wire
+from statecast.venues.binance.history import EXECUTIONS, PastOrder, PastTrade, Retold, fill_id, retold
+from statecast.venues.binance.rest import BinanceRest
+
+OVERLAP_MS = 30_000
+"""Asked for again before the moment until which the log is complete: frames may be late, and a clean reconciliation
+proves positions and wallets, not orders. With the default period of 60 s at 500 events a second, it is within what
+the fold remembers."""
+
+CONNECTED_MS = 1_000
+"""The histories reach this far beyond the moment of connecting, for the venue's clock is known to within half a second
+(`rest.MAX_PROBE_MS`)."""
+
+WRITTEN_LATE_MS = 60_000
+"""The log is searched this much further back than the window, for clocks that were set meanwhile."""
+
+VERIFIED_MS = 600_000
+"""A log without a mark of its completeness is from an earlier version: it is taken to be complete this long before the
+state was last vouched for. A mute stream was not noticed at once by that."""
+
+PROGRESS_S = 5.0
+"""A backfill that takes longer says this often how far it is."""
+
+BEHIND_TRIES = 5
+BEHIND_PAUSE_S = 1.0
+"""Histories that do not agree yet are asked for again so often, after this pause."""
+
+
+T = TypeVar("T")
+OrderKey = tuple[str, str]
+"""Symbol and order id."""
+
+
+class Told(NamedTuple):
+    """Changes of the gap, to be applied around the frames that were buffered: `first`, then each frame after what
+    `before` has for the ids of its order events, then `last`. The log is then complete until `until_ms`."""
+
+    first: tuple[Change, ...]
+    before: dict[str, list[OrderUpdate]]
+    last: tuple[OrderUpdate, ...]
+    until_ms: int
+
+
+@dataclass(slots=True)
+class _Gap:
+    """One window of the venue's time, what was known of the account before it, and what cannot be told of it."""
+
+    since_ms: int
+    until_ms: int
+    known: dict[str, Order]
+    symbols: set[str]
+    told: Container[str]
+    lost: list[Change] = field(default_factory=list)
+
+
+class Backfill:
+    """Knows until when the log is complete, and asks for what is missing."""
+
+    def __init__(self, rest: BinanceRest, account: Account, committer: Committer, clock: Clock, log: Log) -> None:
+        self._rest = rest
+        self._account = account
+        self._committer = committer
+        self._clock = clock
+        self._log = log
+        self._stream_from_ms = 0
+        self._complete_ms = 0
+        self._progress_at = 0.0
+
+    def stream_begins(self) -> None:
+        """Whatever happens from now on, the stream tells; what it told before may have a hole."""
+        self._stream_from_ms = self._rest.venue_now_ms() + CONNECTED_MS
+
+    def complete(self, until_ms: int) -> None:
+        """Every event until this venue time was submitted."""
+        self._complete_ms = max(self._complete_ms, until_ms)
+        self._committer.events_complete_ms = self._complete_ms
+
+    async def fetch(self, snapshot: Snapshot, buffered: Callable[[], Iterable[OrderUpdate]]) -> Told:
+        """What the log lacks of the time before the stream began; `buffered` is what the stream has told since then.
+
+        An account that was never published has no gap: its log begins now, and nothing of its past is told.
+
+        Raises:
+            VenueUnreachable, FrameError: ask again. AuthFailed: the operator must act.
+        """
+        until_ms = self._stream_from_ms
+        since_ms = self._since_ms()
+        if not since_ms:
+            return Told((), {}, (), until_ms)
+        gap = await self._gap(since_ms, until_ms, snapshot)
+        began = self._progress_at = self._clock.monotonic()
+        found = await self._read(gap, snapshot, lost := list(gap.lost))
+        for _ in range(BEHIND_TRIES - 1):
+            if not found.behind:
+                break
+            self._log.warning("histories_disagree", orders=[row.order_id for row in found.behind])
+            await self._clock.sleep(BEHIND_PAUSE_S)
+            found = await self._read(gap, snapshot, lost := list(gap.lost))
+        lost += [Gap(_lost_order(row, self._clock.now_ms())) for row in found.behind]
+        lost = [change for change in lost if _event(change).event_id not in gap.told]
+        for change in lost:
+            self._log.error("order_events_lost", gap=_event(change).event_id, reason="the venue does not tell them")
+        if found.updates or lost:
+            took_s = round(self._clock.monotonic() - began, 1)
+            self._log.info(
+                "backfilled",
+                events=len(found.updates),
+                gaps=len(lost),
+                since_ms=gap.since_ms,
+                until_ms=until_ms,
+                took_s=took_s,
+            )
+        return _around(lost, found.updates, buffered(), until_ms)
+
+    # The window, and what is known of it
+
+    def _since_ms(self) -> int:
+        """The beginning of the window, in the venue's time; 0 when there is no log to go on with."""
+        if self._complete_ms:
+            return self._complete_ms - OVERLAP_MS
+        remains = self._committer.remains
+        if remains.events_complete_ms:
+            return remains.events_complete_ms - OVERLAP_MS
+        if not remains.last_event_ms:
+            return 0
+        verified_ms = 0
+        if remains.verified_at_ms:
+            # An age does not depend on whose clock it is taken by.
+            verified_ms = self._rest.venue_now_ms() - (remains.now_ms - remains.verified_at_ms) - VERIFIED_MS
+        return max(remains.last_event_ms - OVERLAP_MS, verified_ms)
+
+    async def _gap(self, since_ms: int, until_ms: int, snapshot: Snapshot) -> _Gap:
+        """The window within the venue's retention, and entries for what lies beyond."""
+        now_ms, received_at_ms = self._rest.venue_now_ms(), self._clock.now_ms()
+        lost: list[Change] = []
+        if since_ms < now_ms - wire.KEPT_MS:
+            lost.append(_gap_entry("ALL", "", since_ms, now_ms - wire.KEPT_MS, received_at_ms))
+            since_ms = now_ms - wire.KEPT_MS
+        if since_ms < now_ms - wire.UNFILLED_KEPT_MS:
+            lost.append(_gap_entry("UNFILLED", "", since_ms, now_ms - wire.UNFILLED_KEPT_MS, received_at_ms))
+        remains = self._committer.remains
+        if self._account.complete:
+            known = dict(self._account.orders)
+            symbols = set(self._account.symbols_with_position)
+        else:
+            known = {order.order_id: order for order in remains.orders}
+            symbols = set(remains.symbols)
+            if remains.unreadable:
+                self._log.error("open_orders_unreadable", orders=remains.unreadable)
+        symbols |= {order.symbol for order in (*known.values(), *snapshot.orders)}
+        symbols |= {position.symbol for position in snapshot.positions}
+        try:
+            written = await self._committer.events_of_last(now_ms - since_ms + WRITTEN_LATE_MS)
+        except StoreError as error:
+            # While Redis is away, what the fold remembers must do: events that wait to be written are in it, too.
+            self._log.warning("log_not_read", reason=str(error))
+            written = []
+        symbols |= {symbol for _, symbol in written if symbol}
+        told = _Told(self._account, frozenset(event_id for event_id, _ in written))
+        return _Gap(since_ms, until_ms, known, symbols, told, lost)
+
+    # The histories
+
+    async def _read(self, gap: _Gap, snapshot: Snapshot, lost: list[Change]) -> Retold:
+        """Orders first, trades after them, so that these explain all that the orders have filled."""
+        since_ms, waiting = gap.since_ms, self._waits
+        symbols = set(gap.symbols)
+        orders: dict[OrderKey, PastOrder] = {}
+
+        def take(found: Iterable[PastOrder]) -> None:
+            orders.update({(past.order.symbol, past.order.order_id): past for past in found})
+
+        of_all = await self._rest.fetch_orders_since(since_ms, None, waiting)
+        if of_all is None:
+            for symbol in sorted(symbols):
+                ordinary = self._rest.fetch_orders_since(since_ms, symbol, waiting)
+                take(await self._unless_refused(gap, symbol, ordinary, lost) or ())
+        take(of_all or ())
+        symbols |= {symbol for symbol, _ in orders}
+        for symbol in sorted(symbols):
+            conditional = self._rest.fetch_algo_orders_since(since_ms, symbol, waiting)
+            take(await self._unless_refused(gap, symbol, conditional, lost) or ())
+        take(await self._known_orders(gap, orders, {order.order_id: order for order in snapshot.orders}, lost))
+        trades: list[PastTrade] = []
+        for at, symbol in enumerate(sorted(symbols), start=1):
+            fills = self._rest.fetch_trades_since(since_ms, symbol, waiting)
+            trades += await self._unless_refused(gap, symbol, fills, lost) or ()
+            self._progress(f"{at} of {len(symbols)} symbols", orders=len(orders), trades=len(trades))
+        for symbol, order_id in sorted({(trade.symbol, trade.order_id) for trade in trades} - orders.keys()):
+            # Fills of an order that was neither placed in the window nor known to be open before it.
+            own = [trade for trade in trades if (trade.symbol, trade.order_id) == (symbol, order_id)]
+            if any(fill_id(trade) not in gap.told for trade in own):
+                past = await self._rest.fetch_order(symbol, order_id, waiting)
+                take([past] if past is not None else ())
+        return retold(
+            orders.values(),
+            trades,
+            since_ms=since_ms,
+            until_ms=gap.until_ms,
+            told=gap.told,
+            known_filled={order.order_id: order.executed_qty or Decimal(0) for order in gap.known.values()},
+            received_at_ms=self._clock.now_ms(),
+        )
+
+    async def _known_orders(
+        self, gap: _Gap, found: Container[OrderKey], open_now: dict[str, Order], lost: list[Change]
+    ) -> list[PastOrder]:
+        """The orders that were open before the gap and are older than it: those that ended are asked for one by one."""
+        known: list[PastOrder] = []
+        for at, order in enumerate(gap.known.values(), start=1):
+            if (order.symbol, order.order_id) in found:
+                continue
+            past: PastOrder | None
+            if order.order_id in open_now:
+                past = PastOrder(open_now[order.order_id], 0)
+            elif order.algo_id is not None:
+                past = await self._rest.fetch_algo_order(order.algo_id, self._waits)
+            else:
+                past = await self._rest.fetch_order(order.symbol, order.order_id, self._waits)
+            if past is not None:
+                known.append(past)
+            elif not _is_end_told(order, gap.told):
+                lost.append(OrderUpdate(_lost_order(order, self._clock.now_ms()), open=False))
+            self._progress(f"{at} of {len(gap.known)} known orders")
+        return known
+
+    async def _unless_refused(
+        self, gap: _Gap, symbol: str, asking: Awaitable[T | None], lost: list[Change]
+    ) -> T | None:
+        """The answer; None, and an entry that says so, where the venue refuses (a symbol that was delisted)."""
+        try:
+            return await asking
+        except AuthFailed:
+            raise
+        except Rejected as error:
+            self._log.error("history_refused", symbol=symbol, reason=str(error))
+            lost.append(_gap_entry("REFUSED", symbol, gap.since_ms, gap.until_ms, self._clock.now_ms()))
+            return None
+
+    # How far it is
+
+    def _waits(self, seconds: float) -> None:
+        self._log.info("backfill_waits", reason="for request weight", wait_s=round(seconds, 1))
+        self._committer.move("doubt", f"fetching missed order events, waiting {seconds:.0f} s for request weight")
+
+    def _progress(self, done: str, **counts: int) -> None:
+        now = self._clock.monotonic()
+        if now >= self._progress_at + PROGRESS_S:
+            self._progress_at = now
+            self._log.info("backfilling", done=done, **counts)
+            self._committer.move("doubt", f"fetching missed order events, {done}")
+
+
+class _Told:
+    """What the log has, or will have: asked for one id at a time."""
+
+    def __init__(self, account: Account, written: frozenset[str]) -> None:
+        self._account = account
+        self._written = written
+
+    def __contains__(self, event_id: object) -> bool:
+        return event_id in self._written or (isinstance(event_id, str) and self._account.was_told(event_id))
+
+
+def _around(
+    lost: list[Change], updates: tuple[OrderUpdate, ...], buffered: Iterable[OrderUpdate], until_ms: int
+) -> Told:
+    """Merge the history with what the stream told of the same orders, which counts: where both tell an event, the
+    stream has it with all fields. What the history alone has of such an order goes before the first event of the stream
+    that is not older, and behind the last one that both tell."""
+    heard: defaultdict[OrderKey, list[OrderUpdate]] = defaultdict(list)
+    for update in buffered:
+        heard[update.order.symbol, update.order.order_id].append(update)
+    first: list[Change] = list(lost)
+    before: dict[str, list[OrderUpdate]] = {}
+    last: list[OrderUpdate] = []
+    reached: dict[OrderKey, int] = {}
+    for update in updates:
+        key = update.order.symbol, update.order.order_id
+        own, at = heard.get(key, []), reached.get(key, 0)
+        same = next((i for i, other in enumerate(own) if _same(update.event, other.event)), None)
+        if same is not None:
+            reached[key] = max(at, same + 1)
+            continue
+        while at < len(own) and own[at].order.venue_time_ms < update.order.venue_time_ms:
+            at += 1
+        reached[key] = at
+        if at == 0:
+            first.append(update)
+        elif at < len(own):
+            before.setdefault(own[at].event.event_id, []).append(update)
+        else:
+            last.append(update)
+    return Told(tuple(first), before, tuple(last), until_ms)
+
+
+def _same(event: OrderEvent, heard: OrderEvent) -> bool:
+    """Of a trailing stop that is active from the beginning, the stream tells the activation alone."""
+    return heard.event_id == event.event_id or (
+        event.event_type == "ALGO_NEW" and heard.event_id == event.event_id + ":ACTIVATED"
+    )
+
+
+def _event(change: Change) -> OrderEvent:
+    assert isinstance(change, Gap | OrderUpdate)
+    return change.event
+
+
+def _is_end_told(order: Order, told: Container[str]) -> bool:
+    if order.algo_id is not None:
+        return any(f"{order.order_id}:{status}" in told for status in wire.ALGO_STATUSES - wire.OPEN_ALGO_STATUSES)
+    return any(f"{order.symbol}:{order.order_id}:{status}" in told for status in EXECUTIONS)
+
+
+def _lost_order(order: Order, received_at_ms: int) -> OrderEvent:
+    """That the venue does not tell all of what became of an order; with the order as it was last known."""
+    name = order.order_id if order.algo_id is not None else f"{order.symbol}:{order.order_id}"
+    return OrderEvent(f"{name}:GAP", "GAP", order._replace(status="", source="rest"), received_at_ms)
+
+
+def _gap_entry(what: str, symbol: str, since_ms: int, until_ms: int, received_at_ms: int) -> Gap:
+    """That the venue does not tell what happened from `since_ms` to `until_ms`, which is the entry's venue time.
+
+    `ALL` is everything, `UNFILLED` are orders that ended without a fill, `REFUSED` everything of the symbol. The id has
+    no end in it: the same gap found again a moment later is the same.
+    """
+    nothing = Order(
+        order_id="",
+        symbol=symbol,
+        client_order_id="",
+        side="",
+        position_side="",
+        type="",
+        orig_type="",
+        time_in_force="",
+        status="",
+        price=None,
+        stop_price=None,
+        quantity=None,
+        executed_qty=None,
+        avg_price=None,
+        reduce_only=None,
+        venue_time_ms=until_ms,
+        source="rest",
+    )
+    event_id = f"{symbol}:GAP:{since_ms}:{what}" if symbol else f"GAP:{since_ms}:{what}"
+    return Gap(OrderEvent(event_id, "GAP", nothing, received_at_ms))

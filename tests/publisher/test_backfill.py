@@ -1,0 +1,303 @@
+"""What was missed stands in the log afterwards, with its place and once; what cannot be known is said."""
+
+from __future__ import annotations
+
+import asyncio
+from decimal import Decimal
+
+import pytest
+from support.changes import event, fill
+from support.world import World, new_server, published, until, world
+
+from publisher import committer, service
+from publisher.backfill import Told, _around
+from statecast.clock import SystemClock
+from statecast.domain.changes import OrderUpdate
+from statecast.simulator.ledger import Ledger
+from statecast.simulator.orders import AlgoRequest, OrderRequest, OrderType, Side
+from statecast.simulator.server import SimulatorServer
+from statecast.store.client import connect
+from statecast.store.keys import EVENT_FIELDS, AccountKeys
+from statecast.venues.binance.rest import HISTORY_RESERVE
+from statecast.venues.binance.weight import WeightBudget
+
+DAY_MS = 86_400_000
+ALL_ORDERS = "/fapi/v1/allOrders"
+
+
+def limit(ledger: Ledger, at_ms: int, symbol: str = "BTCUSDT", below: str = "0.9") -> int:
+    """A resting order, far enough from the market; its number."""
+    rules = ledger.rules[symbol]
+    price = ledger.marks[symbol] * Decimal(below) // rules.tick_size * rules.tick_size
+    qty = (rules.min_notional / price // rules.step_size + 2) * rules.step_size
+    request = OrderRequest(symbol=symbol, side=Side.BUY, type=OrderType.LIMIT, qty=qty, price=price)
+    ledger.place(request, at_ms)
+    return ledger.open_orders(symbol)[-1].order_id
+
+
+def told_of(entries: list[dict[str, str]], order_id: int | str) -> list[str]:
+    return [entry["eventType"] for entry in entries if entry["orderId"] == str(order_id)]
+
+
+async def leave_alone(server: SimulatorServer, redis_url: str, account: str) -> None:
+    """A first publisher that has seen the account, and left."""
+    async with published(server, redis_url, account) as here:
+        here.trade(20)
+        await here.agree()
+
+
+async def test_what_happened_while_no_publisher_ran_is_in_the_log(
+    redis_url: str, account_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(committer, "LOG_TAIL", 5)  # what the log has is found by time, however much it is
+    async with new_server(seed=3) as server:
+        await leave_alone(server, redis_url, account_name)
+        async with published(server, redis_url, account_name, seed=4, live=False) as here:
+            here.trade(300)  # before it has had a chance to connect
+            await here.state("live")
+            here.trade(20)
+            await here.agree()
+            entries = await here.agree_on_events_after_gaps()
+            assert sum(entry["source"] == "rest" for entry in entries) > 100
+        async with published(server, redis_url, account_name, seed=5) as here:
+            await here.agree()
+            assert await here.log() == entries, "nothing is told twice after another restart"
+
+
+async def test_the_past_of_an_account_is_not_told_at_the_first_start(redis_url: str, account_name: str) -> None:
+    async with new_server() as server, published(server, redis_url, account_name, live=False) as here:
+        here.trade(50)
+        old = limit(here.ledger, 1)
+        await here.state("live")
+        await here.agree()
+        assert await here.log() == []
+        assert not here.exchange.requests[f"GET {ALL_ORDERS} 200"]
+        now_ms = here.now_ms()
+        here.exchange.publish(here.ledger.cancel(old, now_ms), now_ms)
+        await until(here.log, lambda log: told_of(log, old) == ["CANCELED"])
+
+
+async def test_orders_that_were_open_before_the_gap_are_followed_to_their_end(
+    redis_url: str, account_name: str
+) -> None:
+    async with new_server() as server:
+        ledger, exchange = server.exchange.ledger, server.exchange
+        long_ago = SystemClock().now_ms() - 2 * DAY_MS
+        orders = [limit(ledger, long_ago) for _ in range(4)]
+        mark = ledger.marks["BTCUSDT"]
+        stop = AlgoRequest(
+            symbol="BTCUSDT", side=Side.SELL, type=OrderType.STOP_MARKET, qty=Decimal("0.01"), trigger_price=mark - 500
+        )
+        ledger.place_algo(stop, long_ago)
+        algo = ledger.open_algos()[-1].algo_id
+        async with published(server, redis_url, account_name) as here:
+            await here.agree()
+        now_ms = SystemClock().now_ms()
+        part = ledger.rules["BTCUSDT"].step_size
+        ledger.fill_resting(orders[0], part, now_ms)
+        ledger.fill_resting(orders[0], Decimal(9), now_ms + 1)
+        ledger.fill_resting(orders[1], part, now_ms + 2)
+        ledger.cancel(orders[1], now_ms + 3)
+        ledger.cancel(orders[2], now_ms + 4)
+        ledger.cancel_algo(algo, now_ms + 5)
+        async with published(server, redis_url, account_name) as here:
+            await here.agree()
+            entries = await here.log()
+        assert [told_of(entries, one) for one in orders] == [
+            ["TRADE", "TRADE"],
+            ["TRADE", "CANCELED"],
+            ["CANCELED"],
+            [],
+        ]
+        assert told_of(entries, f"algo-{algo}") == ["ALGO_CANCELED"]
+        assert [e["status"] for e in entries if e["orderId"] == str(orders[0])] == ["PARTIALLY_FILLED", "FILLED"]
+        assert [int(e["venueTimeMs"]) - now_ms for e in entries] == [0, 1, 2, 3, 4, 5], "in the venue's order"
+        assert exchange.requests["GET /fapi/v1/order 200"] == 3, "the one that is still open was not asked for"
+
+
+async def test_what_lies_beyond_the_venues_retention_is_said(redis_url: str, account_name: str) -> None:
+    async with new_server() as server:
+        ledger = server.exchange.ledger
+        now_ms = SystemClock().now_ms()
+        kept_open = limit(ledger, now_ms - 5 * DAY_MS)
+        async with published(server, redis_url, account_name) as here:
+            await here.agree()
+            keys = AccountKeys(here.account_id)
+        unseen = limit(ledger, now_ms - 4 * DAY_MS)
+        ledger.cancel(unseen, now_ms - 4 * DAY_MS + 1)
+        seen = limit(ledger, now_ms - 4 * DAY_MS)
+        ledger.fill_resting(seen, Decimal(9), now_ms - 4 * DAY_MS + 2)
+        ledger.cancel(kept_open, now_ms)
+        async with connect(redis_url, client_name="statecast-test") as client:
+            await client.redis.hset(keys.status, "eventsCompleteMs", now_ms - 100 * DAY_MS)
+        async with published(server, redis_url, account_name) as here:
+            await here.agree()
+            entries = await here.log()
+        since_ms = now_ms - 100 * DAY_MS - 30_000
+        gaps = [entry for entry in entries if entry["eventType"] == "GAP"]
+        assert [gap["eventId"].partition(":")[0] for gap in gaps] == ["GAP", "GAP", "BTCUSDT"]
+        assert gaps[0]["eventId"] == f"GAP:{since_ms}:ALL"
+        assert gaps[1]["eventId"].endswith(":UNFILLED")
+        assert gaps[2]["eventId"] == f"BTCUSDT:{kept_open}:GAP", "how it ended is not known any more"
+        assert 0 <= int(gaps[0]["venueTimeMs"]) - (now_ms - 90 * DAY_MS) < 60_000
+        assert all(tuple(gap) == EVENT_FIELDS for gap in gaps)
+        assert told_of(entries, seen) == ["NEW", "TRADE"]
+        assert told_of(entries, unseen) == []
+        async with published(server, redis_url, account_name) as here:
+            await here.agree()
+            assert await here.log() == entries
+
+
+class ScarceBudget(WeightBudget):
+    """Says several times that a history has to wait, and lets everything else pass."""
+
+    def __init__(self) -> None:
+        super().__init__(limit=1_000_000)
+        self.refusals = 3
+
+    def delay_ms(self, cost: int, now_ms: int) -> int:
+        if cost > HISTORY_RESERVE and self.refusals:
+            self.refusals -= 1
+            return 200
+        return super().delay_ms(cost, now_ms)
+
+
+async def test_a_budget_that_is_nearly_spent_delays_the_backfill_and_it_goes_on(
+    redis_url: str, account_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with new_server(seed=6) as server:
+        await leave_alone(server, redis_url, account_name)
+        budget = ScarceBudget()
+        monkeypatch.setattr(service, "WeightBudget", lambda: budget)
+        async with published(server, redis_url, account_name, live=False) as here:
+            here.trade(50)
+            await until(here.status, lambda status: "request weight" in status.get("reason", ""))
+            await here.state("live")
+            await here.agree()
+            await here.agree_on_events_after_gaps()
+        assert not budget.refusals
+
+
+async def test_a_venue_that_wants_a_symbol_is_asked_symbol_by_symbol(redis_url: str, account_name: str) -> None:
+    async with new_server(seed=7) as server:
+        await leave_alone(server, redis_url, account_name)
+        async with published(server, redis_url, account_name, live=False) as here:
+            body = '{"code":-1102,"msg":"Mandatory parameter \'symbol\' was not sent, was empty/null, or malformed."}'
+            here.exchange.fault("answer_rest", {"status": 400, "body": body, "path": ALL_ORDERS}, here.now_ms())
+            now_ms = here.now_ms()
+            order_id = limit(here.ledger, now_ms, here.ledger.active_symbols()[0])
+            await here.state("live")
+            await here.agree()
+            assert told_of(await here.log(), order_id) == ["NEW"]
+            assert here.exchange.requests[f"GET {ALL_ORDERS} 200"] > 1
+
+
+async def test_a_symbol_whose_history_is_refused_is_named_and_holds_nothing_up(
+    redis_url: str, account_name: str
+) -> None:
+    async with new_server(seed=8) as server:
+        await leave_alone(server, redis_url, account_name)
+        async with published(server, redis_url, account_name, live=False) as here:
+            body = '{"code":-1121,"msg":"Invalid symbol."}'
+            fault = {"status": 400, "body": body, "path": "/fapi/v1/userTrades"}
+            here.exchange.fault("answer_rest", fault, here.now_ms())
+            await here.state("live")
+            (gap,) = [entry for entry in await here.log() if entry["eventType"] == "GAP"]
+            assert gap["eventId"].startswith(gap["symbol"] + ":GAP:")
+            assert gap["eventId"].endswith(":REFUSED")
+
+
+async def test_a_frame_that_was_lost_in_nonsense_is_fetched(redis_url: str, account_name: str) -> None:
+    async with world(redis_url, account_name, RECONCILE_S="3600") as here:
+        first = limit(here.ledger, here.now_ms())  # nobody is told
+        here.exchange.fault("send_raw", {"text": "{"}, here.now_ms())
+        here.trade(10)
+        await until(here.log, lambda log: told_of(log, first)[:1] == ["NEW"])
+        await here.agree()
+        await here.agree_on_events_after_gaps()
+
+
+async def test_fills_that_the_venue_tells_late_are_waited_for(redis_url: str, account_name: str) -> None:
+    async with new_server(seed=9) as server:
+        await leave_alone(server, redis_url, account_name)
+        async with published(server, redis_url, account_name, live=False) as here:
+            here.trade(100)
+            here.exchange.fault(
+                "answer_rest", {"count": 2, "status": 200, "body": "[]", "path": "/fapi/v1/userTrades"}, here.now_ms()
+            )
+            await here.state("live")
+            await here.agree()
+            await here.agree_on_events_after_gaps()
+
+
+async def test_the_log_says_until_when_it_is_complete(redis_url: str, account_name: str) -> None:
+    async with world(redis_url, account_name, RECONCILE_S="1") as here:
+        first = await until(here.status, lambda status: int(status["eventsCompleteMs"]) > 0)
+        here.exchange.fault("mute_user_sockets", {"on": True}, here.now_ms())
+        here.exchange.fault("refuse_sockets", {"count": 1}, here.now_ms())
+        later = await until(
+            here.status, lambda status: int(status["eventsCompleteMs"]) > int(first["eventsCompleteMs"])
+        )
+        assert int(later["eventsCompleteMs"]) <= int(later["heartbeatAtMs"])
+
+
+async def test_a_session_that_breaks_during_the_backfill_starts_it_again(redis_url: str, account_name: str) -> None:
+    async with new_server(seed=10) as server:
+        await leave_alone(server, redis_url, account_name)
+        async with published(server, redis_url, account_name, live=False) as here:
+            here.trade(100)
+            delay = {"count": 50, "delay_ms": 100, "path": "/fapi/v1/userTrades"}
+            here.exchange.fault("delay_rest", delay, here.now_ms())
+            await until(asked_for_trades(here), bool)
+            here.exchange.fault("cut_sockets", {"kind": "private"}, here.now_ms())
+            here.trade(20)
+            await here.state("live")
+            await here.agree()
+            await here.agree_on_events_after_gaps()
+
+
+def asked_for_trades(here: World):  # type: ignore[no-untyped-def]  # a reader for `until`
+    async def count() -> int:
+        await asyncio.sleep(0)
+        return here.exchange.requests["GET /fapi/v1/userTrades 200"]
+
+    return count
+
+
+# How history and stream are merged
+
+
+def ids(updates: object) -> list[str]:
+    assert isinstance(updates, tuple | list)
+    return [update.event.event_id for update in updates]
+
+
+def merged(history: list[OrderUpdate], stream: list[OrderUpdate]) -> list[str]:
+    told: Told = _around([], tuple(history), stream, 0)
+    found = ids(told.first)
+    for update in stream:
+        found += [*ids(told.before.get(update.event.event_id, [])), update.event.event_id]
+    return found + ids(told.last)
+
+
+NEW = event(0, "NEW", event_id="new")
+HALF = fill(10, "0.025", event_id="half")
+MOVED = event(20, "AMENDMENT", event_id="moved")
+FULL = fill(30, "0.050", event_id="full")
+OTHER = event(15, "NEW", event_id="other", order_id="1002")
+
+MERGES: dict[str, tuple[list[OrderUpdate], list[OrderUpdate], list[str]]] = {
+    "a history alone": ([NEW, HALF, OTHER], [], ["new", "half", "other"]),
+    "a stream alone": ([], [NEW, HALF], ["new", "half"]),
+    "the end from the stream": ([NEW, HALF, FULL], [FULL], ["new", "half", "full"]),
+    "an amendment that the history does not tell": ([NEW, HALF, FULL], [MOVED, FULL], ["new", "half", "moved", "full"]),
+    "one frame in the middle was lost": ([NEW, HALF, FULL], [NEW, MOVED, FULL], ["new", "half", "moved", "full"]),
+    "the frame of the end is not there yet": ([NEW, HALF, FULL], [NEW, HALF], ["new", "half", "full"]),
+    "another order is in nobody's way": ([NEW, OTHER], [FULL], ["new", "other", "full"]),
+}
+
+
+@pytest.mark.parametrize("case", MERGES)
+def test_history_and_stream_are_merged_in_each_orders_order(case: str) -> None:
+    history, stream, expected = MERGES[case]
+    assert merged(history, stream) == expected
