@@ -104,7 +104,8 @@ class _Usage:
 class Exchange:
     """The exchange: ledger, keys, limits, streams, faults.
 
-    `weight_limit` is per minute over all callers, who share one address here. Public attributes are to be read; what
+    `weight_limit` is per minute over all callers, who share one address here; what is used is told as -1 unless
+    `weight_told`, as the demo venue does. Public attributes are to be read; what
     changes the account goes through `request`, or through the ledger followed by `publish`.
     """
 
@@ -112,6 +113,7 @@ class Exchange:
     keys: Iterable[ApiKey]
     rng: Random
     weight_limit: int = WEIGHT_LIMIT
+    weight_told: bool = True
     listen_key_life_ms: int = LISTEN_KEY_LIFE_MS
     faults: FaultBoard = field(default_factory=FaultBoard)
     listen_key: ListenKey | None = None
@@ -223,7 +225,7 @@ class Exchange:
         if now_ms < self._banned_until_ms:
             raise self._ban_error(now_ms)
         used = self._weight.add(weight, now_ms)
-        usage["X-MBX-USED-WEIGHT-1M"] = str(used)
+        usage["X-MBX-USED-WEIGHT-1M"] = str(used if self.weight_told else -1)
         if used <= self.weight_limit:
             return
         if self._over_limit.add(1, now_ms) > BAN_AFTER:

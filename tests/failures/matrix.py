@@ -111,11 +111,9 @@ async def run(one: Scenario, redis: EmbeddedServer, account: str, directory: Pat
         await here.agree_on_events_after_gaps()
         assert not here.observer.found, "\n".join(here.observer.found)
         missing = [expected for expected in one.log if not here.logged(*expected)]
-        logs = [entry for publisher in here.publishers for entry in publisher.log]
-        assert not missing, f"the log does not tell {missing}, but {logs}"
+        logs = [(entry.get("event"), entry.get("reason")) for one_ in here.publishers for entry in one_.log]
+        assert not missing, f"the log does not tell {missing}; it tells {logs}"
         return Measured(
             here.not_live_s(here.began_at, live_again_at) * one.fast,
             (live_again_at - max(here.over_at, here.began_at)) * one.fast,
         )
-
-

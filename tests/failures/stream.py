@@ -165,7 +165,7 @@ async def frames_late(here: Arena) -> None:
     failure="a frame is cut off in the middle",
     readers=RECOVERS,
     heals="takes a snapshot and the histories on the same connection",
-    log=(Logged("state", "user frame"),),
+    log=(Logged("state", "frame unreadable"),),
 )
 async def frame_malformed(here: Arena) -> None:
     here.fault("send_raw", text='{"e":"ORDER_TRADE_UPDATE","E":179300')
@@ -177,7 +177,7 @@ async def frame_malformed(here: Arena) -> None:
     failure="a frame is no text at all",
     readers=RECOVERS,
     heals="takes a snapshot and the histories on the same connection",
-    log=(Logged("state", "recovering"),),
+    log=(Logged("state", "frame unreadable"),),
 )
 async def frame_of_bytes(here: Arena) -> None:
     here.fault("send_raw", base64="/wD+gA==")

@@ -6,17 +6,12 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-import failures.network
-import failures.publishers
-import failures.redis_server
-import failures.rest
-import failures.stream
+import failures.every  # noqa: F401 - fills the matrix
 import pytest
 from failures.matrix import SCENARIOS, run
+from failures.redis_server import own_server
 
 from statecast.store.embedded import EmbeddedServer
-
-MODULES = (failures.stream, failures.rest, failures.network, failures.redis_server, failures.publishers)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -28,7 +23,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture
 def server(name: str) -> Iterator[EmbeddedServer]:
     """A Redis that the scenario may ruin."""
-    redis, directory = failures.redis_server.own_server(SCENARIOS[name].durable)
+    redis, directory = own_server(SCENARIOS[name].durable)
     try:
         with redis:
             yield redis
@@ -44,5 +39,9 @@ async def test_scenario(
 ) -> None:
     measured = await run(SCENARIOS[name], server, account_name, tmp_path, seed)
     if path := request.config.getoption("--measured", None):
-        with Path(path).open("a") as file:
-            file.write(json.dumps({"name": name, **measured._asdict()}) + "\n")
+        _note(Path(path), json.dumps({"name": name, **measured._asdict()}))
+
+
+def _note(path: Path, line: str) -> None:
+    with path.open("a") as file:
+        file.write(line + "\n")

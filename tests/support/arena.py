@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 from typing import Any, cast
@@ -22,7 +23,7 @@ from structlog.testing import capture_logs
 from support.link import Link, linked
 from support.observer import Observer, RecordingExchange, Sample
 from support.programs import Program, program
-from support.world import DEADLINE_S, World, account_values, new_server, until
+from support.world import DEADLINE_S, World, account_values, new_server
 
 from publisher import config
 from publisher.service import publishing
@@ -31,7 +32,7 @@ from statecast.clock import Clock, SystemClock
 from statecast.simulator.control import burst
 from statecast.store.client import connect
 from statecast.store.embedded import EmbeddedServer
-from statecast.store.keys import AccountId, AccountKeys
+from statecast.store.keys import AccountId
 
 RECONCILE_S = 2.0
 NOISE_S = 3.0
@@ -110,6 +111,13 @@ class Publisher:
                 found.append(json.loads(line))
         return found
 
+    def logged(self, event: str, words: str = "") -> bool:
+        """Whether it has logged this event, with these words in its line."""
+        return any(
+            entry.get("event") == event and words in json.dumps(entry, default=str, ensure_ascii=False)
+            for entry in self.log
+        )
+
     @property
     def pid(self) -> int:
         assert self.process is not None
@@ -129,6 +137,8 @@ class Arena(World):
     to_venue: Link = field(default_factory=lambda: Link("", 0))
     observer: Observer = field(default_factory=lambda: cast("Observer", None))
     publishers: list[Publisher] = field(default_factory=list)
+    stack: AsyncExitStack = field(default_factory=AsyncExitStack)
+    """What a scenario enters here lives as long as the arena."""
     start: Callable[[], Any] = field(default=lambda: None)
     """Start one more publisher; awaitable."""
     began_at: float = 0.0
@@ -147,6 +157,10 @@ class Arena(World):
     def fault(self, name: str, **args: object) -> None:
         """Switch on a fault of the simulated exchange."""
         self.exchange.fault(name, args, self.now_ms())
+
+    async def command(self, *words: str | int) -> object:
+        """What an operator says to Redis."""
+        return await cast("Any", self.client.redis).execute_command(*words)
 
     def burst(self, events: int) -> None:
         """So many order events at once."""
@@ -203,14 +217,9 @@ class Arena(World):
         """Wait until another publisher than `former` writes; the first sample of it."""
         return await self.seen(lambda sample: sample.publisher_id not in ("", former), "a takeover")
 
-    async def registered(self, publishers: int) -> None:
-        """Wait until so many publishers of the account have shown themselves."""
-        name = AccountKeys(self.account_id).publishers
-
-        async def count() -> int:
-            return int(await self.client.redis.zcard(name))
-
-        await until(count, lambda found: found >= publishers)
+    async def standing_by(self) -> None:
+        """Wait until the publisher that was started last stands by."""
+        await self.until(lambda: self.publishers[-1].logged("cannot_write", "holds the lease"), "a standby")
 
     async def seen(self, wanted: Callable[[Sample], bool], what: str) -> Sample:
         """Wait for a sample from now on."""
@@ -238,16 +247,15 @@ class Arena(World):
 
     def logged(self, event: str, words: str = "") -> bool:
         """Whether a publisher has logged this event, with these words in it."""
-        return any(
-            entry.get("event") == event and words in json.dumps(entry, default=str)
-            for publisher in self.publishers
-            for entry in publisher.log
-        )
+        return any(publisher.logged(event, words) for publisher in self.publishers)
 
     def not_live_s(self, since: float, until: float) -> float:
         """For how long readers found no live state between two moments."""
-        samples = [sample for sample in self.observer.samples if since <= sample.at <= until]
-        return sum(later.at - sample.at for sample, later in zip(samples, samples[1:], strict=False) if not later.live)
+        return sum(
+            later.at - max(sample.at, since)
+            for sample, later in pairwise(self.observer.samples)
+            if since <= later.at <= until and not later.live
+        )
 
 
 @asynccontextmanager
@@ -276,7 +284,15 @@ async def arena(
         exchange = cast("RecordingExchange", server.exchange)
         observer = Observer(client, account_id, exchange, bound_s + NOISE_S)
         here = Arena(
-            server, client, account_id, Random(seed), clock=clock, redis=redis, to_venue=to_venue, observer=observer
+            server,
+            client,
+            account_id,
+            Random(seed),
+            clock=clock,
+            redis=redis,
+            to_venue=to_venue,
+            observer=observer,
+            stack=stack,
         )
         given = account_values(
             server,
@@ -307,7 +323,7 @@ async def arena(
             await here.seen(lambda sample: sample.live, "the first live state")
             for _ in range(processes - 1):
                 await start()
-                await here.registered(len(here.publishers))
+                await here.standing_by()
             yield here
         finally:
             looking.cancel()

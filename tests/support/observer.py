@@ -16,6 +16,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any, NamedTuple, cast
 
 import orjson
@@ -27,7 +28,7 @@ from statecast.store.client import Client
 from statecast.store.codec import entities
 from statecast.store.keys import AccountId, AccountKeys
 
-PAUSE_S = 0.02
+PAUSE_S = 0.03
 YOUNG_MS = 3_000
 """What a careful reader would accept: `verifiedAtMs` moves once a second, and this machine is busy."""
 
@@ -172,7 +173,7 @@ class Observer:
             value = stored.get(key)
             if value == told[-1][1] or (value is None and key[0] == "balances" and not told[-1][1]):
                 continue
-            ends = [end_ms for (_, known), (end_ms, _) in zip(told, told[1:], strict=False) if known == value]
+            ends = [end_ms for (_, known), (end_ms, _) in pairwise(told) if known == value]
             if value is None:
                 ends.append(told[0][0])
             if not ends:
