@@ -176,8 +176,8 @@ async def frame_malformed(here: Arena) -> None:
     CHAPTER,
     failure="a frame is no text at all",
     readers=RECOVERS,
-    heals="takes a snapshot and the histories on the same connection",
-    log=(Logged("state", "frame unreadable"),),
+    heals=GAP + "; such a connection is given up",
+    log=(Logged("state", "connection closed"),),
 )
 async def frame_of_bytes(here: Arena) -> None:
     here.fault("send_raw", base64="/wD+gA==")
