@@ -87,13 +87,13 @@ class Backfill:
         self._committer = committer
         self._clock = clock
         self._log = log
-        self._stream_from_ms = 0
+        self._stream_from = 0.0
         self._complete_ms = 0
         self._progress_at = 0.0
 
     def stream_begins(self) -> None:
         """Whatever happens from now on, the stream tells; what it told before may have a hole."""
-        self._stream_from_ms = self._rest.venue_now_ms() + CONNECTED_MS
+        self._stream_from = self._clock.monotonic()
 
     def complete(self, until_ms: int) -> None:
         """Every event until this venue time was submitted."""
@@ -108,7 +108,8 @@ class Backfill:
         Raises:
             VenueUnreachable, FrameError: ask again. AuthFailed: the operator must act.
         """
-        until_ms = self._stream_from_ms
+        # Only now: the venue's clock may have stepped, and what it is was perhaps not known before the snapshot.
+        until_ms = self._rest.venue_ms_at(self._stream_from) + CONNECTED_MS
         since_ms = self._since_ms()
         if not since_ms:
             return Told((), {}, (), until_ms)

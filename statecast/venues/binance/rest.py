@@ -140,7 +140,7 @@ class BinanceRest:
 
         It runs on the monotonic clock, so that setting the machine's clock does not move it.
         """
-        return self._venue_ms_at(self._clock.monotonic())
+        return self.venue_ms_at(self._clock.monotonic())
 
     async def sync_clock(self) -> None:
         """Ask the venue for its time. Needed at start (the first signed call does it otherwise) and after -1021 alone.
@@ -198,7 +198,7 @@ class BinanceRest:
         account, risk, orders, algo_orders, account_config, symbol_config = await _all(
             self._read(call) for call in calls
         )
-        taken_ms = self._venue_ms_at(began)
+        taken_ms = self.venue_ms_at(began)
         if untorn:
             account, risk = await self._untorn(account, risk)
         totals, balances = snapshot.account(account, taken_ms)
@@ -224,7 +224,7 @@ class BinanceRest:
         self._check_budget("refresh", wire.ACCOUNT.weight + wire.POSITION_RISK.weight)
         began = self._clock.monotonic()
         account, risk = await _all((self._read(wire.ACCOUNT), self._read(wire.POSITION_RISK)))
-        taken_ms = self._venue_ms_at(began)
+        taken_ms = self.venue_ms_at(began)
         totals, balances = snapshot.account(account, taken_ms)
         return Refresh(totals, balances, snapshot.positions(risk, taken_ms, {}), taken_ms)
 
@@ -429,7 +429,8 @@ class BinanceRest:
         answered = self._clock.monotonic()
         return _ClockSync(venue_ms, (asked + answered) / 2, (answered - asked) * 1000)
 
-    def _venue_ms_at(self, monotonic: float) -> int:
+    def venue_ms_at(self, monotonic: float) -> int:
+        """The venue's time, as far as it is known by now, at a moment of the clock's monotonic time."""
         if self._clock_sync is None:
             return self._clock.now_ms()
         return self._clock_sync.venue_ms + round((monotonic - self._clock_sync.monotonic) * 1000)
