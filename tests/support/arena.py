@@ -219,7 +219,7 @@ class Arena(World):
 
     async def standing_by(self) -> None:
         """Wait until the publisher that was started last stands by."""
-        await self.until(lambda: self.publishers[-1].logged("cannot_write", "holds the lease"), "a standby")
+        await self.until(lambda: self.publishers[-1].logged("standing_by"), "a standby")
 
     async def seen(self, wanted: Callable[[Sample], bool], what: str) -> Sample:
         """Wait for a sample from now on."""
