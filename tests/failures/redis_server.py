@@ -121,20 +121,6 @@ async def redis_hash_deleted(here: Arena) -> None:
 
 @scenario(
     CHAPTER,
-    failure="somebody deletes the log of order events",
-    readers="`live`; the log is short for a moment",
-    heals=FROM_MEMORY,
-    found="at once: at the next write, a second at the most",
-    log=(Logged("rewriting"),),
-)
-async def redis_log_deleted(here: Arena) -> None:
-    here.observer.redis_was_put_back()
-    await here.client.redis.delete(AccountKeys(here.account_id).order_events)
-    await here.until(lambda: here.logged("rewriting"), "the log to tell it")
-
-
-@scenario(
-    CHAPTER,
     failure="fail-over to a replica that had not heard the last second",
     readers="an older state with its honest age, then `live`",
     heals="noticed by `seq`: " + FROM_MEMORY,

@@ -100,7 +100,7 @@ class Observer:
     _put_back: bool = False
 
     def redis_was_put_back(self) -> None:
-        """From now on Redis may hold less than it has shown, until a publisher has begun a new epoch or caught up."""
+        """From now on Redis may hold less than it has shown, until a publisher has begun a new epoch there."""
         self._put_back = True
 
     async def run(self) -> None:
@@ -145,7 +145,7 @@ class Observer:
 
     def _check_numbers(self, status: Mapping[str, str], tail: list[tuple[str, dict[str, str]]]) -> None:
         seq, epoch, event_seq = (int(status.get(name, 0)) for name in ("seq", "epoch", "eventSeq"))
-        if self._put_back and (epoch > self._epoch or seq >= self._seq):
+        if self._put_back and epoch > self._epoch:
             self._put_back = False
         if not self._put_back:
             if seq < self._seq:
