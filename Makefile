@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 ARGS ?=
 
-.PHONY: help demo test failures check format bench clean
+.PHONY: help demo test failures check format bench soak clean
 
 help:
 	@echo "make demo    a whole account on this machine, without keys   (ARGS=\"--seconds 20\")"
@@ -16,6 +16,7 @@ help:
 	@echo "make check   formatting, lint, strict types, import contracts"
 	@echo "make format  put the code into the form that check wants"
 	@echo "make bench   rates and latencies beside the server's own     (ARGS=\"--help\")"
+	@echo "make soak    half an hour of load and faults: what grows?    (ARGS=\"--minutes 5 --rate 500\")"
 	@echo "make clean   remove what these targets made"
 
 demo: $(VENV)/.run
@@ -39,6 +40,9 @@ format: $(VENV)/.check
 
 bench: $(VENV)/.run
 	@$(BIN)/python -m bench $(ARGS)
+
+soak: $(VENV)/.run
+	@PYTHONPATH=tests $(BIN)/python -m bench.soak $(ARGS)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info

@@ -47,6 +47,9 @@ state was last vouched for. A mute stream was not noticed at once by that."""
 PROGRESS_S = 5.0
 """A backfill that takes longer says this often how far it is."""
 
+SLICE = 500
+"""Orders whose past is told in one go: some tens of milliseconds."""
+
 BEHIND_TRIES = 5
 BEHIND_PAUSE_S = 1.0
 """Histories that do not agree yet are asked for again so often, after this pause."""
@@ -89,6 +92,8 @@ class Backfill:
         self._clock = clock
         self._log = log
         self._stream_from = 0.0
+        self._stream_from_ms = 0
+        self._listening_since_ms = 0
         self._complete_ms = 0
         self._remains = Remains()
         self._progress_at = 0.0
@@ -96,13 +101,20 @@ class Backfill:
     def stream_begins(self) -> int:
         """Whatever happens from now on, the stream tells; what it told before may have a hole. Returns since when."""
         self._stream_from = self._clock.monotonic()
-        return self._rest.venue_now_ms() + CONNECTED_MS
+        self._stream_from_ms = self._rest.venue_now_ms() + CONNECTED_MS
+        self._listening_since_ms = self._listening_since_ms or self._stream_from_ms
+        return self._stream_from_ms
 
     def complete(self, until_ms: int) -> None:
         """Every event until this venue time was submitted."""
         self._remains = Remains()
         self._complete_ms = max(self._complete_ms, until_ms)
         self._committer.events_complete_ms = self._complete_ms
+
+    def reopen(self, since_ms: int) -> None:
+        """The stream has told nothing since then, and is at an end. What came and went meanwhile, such as an order that
+        was placed and cancelled, showed in no answer that agreed."""
+        self._complete_ms = min(self._complete_ms, since_ms)
 
     def begin_again(self, remains: Remains, since_ms: int) -> None:
         """The log, of which `remains` tells, is complete until `since_ms` only; 0 where that is not known."""
@@ -118,8 +130,8 @@ class Backfill:
         Raises:
             VenueUnreachable, FrameError: ask again. AuthFailed: the operator must act.
         """
-        # Only now: the venue's clock may have stepped, and what it is was perhaps not known before the snapshot.
-        until_ms = self._rest.venue_ms_at(self._stream_from) + CONNECTED_MS
+        # Anew: the venue's clock may have stepped, and what it is was perhaps not known before the snapshot.
+        until_ms = self._stream_from_ms = self._rest.venue_ms_at(self._stream_from) + CONNECTED_MS
         since_ms = self._since_ms()
         if not since_ms or self._committer.standing_by:
             return Merged((), {}, (), until_ms)
@@ -158,7 +170,8 @@ class Backfill:
         if remains.events_complete_ms:
             return remains.events_complete_ms - OVERLAP_MS
         if not remains.last_event_ms:
-            return 0
+            # What earlier connections of this process have told, before a snapshot was there, is told nevertheless.
+            return self._listening_since_ms if self._listening_since_ms < self._stream_from_ms else 0
         verified_ms = 0
         if remains.verified_at_ms:
             # An age does not depend on whose clock it is taken by.
@@ -225,15 +238,38 @@ class Backfill:
             if any(fill_id(trade) not in gap.told for trade in own):
                 past = await self._rest.fetch_order(symbol, order_id, waiting)
                 take([past] if past is not None else ())
-        return retold(
-            orders.values(),
-            trades,
-            since_ms=since_ms,
-            until_ms=gap.until_ms,
-            told=gap.told,
-            known_filled={order.order_id: order.executed_qty or Decimal(0) for order in gap.known.values()},
-            received_at_ms=self._clock.now_ms(),
-        )
+        return await self._retold(gap, orders, trades)
+
+    async def _retold(self, gap: _Gap, orders: dict[OrderKey, PastOrder], trades: Iterable[PastTrade]) -> Retold:
+        """In slices, with turns for others in between: in one piece, the tens of thousands of events of some minutes
+        would take longer than the lease lasts, and its loss would make everything begin again, for ever."""
+        own: defaultdict[OrderKey, list[PastTrade]] = defaultdict(list)
+        for trade in trades:
+            own[trade.symbol, trade.order_id].append(trade)
+        known_filled = {order.order_id: order.executed_qty or Decimal(0) for order in gap.known.values()}
+        keys = sorted(orders, key=lambda key: (len(key[1]), key[1]))
+        reached: dict[OrderKey, int] = {}
+        timed: list[tuple[int, OrderUpdate]] = []
+        behind: list[Order] = []
+        for start in range(0, len(keys), SLICE):
+            part = keys[start : start + SLICE]
+            found = retold(
+                [orders[key] for key in part],
+                [trade for key in part for trade in own[key]],
+                since_ms=gap.since_ms,
+                until_ms=gap.until_ms,
+                told=gap.told,
+                known_filled=known_filled,
+                received_at_ms=self._clock.now_ms(),
+            )
+            behind += found.behind
+            for update in found.updates:
+                key = update.order.symbol, update.order.order_id
+                reached[key] = max(reached.get(key, 0), update.order.venue_time_ms)
+                timed.append((reached[key], update))
+            await self._clock.sleep(0)
+        timed.sort(key=lambda pair: pair[0])
+        return Retold(tuple(update for _, update in timed), tuple(behind))
 
     async def _known_orders(
         self, gap: _Gap, found: Container[OrderKey], open_now: dict[str, Order], lost: list[Change]

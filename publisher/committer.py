@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 from typing import TypeVar
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential
@@ -33,7 +34,8 @@ MAX_BATCH = 128
 """Commits in one call: some 5 ms of the server's time where it was measured, which readers wait for at the most."""
 
 MAX_EVENTS_IN_COMMIT = 500
-"""Order events in one commit, some 6 ms of the server's time; what a backfill has beyond it goes ahead of it."""
+"""Order events in one commit, some 6 ms of the server's time; what a backfill has beyond it goes ahead of it.
+A batch with as many takes no further commit: tens of thousands in one call outlast the lease, again and again."""
 
 MAX_QUEUED = 20_000
 """Deltas kept while Redis cannot be written, by estimate some 40 MB. Beyond it the account and the record of events
@@ -71,6 +73,8 @@ class Health:
     unknown_events: int = 0
     malformed_frames: int = 0
     malformed_market_frames: int = 0
+    drifts: int = 0
+    """How often the venue's answer differed from the state and the stream did not explain it."""
     events_complete_ms: int = 0
     """Venue time until which the log of order events in Redis holds everything; 0: not yet known."""
 
@@ -85,6 +89,7 @@ class Health:
             "unknownEvents": self.unknown_events,
             "malformedFrames": self.malformed_frames,
             "malformedMarketFrames": self.malformed_market_frames,
+            "drifts": self.drifts,
             "eventsCompleteMs": self.events_complete_ms,
             "contract": CONTRACT,
         }
@@ -128,6 +133,9 @@ class Committer:
         """What stood in Redis when this publisher last took the lease."""
         self.events_complete_ms = 0
         """Venue time until which every order event was submitted. Readers learn it once those events are written."""
+        self.vouch_until = inf
+        """Monotonic time until which there are grounds to believe the state while it is live: set by whoever compares
+        it with the venue, to a time gone by as soon as the two differ."""
         self.on_lease_lost: Callable[[str], None] = lambda reason: None
         """Called with the reason when a lease that was held is not any more."""
         self.on_lease_taken: Callable[[Taken], None] = self._submit_missing
@@ -343,15 +351,18 @@ class Committer:
         if self._must_rewrite:
             deltas.append(self._account.whole())
             self._rewrite = False
-        while self._queue and len(deltas) < MAX_BATCH:
+        events = 0
+        while self._queue and len(deltas) < MAX_BATCH and events < MAX_EVENTS_IN_COMMIT:
             deltas.append(self._queue.popleft())
+            events += len(deltas[-1].events)
         status: dict[str, str | int] = {}
         verified = False
         now = self._clock.monotonic()
         if now >= self._heartbeat_at:
             # With a rest in the queue, Redis does not hold what is known here: the next batch may vouch for it.
             drained = not self._queue
-            ours = drained and not self._rewrite and self.health.state == "live"
+            believed = self.health.state == "live" and now <= self.vouch_until
+            ours = drained and not self._rewrite and believed
             verified = ours and not self._has_stalled()
             if drained:
                 self.health.events_complete_ms = max(self.health.events_complete_ms, self.events_complete_ms)

@@ -30,6 +30,7 @@ class AccountConfig:
     delete_listen_key: bool
     lease_s: float
     shared_stream: bool
+    """Whether several connections on one listen key are told everything each."""
     events_retention_s: float
     group_expiry_s: float
 

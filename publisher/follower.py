@@ -12,32 +12,27 @@ import asyncio
 from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
+from random import Random
 
-from publisher.backfill import Backfill, Merged
+from publisher.backfill import CONNECTED_MS, Backfill, Merged
 from publisher.committer import Committer, Taken
 from publisher.config import AccountConfig
+from publisher.light_reconciliation import LightReconciliation
 from publisher.logs import Log
 from publisher.market import MarkPrices
-from publisher.reconcile import GRACE_S, differences
-from publisher.stream import Stream, open_stream
+from publisher.reconcile import GRACE_S
+from publisher.stream import BACKOFF_S, Connector
+from publisher.user_stream import StreamEnded, UserStream, first_error
 from statecast.clock import Clock
 from statecast.domain.changes import Change, Frame, OrderUpdate, Refresh, Snapshot, Told
 from statecast.domain.fold import Account, Delta
 from statecast.domain.models import OrderEvent, Source
 from statecast.errors import AuthFailed, FrameError, RateLimited, VenueError, VenueUnreachable
-from statecast.secret import Secret
 from statecast.venues.binance.decode import decode_user_frame
 from statecast.venues.binance.rest import BinanceRest
 
-KEEPALIVE_S = 30 * 60.0
-"""The listen key lives 60 minutes; libraries of this field use 25 to 30."""
-
-KEEPALIVE_RETRY_S = 60.0
 REFUSED_RETRY_S = 60.0
 """How often a refused key is tried again: often enough to see a mended one, seldom enough not to be banned."""
-
-BACKOFF_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
-"""Pauses between connections that fail one after the other: 300 connections in five minutes are the venue's limit."""
 
 STEADY_S = 60.0
 """A connection that lasted this long was a good one: the pauses start over."""
@@ -45,15 +40,8 @@ STEADY_S = 60.0
 SETTLE_S = 0.25
 """After a change, before REST is asked for what the change has moved: a burst costs one question."""
 
-REFRESH_PAUSE_S = 2.0
-"""Between two questions: 10 of the venue's 2,400 weight a minute each, so at most an eighth of it."""
-
 MAX_REMEMBERED_FRAMES = 50_000
 """Frames kept until a snapshot is there; with more, everything is asked for again."""
-
-
-class StreamEnded(Exception):
-    """The venue has announced that the stream is over: connect again at once."""
 
 
 class Follower:
@@ -65,7 +53,9 @@ class Follower:
         rest: BinanceRest,
         account: Account,
         committer: Committer,
+        connector: Connector,
         clock: Clock,
+        rng: Random,
         log: Log,
     ) -> None:
         self._config = config
@@ -75,18 +65,33 @@ class Follower:
         self._clock = clock
         self._log = log
         self._venue = config.account_id.venue
-        self._unreconciled: deque[Frame] | None = None
-        """What the stream has said while the state is in doubt."""
+        self._connector = connector
+        self._unreconciled: deque[Frame] | None = deque()
+        """What the stream has said while the state is in doubt; None while the account follows the stream."""
         self._pending: list[OrderEvent] = []
         """Order events of before that, which are in no log: they come behind what the histories tell of a gap."""
         self._doubt = asyncio.Event()
-        self._moved = asyncio.Event()
+        self._told_ms = 0
+        """The venue's time of the youngest frame that told of the account, or of the connection after it."""
         self._permissions_known = False
         self._unknown_logged: set[str] = set()
-        self._suspected: dict[str, float] = {}
-        """What REST says otherwise than what we have, since when by the monotonic clock."""
         self._backfill = Backfill(rest, account, committer, clock, log)
-        self._marks = MarkPrices(config.access.urls, self._venue, clock, log)
+        self._light = LightReconciliation(
+            rest,
+            account,
+            committer,
+            clock,
+            rng,
+            log,
+            period_s=config.reconcile_s,
+            apply=lambda answer: self._apply((answer,), "rest"),
+            agreed=self._agreed,
+            following=lambda: self._unreconciled is None,
+        )
+        self._stream = UserStream(
+            rest, config.access.urls, connector, clock, log, shared=config.shared_stream, unproven=self._light.due
+        )
+        self._marks = MarkPrices(config.access.urls, self._venue, connector, clock, log)
         committer.on_lease_lost = self._distrust
         committer.on_lease_taken = self._take_over
 
@@ -119,7 +124,7 @@ class Follower:
                     pause_s = BACKOFF_S[2]
                 if self._clock.monotonic() - began > STEADY_S:
                     failures = 0
-                await self._clock.sleep(max(pause_s, BACKOFF_S[min(failures, len(BACKOFF_S) - 1)]))
+                await self._clock.sleep(max(pause_s, self._connector.pause_s(failures)))
                 failures += 1
 
     async def aclose(self, others_registered: bool) -> None:
@@ -139,23 +144,27 @@ class Follower:
     def _until(self, error: RateLimited) -> float:
         return max(1.0, (error.retry_at_ms - self._rest.venue_now_ms()) / 1000)
 
-    # One connection
+    # One stream
 
     async def _session(self) -> None:
+        """Follow the stream until it has a gap, which an error tells."""
         await self._check_permissions()
-        listen_key = await self._rest.create_listen_key()
-        url = self._config.access.urls.private_stream_url(listen_key)
-        async with open_stream(url, self._venue, "user stream") as stream:
-            self._committer.health.stream_since_ms = self._clock.now_ms()
-            self._hear_from_now_on()
-            try:
-                async with asyncio.TaskGroup() as tasks:
-                    tasks.create_task(self._read(stream))
-                    tasks.create_task(self._keep_alive(listen_key))
-                    tasks.create_task(self._reconcile())
-                    tasks.create_task(self._refresh())
-            except BaseExceptionGroup as group:
-                raise _first(group) from None
+        self._doubt.clear()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._stream.run(self._take, self._connected))
+                tasks.create_task(self._reconcile())
+                tasks.create_task(self._light.run())
+        except BaseExceptionGroup as group:
+            raise first_error(group) from None
+        finally:
+            self._keep_order_events()
+            self._backfill.reopen(self._told_ms)
+
+    def _connected(self) -> None:
+        self._committer.health.stream_since_ms = self._clock.now_ms()
+        self._told_ms = max(self._told_ms, self._stream.since_ms)
+        self._hear_from_now_on()
 
     def _hear_from_now_on(self) -> None:
         """There is a hole before this moment. Whoever writes fills it; who stands by knows what comes after it."""
@@ -196,35 +205,38 @@ class Follower:
             advice="a publisher only reads: give it an API key with reading alone",
         )
 
-    async def _read(self, stream: Stream) -> None:
-        async for raw in stream.frames():
-            received_at_ms = self._clock.now_ms()
-            try:
-                self._take_frame(decode_user_frame(raw, received_at_ms))
-            except FrameError as error:
-                self._committer.health.malformed_frames += 1
-                self._distrust(str(error))
+    def _take(self, raw: str | bytes) -> bool:
+        """A frame of the stream; whether it told of the account."""
+        try:
+            frame = decode_user_frame(raw, self._clock.now_ms())
+            self._take_frame(frame)
+        except FrameError as error:
+            self._committer.health.malformed_frames += 1
+            self._distrust(str(error))
+            return False
+        return bool(frame.changes)
 
     def _take_frame(self, frame: Frame) -> None:
         match frame.notice:
             case "key_expired":
                 raise StreamEnded("the listen key has expired")
             case "server_shutdown":
-                raise StreamEnded("the venue's server is shutting down")
+                self._stream.rotate("the venue's server is shutting down")
             case "margin_call":
                 self._log.warning("margin_call", positions=frame.detail)
-                self._moved.set()
+                self._light.moved()
             case "unknown":
                 self._committer.health.unknown_events += 1
                 if frame.event not in self._unknown_logged and len(self._unknown_logged) < 100:
                     self._unknown_logged.add(frame.event)
                     self._log.warning("unknown_event", event_type=frame.event)
+                self._light.due()
         if not frame.changes:
             return
+        self._told_ms = max(self._told_ms, frame.event_time_ms)
         if self._unreconciled is None:
-            if self._account.complete:
-                self._apply(frame.changes, "stream")
-                self._moved.set()
+            self._apply(frame.changes, "stream")
+            self._light.moved()
             return
         self._unreconciled.append(frame)
         if len(self._unreconciled) + len(self._pending) > MAX_REMEMBERED_FRAMES:
@@ -278,23 +290,7 @@ class Follower:
             self._distrust(str(error))
         if self._unreconciled is not None:
             self._doubt.set()  # What was begun by one that stood by is finished by one that writes.
-        self._moved.set()
-
-    async def _keep_alive(self, listen_key: Secret) -> None:
-        pause_s = KEEPALIVE_S
-        while True:
-            await self._clock.sleep(pause_s)
-            try:
-                current = await self._rest.create_listen_key()
-            except AuthFailed:
-                raise
-            except VenueError as error:
-                self._log.warning("keepalive_failed", reason=str(error))
-                pause_s = KEEPALIVE_RETRY_S
-                continue
-            if current != listen_key:
-                raise StreamEnded("the venue has given out another listen key")
-            pause_s = KEEPALIVE_S
+        self._light.moved()
 
     # REST beside the stream
 
@@ -305,6 +301,7 @@ class Follower:
         while True:
             await self._doubt.wait()
             self._doubt.clear()
+            asked_at = self._clock.monotonic()
             try:
                 snapshot = await self._rest.fetch_snapshot()
                 found = await self._backfill.fetch(snapshot, self._waiting_events)
@@ -325,6 +322,7 @@ class Follower:
                 await self._clock.sleep(BACKOFF_S[2])
                 continue
             self._apply_all(found, snapshot)
+            self._light.begins(asked_at, self._stream.since_ms + CONNECTED_MS)
             self._committer.health.reconciled_at_ms = self._clock.now_ms()
             self._committer.move("reconciled", "stream connected, snapshot reconciled")
             await self._clock.sleep(BACKOFF_S[2])  # A stream of nonsense must not become a stream of snapshots.
@@ -356,54 +354,19 @@ class Follower:
         if not self._committer.standing_by:
             self._backfill.complete(found.until_ms)
 
-    async def _refresh(self) -> None:
-        """What no event carries, by REST: soon after a change, and from time to time without one."""
-        while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(GRACE_S if self._suspected else self._config.reconcile_s):
-                    await self._moved.wait()
-                    await self._clock.sleep(SETTLE_S)
-            self._moved.clear()
-            if self._committer.health.state != "live":
-                await self._clock.sleep(SETTLE_S)
-                continue
-            try:
-                answer = await self._rest.fetch_refresh()
-            except AuthFailed:
-                raise
-            except (VenueError, FrameError) as error:
-                self._log.warning("refresh_failed", reason=str(error))
-                self._moved.set()
-                await self._clock.sleep(self._until(error) if isinstance(error, RateLimited) else BACKOFF_S[4])
-                continue
-            self._take_refresh(answer)
-            await self._clock.sleep(REFRESH_PAUSE_S)
-
-    def _take_refresh(self, answer: Refresh) -> None:
-        """Apply the answer; what it says otherwise after the grace, still, is drift, and the state is in doubt then."""
-        self._apply((answer,), "rest")
-        found, now = differences(self._account, answer), self._clock.monotonic()
-        self._suspected = {ours: self._suspected.get(ours, now) for ours in found}
-        drift = [found[ours] for ours, since in self._suspected.items() if now - since >= GRACE_S]
-        if drift:
-            self._suspected = {}
-            self._distrust("drift from the venue: " + "; ".join(drift))
-        elif not found:
-            self._committer.health.reconciled_at_ms = self._clock.now_ms()
-            if not self._committer.standing_by:
-                self._backfill.complete(answer.taken_ms - round(GRACE_S * 1000))
-
     def take_answer(self, answer: Refresh) -> None:
-        """A REST answer that readers have asked for: as good as a periodic one, while live. If it says otherwise than
-        what is known, the next periodic one comes at once."""
-        if self._committer.health.state != "live":
+        """A REST answer that readers have asked for: as good as a periodic one, while the stream is followed."""
+        if self._unreconciled is not None:
             return
         try:
-            self._take_refresh(answer)
+            self._light.take(answer, self._clock.monotonic())
         except FrameError as error:
             self._distrust(str(error))
-        if self._suspected:
-            self._moved.set()
+
+    def _agreed(self, taken_ms: int) -> None:
+        """Everything that REST told then, the stream has told as well."""
+        if not self._committer.standing_by:
+            self._backfill.complete(taken_ms - round(GRACE_S * 1000))
 
     async def _follow_marks(self) -> None:
         """Mark prices into the account: one commit for all symbols, and no more than one per interval."""
@@ -416,12 +379,6 @@ class Follower:
                     self._apply(updates, "derived")
                 except FrameError as error:
                     self._distrust(str(error))
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The error that says most: a refusal before all else, then whatever came first."""
-    errors = [_first(error) if isinstance(error, BaseExceptionGroup) else error for error in group.exceptions]
-    return next((error for error in errors if isinstance(error, AuthFailed)), errors[0])
 
 
 def _what_to_do(error: AuthFailed) -> str:

@@ -6,14 +6,13 @@ import asyncio
 from collections.abc import Set
 
 from publisher.logs import Log
-from publisher.stream import Stream, open_stream
+from publisher.stream import Connector, Stream
 from statecast.clock import Clock
 from statecast.domain.changes import MarkPriceUpdate
 from statecast.errors import FrameError, VenueUnreachable
 from statecast.venues.binance.decode import decode_market_frame
 from statecast.venues.binance.wire import BinanceUrls, mark_price_requests
 
-BACKOFF_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 STEADY_S = 60.0
 """A connection that lasted this long was a good one: the pauses start over."""
 
@@ -24,9 +23,10 @@ MANY_SYMBOLS = 200
 class MarkPrices:
     """Keeps the youngest mark price of every followed symbol until it is taken."""
 
-    def __init__(self, urls: BinanceUrls, venue: str, clock: Clock, log: Log) -> None:
+    def __init__(self, urls: BinanceUrls, venue: str, connector: Connector, clock: Clock, log: Log) -> None:
         self._urls = urls
         self._venue = venue
+        self._connector = connector
         self._clock = clock
         self._log = log
         self._symbols: frozenset[str] = frozenset()
@@ -62,13 +62,14 @@ class MarkPrices:
                 if self._clock.monotonic() - began > STEADY_S:
                     failures = 0
                 self._log.warning("market_stream_lost", reason=str(error))
-                await self._clock.sleep(BACKOFF_S[min(failures, len(BACKOFF_S) - 1)])
                 failures += 1
+                await self._clock.sleep(self._connector.pause_s(failures))
 
     async def _session(self) -> None:
         """One connection, until there is nothing to follow."""
         in_url = self._symbols if len(self._symbols) <= MANY_SYMBOLS else frozenset[str]()
-        async with open_stream(self._urls.market_stream_url(sorted(in_url)), self._venue, "market stream") as stream:
+        url = self._urls.market_stream_url(sorted(in_url))
+        async with self._connector.open(url, self._venue, "market stream") as stream:
             reading = asyncio.create_task(self._read(stream))
             try:
                 await self._subscribe(stream, reading, in_url)

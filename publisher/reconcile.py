@@ -2,53 +2,218 @@
 
 from __future__ import annotations
 
+from typing import Literal, NamedTuple
+
 from statecast.domain.changes import Refresh
-from statecast.domain.fold import Account
+from statecast.domain.fold import Account, is_news
+from statecast.domain.models import Order
 
 GRACE_S = 5.0
 """So long, news may be on its way by one of the two before the other counts as wrong."""
 
+MAX_SYMBOLS = 20
+"""Asked for one by one, open orders cost two of weight for each symbol, and 80 for all."""
 
-def differences(account: Account, answer: Refresh) -> dict[str, str]:
-    """What `answer` says otherwise than `account`, in words, by what the account says and since when.
+Kind = Literal["holdings", "orders", "settings", "history"]
 
-    Compared are wallets, position amounts, and entry prices and isolated wallets where the venue's are younger. What
-    the stream knows better is no difference. All else may be news on its way; but where the account still says the same
-    after the grace, the stream has not told what it should have.
+
+class Difference(NamedTuple):
+    """`told` in words. `kind` is what has to be asked for to see whether it is still so, of `symbol` where it has one.
+
+    Holdings are balances and positions. History is an order of which the account has never heard: no later answer makes
+    that undone.
     """
-    found: dict[str, str] = {}
 
-    def note(what: str, ours: object, since_ms: int, theirs: object) -> None:
-        found[f"{what} {ours} since {since_ms}"] = f"{what} {ours}, venue {theirs}"
+    told: str
+    kind: Kind
+    symbol: str = ""
 
+
+def differences(account: Account, answer: Refresh) -> dict[str, Difference]:
+    """What `answer` says otherwise than `account`, by what the account says and since when.
+
+    What the stream knows better is no difference: the venue gives its rows the time of their last change, and REST is
+    behind the stream at times, though never for long. All else may be news on its way; but where the account still says
+    the same after the grace, the stream has not told what it should have.
+    """
+    found: dict[str, Difference] = {}
+    _compare_wallets(account, answer, found)
+    _compare_positions(account, answer, found)
+    _compare_orders(account, answer, found)
+    _compare_created(account, answer, found)
+    _compare_settings(account, answer, found)
+    return found
+
+
+def _note(
+    found: dict[str, Difference],
+    what: str,
+    ours: object,
+    since_ms: int,
+    theirs: object,
+    kind: Kind = "holdings",
+    symbol: str = "",
+) -> None:
+    found[f"{what} {ours} since {since_ms}"] = Difference(f"{what} {ours}, venue {theirs}", kind, symbol)
+
+
+def _compare_wallets(account: Account, answer: Refresh, found: dict[str, Difference]) -> None:
     for balance in answer.balances:
         known = account.balances.get(balance.asset)
         if known is None:
             if balance.wallet_balance:
-                note(f"{balance.asset} wallet balance", "unknown", 0, balance.wallet_balance)
-        elif known.stamp.venue_time_ms <= balance.stamp.venue_time_ms:
+                _note(found, f"{balance.asset} wallet balance", "unknown", 0, balance.wallet_balance)
+        elif not is_news(known.stamp.venue_time_ms, balance.stamp.venue_time_ms, answer.taken_ms):
             what, since_ms = f"{balance.asset} wallet balance", known.stamp.venue_time_ms
             if known.wallet_balance != balance.wallet_balance:
-                note(what, known.wallet_balance, since_ms, balance.wallet_balance)
+                _note(found, what, known.wallet_balance, since_ms, balance.wallet_balance)
             elif known.cross_wallet_balance != balance.cross_wallet_balance:
-                note(f"{what} (cross)", known.cross_wallet_balance, since_ms, balance.cross_wallet_balance)
+                _note(found, f"{what} (cross)", known.cross_wallet_balance, since_ms, balance.cross_wallet_balance)
+
+
+def _compare_positions(account: Account, answer: Refresh, found: dict[str, Difference]) -> None:
     listed = {row.key: row for row in answer.positions}
     for key, row in account.positions.items():
         told = listed.get(key)
+        since_ms = row.stamp.venue_time_ms
         what = f"{key.symbol} {key.position_side}"
         if told is None:
-            note(what, row.position_amt, row.stamp.venue_time_ms, "none")
-        elif told.position_amt != row.position_amt and row.stamp.venue_time_ms <= told.stamp.venue_time_ms:
-            note(what, row.position_amt, row.stamp.venue_time_ms, told.position_amt)
-        elif row.stamp.venue_time_ms < told.stamp.venue_time_ms:
-            # The size is the same and the position is not: closed and opened again, or with other margin.
+            if not is_news(since_ms, answer.taken_ms, answer.taken_ms):
+                _note(found, what, row.position_amt, since_ms, "none")
+        elif told.position_amt != row.position_amt:
+            if not is_news(since_ms, told.stamp.venue_time_ms, answer.taken_ms):
+                _note(found, what, row.position_amt, since_ms, told.position_amt)
+        elif since_ms < told.stamp.venue_time_ms:
+            # The size is the same and the position is not: closed and opened again, or with other margin. Its time
+            # alone proves nothing, for the venue does not say what else moves that.
             for figure, our_own, the_venues in (
                 ("entry price", row.entry_price, told.entry_price),
                 ("isolated wallet", row.isolated_wallet, told.isolated_wallet),
             ):
                 if our_own is not None and the_venues is not None and our_own != the_venues:
-                    note(f"{what} {figure}", our_own, row.stamp.venue_time_ms, the_venues)
+                    _note(found, f"{what} {figure}", our_own, since_ms, the_venues)
     for key, told in listed.items():
-        if key not in account.positions:
-            note(f"{key.symbol} {key.position_side}", "none", 0, told.position_amt)
-    return found
+        closed_ms = account.closed_ms(key)
+        if key not in account.positions and not is_news(closed_ms, told.stamp.venue_time_ms, answer.taken_ms):
+            _note(found, f"{key.symbol} {key.position_side}", "none", closed_ms, told.position_amt)
+
+
+def _compare_orders(account: Account, answer: Refresh, found: dict[str, Difference]) -> None:
+    listed = {order.order_id: order for order in answer.orders}
+    for order in account.orders.values():
+        if answer.order_symbols is not None and order.symbol not in answer.order_symbols:
+            continue
+        told, since_ms = listed.get(order.order_id), order.venue_time_ms
+        what = f"order {order.order_id}"
+        if told is None:
+            if not is_news(since_ms, answer.taken_ms, answer.taken_ms):
+                _note(found, what, order.status, since_ms, "none", "orders", order.symbol)
+        elif _terms(order) != _terms(told) and not is_news(since_ms, told.venue_time_ms, answer.taken_ms):
+            _note(found, what, _worded(order), since_ms, _worded(told), "orders", order.symbol)
+    for order_id, told in listed.items():
+        ended_ms = account.finished_ms(order_id)
+        if order_id in account.orders or ended_ms == told.venue_time_ms:
+            continue
+        if not is_news(ended_ms, told.venue_time_ms, answer.taken_ms):
+            _note(found, f"order {order_id}", "none", ended_ms, told.status, "orders", told.symbol)
+
+
+def _terms(order: Order) -> tuple[object, ...]:
+    """What an event would have told. What is nothing may be left out by one of the two."""
+    return order.status, order.executed_qty or 0, order.quantity or 0, order.price or 0
+
+
+def _worded(order: Order) -> str:
+    return f"{order.status} {order.executed_qty} of {order.quantity} at {order.price}"
+
+
+def _compare_created(account: Account, answer: Refresh, found: dict[str, Difference]) -> None:
+    for order in answer.created:
+        known = order.order_id in account.orders or account.finished_ms(order.order_id)
+        if not known and order.venue_time_ms >= account.remembers_orders_since_ms:
+            _note(found, f"order {order.order_id}", "unknown", 0, order.status, "history", order.symbol)
+
+
+def _compare_settings(account: Account, answer: Refresh, found: dict[str, Difference]) -> None:
+    for symbol, told in (answer.symbol_configs or {}).items():
+        known = account.symbol_configs.get(symbol)
+        if known is None:
+            continue
+        if known.leverage is not None and known.leverage != told.leverage:
+            _note(found, f"{symbol} leverage", known.leverage, 0, told.leverage, "settings", symbol)
+        if known.margin_type is not None and known.margin_type != told.margin_type and account.has_rows(symbol):
+            _note(found, f"{symbol} margin type", known.margin_type, 0, told.margin_type, "settings", symbol)
+    if answer.multi_assets is not None and answer.multi_assets is not account.multi_assets:
+        _note(found, "multi-assets mode", account.multi_assets, 0, answer.multi_assets, "settings")
+
+
+class _Suspicion(NamedTuple):
+    difference: Difference
+    since_s: float
+    answer: Refresh
+    repeated: bool = False
+
+
+class Suspicions:
+    """Differences that may still be explained: by the stream, or by a later answer. Times are monotonic seconds."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, _Suspicion] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
+    def __str__(self) -> str:
+        return "; ".join(suspicion.difference.told for suspicion in self._found.values())
+
+    @property
+    def repeated(self) -> bool:
+        """Whether a second answer has not explained one of them."""
+        return any(one.repeated for one in self._found.values())
+
+    @property
+    def order_symbols(self) -> frozenset[str] | None:
+        """Whose open orders have to be asked for again; None: of all symbols."""
+        symbols = frozenset(one.difference.symbol for one in self._found.values() if one.difference.kind == "orders")
+        return symbols if len(symbols) <= MAX_SYMBOLS else None
+
+    @property
+    def settings(self) -> bool:
+        """Whether settings have to be asked for again."""
+        return any(one.difference.kind == "settings" for one in self._found.values())
+
+    def take(self, account: Account, answer: Refresh, now_s: float) -> None:
+        """What the answer says otherwise, and what it was not asked about."""
+        self.explain(account)
+        kept = {
+            what: one._replace(repeated=True)
+            for what, one in self._found.items()
+            if not _covers(answer, one.difference)
+        }
+        for what, difference in differences(account, answer).items():
+            before = self._found.get(what)
+            since_s = before.since_s if before is not None else now_s
+            kept[what] = _Suspicion(difference, since_s, answer, repeated=before is not None)
+        self._found = kept
+
+    def explain(self, account: Account) -> None:
+        """Forget what the account says otherwise by now: the stream has told it."""
+        answers = {id(one.answer): one.answer for one in self._found.values()}
+        still = {number: differences(account, answer).keys() for number, answer in answers.items()}
+        self._found = {what: one for what, one in self._found.items() if what in still[id(one.answer)]}
+
+    def unexplained(self, now_s: float) -> list[str]:
+        """What has differed for longer than the grace, in words."""
+        return [one.difference.told for one in self._found.values() if now_s - one.since_s >= GRACE_S]
+
+
+def _covers(answer: Refresh, difference: Difference) -> bool:
+    match difference.kind:
+        case "holdings":
+            return True
+        case "orders":
+            return answer.order_symbols is None or difference.symbol in answer.order_symbols
+        case "settings":
+            return answer.multi_assets is not None
+        case "history":
+            return False

@@ -9,6 +9,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from random import Random
 
 import structlog
 
@@ -18,6 +19,7 @@ from publisher.config import EMBEDDED, AccountConfig, Config
 from publisher.follower import Follower
 from publisher.janitor import Janitor
 from publisher.logs import account_log
+from publisher.stream import Connector
 from statecast.clock import Clock
 from statecast.domain.fold import Account
 from statecast.errors import ConfigError, StoreAuthFailed, StoreError, StoreRefused, StoreUnreachable
@@ -77,9 +79,11 @@ async def publishing(config: Config, redis_url: str, clock: Clock) -> AsyncItera
     """
     async with connect(redis_url, client_name="statecast-publisher") as client:
         await _check_server(client)
-        # One IP address has one allowance of request weight, however many accounts are followed from it.
+        # One IP address has one allowance of weight and of connections, however many accounts are followed from it.
         budget = WeightBudget()
-        publications = [_Publication(account, client, clock, budget) for account in config.accounts]
+        rng = Random()
+        connector = Connector(clock, rng)
+        publications = [_Publication(account, client, connector, clock, rng, budget) for account in config.accounts]
         work = asyncio.create_task(_all(publications))
         try:
             yield work
@@ -112,7 +116,15 @@ async def _check_server(client: Client) -> None:
 class _Publication:
     """One account's committer, follower, janitor and answers to readers, and their end."""
 
-    def __init__(self, config: AccountConfig, client: Client, clock: Clock, budget: WeightBudget) -> None:
+    def __init__(
+        self,
+        config: AccountConfig,
+        client: Client,
+        connector: Connector,
+        clock: Clock,
+        rng: Random,
+        budget: WeightBudget,
+    ) -> None:
         # With the process id, as the contract says; the rest tells machines and restarts apart.
         self._publisher_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self._client = client
@@ -122,7 +134,7 @@ class _Publication:
         writer = AccountWriter(client, config.account_id, self._publisher_id, lease_ttl_ms=round(config.lease_s * 1000))
         rest = config.access.rest(clock, budget)
         self._committer = Committer(writer, account, clock, self._log)
-        self._follower = Follower(config, rest, account, self._committer, clock, self._log)
+        self._follower = Follower(config, rest, account, self._committer, connector, clock, rng, self._log)
         self._answers = Answers(client, config, self._publisher_id, rest, self._follower, clock, self._log)
         self._janitor = Janitor(client, config, writer, clock, self._log)
 

@@ -7,7 +7,7 @@ MultiAssetsUpdate               replaces the margin mode
 MarkPriceUpdate                 replaces one symbol's mark price, if newer
 Told                            appends its event once
 Snapshot                        replaces everything, except rows that the stream knows better
-Refresh                         replaces what no event carries
+Refresh                         replaces what no event carries; the settings of symbols that are new
 """
 
 from __future__ import annotations
@@ -106,13 +106,20 @@ class Snapshot:
 class Refresh:
     """Balances and open positions by REST, for what no event carries: available balance, margins, liquidation price.
 
-    Wallets and sizes in it are there to be compared with what the stream has told.
+    All else in it is there to be compared with what the stream has told: wallets, sizes, and what was asked for beside
+    them. `orders` are all open ones of `order_symbols`, or of all symbols where that is None. `created` are ordinary
+    orders created since some moment, in whatever state they are now. Settings that were not asked for are None.
     """
 
     totals: Totals
     balances: tuple[Balance, ...]
     positions: tuple[Position, ...]
     taken_ms: int
+    orders: tuple[Order, ...] = ()
+    order_symbols: frozenset[str] | None = frozenset()
+    created: tuple[Order, ...] = ()
+    symbol_configs: Mapping[str, SymbolConfig] | None = None
+    multi_assets: bool | None = None
 
 
 Change = (

@@ -48,6 +48,10 @@ from statecast.domain.models import (
 REMEMBERED_EVENTS = 50_000
 """Ids of order events kept to tell a repeated one; by estimate 10 MB. Overlapping sockets repeat seconds of them."""
 
+REST_LAG_MS = 10_000
+"""REST may be behind the stream by this at the most. What the stream told longer before the venue was asked, the answer
+knows as well; and what it told for a later time than that is of a venue's clock that was set back since."""
+
 REMEMBERED_FINISHED_ORDERS = 20_000
 """Finished orders kept so that a late event does not reopen them."""
 
@@ -125,6 +129,27 @@ class Account:
     def was_told(self, event_id: str) -> bool:
         """Whether an order event is among those remembered."""
         return event_id in self._seen
+
+    def closed_ms(self, key: PositionKey) -> int:
+        """When the stream has closed a position that is not there, in the venue's time; 0 where it has not."""
+        stamp = self._closed.get(key)
+        return stamp.venue_time_ms if stamp is not None else 0
+
+    def has_rows(self, symbol: str) -> bool:
+        """Whether the stream has told of a position there. Where it has not, the venue changes a margin type without an
+        event, and only then: it takes a symbol without position and orders."""
+        return any(key.symbol == symbol for table in (self.positions, self._closed) for key in table)
+
+    def finished_ms(self, order_id: str) -> int:
+        """When an order ended that is not open any more, in the venue's time; 0 where that is not known."""
+        return self._finished.get(order_id, 0)
+
+    @property
+    def remembers_orders_since_ms(self) -> int:
+        """An order that ended before this may be forgotten."""
+        if len(self._finished) < REMEMBERED_FINISHED_ORDERS:
+            return 0
+        return max(next(iter(self._finished.values())), 1)
 
     def forget_events(self, event_ids: Iterable[str]) -> None:
         """Tell these again when they are applied again: they stand in no log."""
@@ -381,9 +406,9 @@ class Account:
         for asset, known in self.balances.items():
             row = balances.get(asset)
             if row is None:
-                if known.stamp.venue_time_ms > snapshot.taken_ms:
+                if is_news(known.stamp.venue_time_ms, snapshot.taken_ms, snapshot.taken_ms):
                     balances[asset] = known
-            elif known.stamp.venue_time_ms > row.stamp.venue_time_ms:
+            elif is_news(known.stamp.venue_time_ms, row.stamp.venue_time_ms, snapshot.taken_ms):
                 balances[asset] = replace(
                     known,
                     available_balance=row.available_balance,
@@ -395,30 +420,39 @@ class Account:
         for position in snapshot.positions:
             closed = self._closed.get(position.key)
             known_position = self.positions.get(position.key)
-            if closed is not None and closed.venue_time_ms > position.stamp.venue_time_ms:
+            told_ms = position.stamp.venue_time_ms
+            if closed is not None and is_news(closed.venue_time_ms, told_ms, snapshot.taken_ms):
                 continue
-            if known_position is not None and known_position.stamp.venue_time_ms > position.stamp.venue_time_ms:
+            if known_position is not None and is_news(known_position.stamp.venue_time_ms, told_ms, snapshot.taken_ms):
                 positions[position.key] = self._reconfigured(known_position)
             else:
                 positions[position.key] = self._configured(position)
         for key, known_position in self.positions.items():
-            if key not in positions and known_position.stamp.venue_time_ms > snapshot.taken_ms:
+            if key not in positions and is_news(
+                known_position.stamp.venue_time_ms, snapshot.taken_ms, snapshot.taken_ms
+            ):
                 positions[key] = self._reconfigured(known_position)
         self.positions = positions
+        latest_ms = snapshot.taken_ms + REST_LAG_MS
+        self._closed = {key: stamp for key, stamp in self._closed.items() if stamp.venue_time_ms <= latest_ms}
 
         orders: dict[str, Order] = {}
         for order in snapshot.orders:
             finished_ms = self._finished.get(order.order_id)
             known_order = self.orders.get(order.order_id)
             if finished_ms is not None:
-                if finished_ms >= order.venue_time_ms:
+                if finished_ms == order.venue_time_ms or is_news(finished_ms, order.venue_time_ms, snapshot.taken_ms):
                     continue
                 del self._finished[order.order_id]
             orders[order.order_id] = (
-                known_order if known_order is not None and _progress(known_order) > _progress(order) else order
+                known_order
+                if known_order is not None
+                and _progress(known_order) > _progress(order)
+                and abs(known_order.venue_time_ms - snapshot.taken_ms) <= REST_LAG_MS
+                else order
             )
         for order_id, known_order in self.orders.items():
-            if order_id not in orders and known_order.venue_time_ms > snapshot.taken_ms:
+            if order_id not in orders and is_news(known_order.venue_time_ms, snapshot.taken_ms, snapshot.taken_ms):
                 orders[order_id] = known_order
         self.orders = orders
 
@@ -449,6 +483,10 @@ class Account:
             known_position = self.positions.get(position.key)
             if known_position is not None and known_position.position_amt == position.position_amt:
                 self._put_position(_with_rest_figures(known_position, position))
+        for symbol, config in (refresh.symbol_configs or {}).items():
+            setting = self.symbol_configs.setdefault(symbol, config)  # New ones were listed since the snapshot.
+            if setting.margin_type != config.margin_type and not self.has_rows(symbol):
+                self.symbol_configs[symbol] = replace(setting, margin_type=config.margin_type)
         self._take_totals(refresh.totals, refresh.balances)
         self._take_marks(refresh.positions)
 
@@ -521,6 +559,12 @@ class Account:
             total_margin_balance=basis.wallet_balance + basis.unrealized_profit,
             total_margin_balance_time_ms=basis.unrealized_profit_time_ms,
         )
+
+
+def is_news(ours_ms: int, theirs_ms: int, asked_ms: int) -> bool:
+    """Whether what the stream has told of one time is younger than an answer's row of another, and the answer, asked
+    for at a third, may not know it yet. All are the venue's times."""
+    return ours_ms > theirs_ms and abs(ours_ms - asked_ms) <= REST_LAG_MS
 
 
 def _moved(before: dict[K, V | None], after: dict[K, V]) -> tuple[tuple[V | None, V | None], ...]:

@@ -152,6 +152,7 @@ STATUS_FIELDS = (
     "unknownEvents",
     "malformedFrames",
     "malformedMarketFrames",
+    "drifts",
     "eventsCompleteMs",
     "contract",
 )

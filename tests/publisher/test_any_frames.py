@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from random import Random
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -17,9 +17,10 @@ from support.world import until, world
 
 from publisher import config
 from publisher.committer import Committer
-from publisher.follower import Follower, StreamEnded
+from publisher.follower import Follower
 from publisher.logs import account_log
-from publisher.stream import Stream
+from publisher.stream import Connector
+from publisher.user_stream import StreamEnded
 from statecast.clock import SystemClock
 from statecast.domain.fold import Account
 from statecast.settings import Settings
@@ -35,8 +36,8 @@ PAYLOADS = [
     for name in ("user", "market")
     for line in (FRAMES / f"{name}.jsonl").read_text("utf-8").splitlines()
 ]
-ENDING = ("listenKeyExpired", "serverShutdown")
-GOING_ON = [payload for payload in PAYLOADS if not any(name in json.dumps(payload) for name in ENDING)]
+ENDING = "listenKeyExpired"
+GOING_ON = [payload for payload in PAYLOADS if ENDING not in json.dumps(payload)]
 
 ODD = st.sampled_from(
     [
@@ -74,17 +75,6 @@ def mutated(draw: st.DrawFn) -> bytes:
 frames = st.lists(st.one_of(mutated(), mutated(), st.binary(max_size=60), st.text(max_size=60)), max_size=12)
 
 
-class Line:
-    """A stream that says these frames and then nothing more."""
-
-    def __init__(self, said: Sequence[bytes | str]) -> None:
-        self._said = said
-
-    async def frames(self) -> AsyncIterator[str | bytes]:
-        for frame in self._said:
-            yield frame
-
-
 class Reader:
     """A follower in the middle of its work; nothing of it is connected."""
 
@@ -97,14 +87,18 @@ class Reader:
         writer = AccountWriter(client, AccountId("binance", "main"), "publisher-1")
         self.committer = Committer(writer, self.account, clock, log)
         rest = cast("BinanceRest", SimpleNamespace(venue_now_ms=clock.now_ms))  # reading asks nothing but the time
-        self.follower = Follower(account_config, rest, self.account, self.committer, clock, log)
+        rng = Random(1)
+        connector = Connector(clock, rng)
+        self.follower = Follower(account_config, rest, self.account, self.committer, connector, clock, rng, log)
         if known:
             self.committer.submit(self.account.apply((snapshot(positions=[rest_position(-50, "0.025")]),), "rest"))
             self.committer.submit(self.account.apply((position(-20, "0.05"),), "stream"))
             self.committer.move("reconciled")
+            self.follower._unreconciled = None
 
     async def read(self, *said: bytes | str) -> None:
-        await self.follower._read(cast("Stream", Line(said)))
+        for frame in said:
+            self.follower._take(frame)
 
     def encode(self) -> None:
         """What is queued can be written, each commit of it."""
@@ -146,9 +140,9 @@ async def test_a_stream_of_nonsense_does_not_become_a_stream_of_snapshots(redis_
         assert here.exchange.requests["GET /fapi/v1/openOrders 200"] <= 5
 
 
-@pytest.mark.parametrize("event", ENDING)
-async def test_only_the_venues_own_notice_ends_it(event: str) -> None:
-    recorded = [one for one in PAYLOADS if event in json.dumps(one)]
-    for notice in recorded or [{"e": event, "E": 1793000000123}]:
+async def test_only_the_end_of_the_listen_key_ends_it() -> None:
+    recorded = [one for one in PAYLOADS if ENDING in json.dumps(one)]
+    assert recorded
+    for notice in recorded:
         with pytest.raises(StreamEnded):
             await Reader(known=True).read(b"{", json.dumps(notice))

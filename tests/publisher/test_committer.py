@@ -189,6 +189,20 @@ async def test_a_burst_is_written_in_few_batches_and_in_order(place: Place) -> N
     await place.stored.expect_without_holes()
 
 
+async def test_a_backlog_is_written_in_batches_that_do_not_outlast_the_lease(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(committing, "MAX_EVENTS_IN_COMMIT", 10)
+    first = await place.live()
+    before = len(first.writer.batches)
+    first.take(*(event(n, "NEW", order_id=str(n)) for n in range(1, 101)))
+    await place.events(100)
+    sizes = [int(batch.arguments[6]) for batch in first.writer.batches[before:]]
+    assert sum(sizes) == 100
+    assert max(sizes) == 10
+    await place.stored.expect_without_holes()
+
+
 async def test_a_single_event_waits_for_no_heartbeat(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(committing, "HEARTBEAT_S", 0.4)
     first = await place.live()
@@ -255,6 +269,21 @@ async def test_before_a_snapshot_it_says_starting_once_a_heartbeat_and_no_state(
     assert status["state"] == "starting"
     assert "verifiedAtMs" not in status
     assert not any((await place.stored.hashes()).values())
+
+
+async def test_verified_stands_still_beyond_the_time_that_the_comparison_with_the_venue_is_good_for(
+    place: Place,
+) -> None:
+    first = await place.live()
+    await place.verified_after(0)
+    first.committer.vouch_until = 0.0
+    await place.beats(2)
+    verified = (await place.stored.status())["verifiedAtMs"]
+    await place.beats(4)
+    status = await place.stored.status()
+    assert (status["verifiedAtMs"], status["state"]) == (verified, "live")
+    first.committer.vouch_until = SystemClock().monotonic() + 100.0
+    await place.verified_after(int(verified))
 
 
 async def test_verified_moves_on_while_live_and_stands_still_in_doubt(place: Place) -> None:

@@ -33,6 +33,7 @@ def test_without_settings_but_keys_it_is_the_account_main_at_the_venue_itself() 
     assert account.access.urls.rest == "https://fapi.binance.com"
     assert account.access.urls.private_ws == account.access.urls.market_ws == "wss://fstream.binance.com"
     assert (account.reconcile_s, account.mark_price_interval_s, account.delete_listen_key) == (60.0, 1.0, False)
+    assert account.shared_stream
 
 
 def test_every_setting_arrives() -> None:
@@ -47,6 +48,7 @@ def test_every_setting_arrives() -> None:
         RECONCILE_S="5.5",
         MARK_PRICE_INTERVAL_S="0.5",
         DELETE_LISTEN_KEY="on",
+        SHARED_STREAM="false",
         BINANCE_PRIVATE_PATH="/private/ws/{listen_key}",
     )
     (account,) = config.accounts
@@ -59,6 +61,7 @@ def test_every_setting_arrives() -> None:
     )
     assert account.access.urls.private_path == "/private/ws/{listen_key}"
     assert (account.reconcile_s, account.mark_price_interval_s, account.delete_listen_key) == (5.5, 0.5, True)
+    assert not account.shared_stream
 
 
 def test_the_testnet_has_hosts_of_its_own() -> None:

@@ -53,7 +53,7 @@ def _private_sockets(here: World):  # type: ignore[no-untyped-def]  # a reader f
     return count
 
 
-@pytest.mark.parametrize("fault", ["cut_sockets", "expire_listen_key", "server_shutdown"])
+@pytest.mark.parametrize("fault", ["cut_sockets", "expire_listen_key"])
 async def test_a_stream_that_ends_is_replaced_and_the_state_is_true_again(
     redis_url: str, account_name: str, fault: str
 ) -> None:
@@ -233,3 +233,113 @@ async def test_the_listen_key_outlives_a_publisher_while_another_is_registered(
         key = f"statecast:{{binance:{account_name}}}:publishers"
         await here.client.redis.zadd(key, {"another-publisher-1": here.now_ms()})
     assert not [call for call in exchange.requests if call.startswith("DELETE")]
+
+
+async def test_what_a_connection_told_before_the_first_snapshot_is_not_lost_with_it(
+    redis_url: str, account_name: str
+) -> None:
+    async with world(redis_url, account_name, live=False) as here:
+        here.exchange.fault("delay_rest", {"count": 1, "delay_ms": 1500, "path": REST_PATHS["account"]}, here.now_ms())
+        await until(_private_sockets(here), lambda count: count == 1)
+        await asyncio.sleep(1.1)  # The venue's time is known to within a second: what is younger is certainly ours.
+        buy(here)
+        assert not await here.log()
+        here.exchange.fault("cut_sockets", {"kind": "private"}, here.now_ms())
+        buy(here)
+        await here.state("live")
+        buy(here)
+        await here.agree()
+        await here.agree_on_events_after_gaps()
+        assert len(await here.log()) >= 6
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"status": 503, "body": '{"code":-1000,"msg":"Unknown error, please check your request or try again later."}'},
+        {"status": 503, "body": '{"msg":"Service Unavailable."}'},
+        {"status": 200, "body": "<html>maintenance</html>"},
+        {"status": 202, "body": ""},
+        {"status": 408, "body": "{}"},
+        {"status": 400, "body": '{"code":-1007,"msg":"Timeout waiting for response from backend server."}'},
+    ],
+    ids=["503 unknown", "503 unavailable", "a page with 200", "nothing with 202", "408", "-1007"],
+)
+async def test_a_venue_in_maintenance_is_waited_for_and_everything_is_told_afterwards(
+    redis_url: str, account_name: str, answer: dict[str, object]
+) -> None:
+    async with world(redis_url, account_name) as here:
+        here.trade(30)
+        await here.agree()
+        here.exchange.fault("answer_rest", answer | {"count": 100_000}, here.now_ms())
+        here.exchange.fault("refuse_sockets", {"count": 100_000, "status": 503}, here.now_ms())
+        here.exchange.fault("cut_sockets", {}, here.now_ms())
+        verified = (await here.state("recovering"))["verifiedAtMs"]
+        for _ in range(20):
+            here.trade(3)
+            await asyncio.sleep(0.1)
+        assert (await here.status())["verifiedAtMs"] == verified
+        here.exchange.fault("clear", {}, here.now_ms())
+        await here.state("live")
+        here.trade(10)
+        await here.agree()
+        await here.agree_on_events_after_gaps()
+
+
+async def test_a_venue_whose_clock_is_set_ahead_stays_live(redis_url: str, account_name: str) -> None:
+    async with world(redis_url, account_name, RECONCILE_S="5") as here:
+        buy(here)
+        await here.agree()
+        here.exchange.fault("shift_clock", {"by_ms": 3_600_000}, here.now_ms())
+        buy(here)
+        reconciled = int((await here.status())["reconciledAtMs"])
+        status = await until(here.status, lambda status: int(status["reconciledAtMs"]) > reconciled + 4_000)
+        assert (status["state"], status["drifts"]) == ("live", "0")
+        await here.agree()
+
+
+@pytest.mark.parametrize("by_ms", [-8_000, -3_600_000])
+async def test_a_venue_whose_clock_is_set_back_is_not_silently_ignored(
+    redis_url: str, account_name: str, by_ms: int
+) -> None:
+    """What it tells then looks older than what is known. REST shows that it is not."""
+    async with world(redis_url, account_name, RECONCILE_S="5") as here:
+        buy(here)
+        await here.agree()
+        here.exchange.fault("shift_clock", {"by_ms": by_ms}, here.now_ms())
+        buy(here)
+        buy(here, symbol="ETHUSDT")
+        await here.agree()
+        buy(here)
+        here.trade(20)
+        await here.agree()
+        await here.state("live")
+
+
+async def test_while_the_venue_has_banned_us_the_stream_goes_on_and_nothing_is_asked(
+    redis_url: str, account_name: str
+) -> None:
+    async with world(redis_url, account_name, RECONCILE_S="5") as here:
+        buy(here)
+        await here.agree()
+        until_ms = here.now_ms() + 12_000
+        body = f'{{"code":-1003,"msg":"Way too many requests; IP banned until {until_ms}. Please use the websocket."}}'
+        here.exchange.fault("answer_rest", {"count": 1, "status": 418, "body": body}, here.now_ms())
+        await until(_requests(here, "418"), lambda count: count == 1)
+        asked = sum(here.exchange.requests.values())
+        buy(here)
+        await here.state("recovering")
+        assert len(await here.log()) >= 4, "events are told all the same"
+        assert sum(here.exchange.requests.values()) == asked
+        assert here.now_ms() < until_ms
+        await here.state("live")
+        assert here.now_ms() >= until_ms
+        await here.agree()
+        assert (await here.status())["drifts"] == "0"
+
+
+def _requests(here: World, status: str):  # type: ignore[no-untyped-def]  # a reader for `until`
+    async def count() -> int:
+        return sum(number for call, number in here.exchange.requests.items() if call.endswith(status))
+
+    return count

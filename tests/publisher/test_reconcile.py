@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
 
 import pytest
-from support.changes import position, refresh, rest_balance, rest_position, snapshot, wallet
+from support.changes import (
+    NOW,
+    D,
+    event,
+    fill,
+    position,
+    refresh,
+    rest_balance,
+    rest_order,
+    rest_position,
+    snapshot,
+    wallet,
+)
 
-from publisher.reconcile import differences
+from publisher.reconcile import GRACE_S, MAX_SYMBOLS, Suspicions, differences
 from statecast.domain.changes import Change, Refresh
 from statecast.domain.fold import Account
+from statecast.domain.models import SymbolConfig
 
 ASKED = 6_000
 """When the venue was asked, after the story's beginning."""
@@ -84,6 +99,23 @@ CASES: dict[str, tuple[Iterable[Change], Refresh, list[str]]] = {
         refresh(ASKED, positions=[rest_position(10, "0.5", position_side="LONG")]),
         ["BTCUSDT SHORT -0.2, venue none"],
     ),
+    "a position that the stream has closed since": (
+        (LONG, position(50, "0")),
+        refresh(ASKED, positions=[rest_position(10, "0.5")]),
+        [],
+    ),
+    "a position that was opened again after the stream has told its end": (
+        (LONG, position(50, "0")),
+        refresh(ASKED, positions=[rest_position(70, "0.5")]),
+        ["BTCUSDT BOTH none, venue 0.5"],
+    ),
+    "a position that was opened after the venue was asked": ((position(ASKED + 5, "0.5"),), refresh(ASKED), []),
+    "the same size at another price": (
+        (LONG,),
+        refresh(ASKED, positions=[rest_position(30, "0.5", "101")]),
+        ["BTCUSDT BOTH entry price 100, venue 101"],
+    ),
+    "a younger time and nothing else": ((LONG,), refresh(ASKED, positions=[rest_position(30, "0.5")]), []),
     "several at once": (
         (wallet(20, "900"), LONG),
         refresh(
@@ -96,17 +128,178 @@ CASES: dict[str, tuple[Iterable[Change], Refresh, list[str]]] = {
 }
 
 
+BTC, ALL = frozenset({"BTCUSDT"}), None
+
+ORDERS: dict[str, tuple[Iterable[Change], dict[str, Any], list[str]]] = {
+    "the same orders": ((event(10, "NEW"),), {"orders": (rest_order(10),)}, []),
+    "amounts padded and left out": (
+        (event(10, "NEW", order_id="algo-7", executed_qty=None, price=None),),
+        {"orders": (rest_order(10, order_id="algo-7", executed_qty=D("0.00"), price=D("0.0"), quantity=D("0.05")),)},
+        [],
+    ),
+    "an order that only the venue has": ((), {"orders": (rest_order(10),)}, ["order 1001 none, venue NEW"]),
+    "an order that the venue has no more": ((event(10, "NEW"),), {}, ["order 1001 NEW, venue none"]),
+    "an order that was placed after the venue was asked": ((event(ASKED + 5, "NEW"),), {}, []),
+    "an order that the stream has ended since": (
+        (event(10, "NEW"), event(50, "CANCELED", "CANCELED")),
+        {"orders": (rest_order(10),)},
+        [],
+    ),
+    "an order that is filled further than was told": (
+        (event(10, "NEW"),),
+        {"orders": (rest_order(30, "PARTIALLY_FILLED", executed_qty=D("0.02")),)},
+        ["order 1001 NEW 0 of 0.050 at 91250.4, venue PARTIALLY_FILLED 0.02 of 0.050 at 91250.4"],
+    ),
+    "an order whose fill the stream has told first": (
+        (event(10, "NEW"), fill(30, "0.02")),
+        {"orders": (rest_order(10),)},
+        [],
+    ),
+    "an order that was amended": (
+        (event(10, "NEW"),),
+        {"orders": (rest_order(30, price=D("91000")),)},
+        ["order 1001 NEW 0 of 0.050 at 91250.4, venue NEW 0 of 0.050 at 91000"],
+    ),
+    "orders of symbols that were not asked for": (
+        (event(10, "NEW"), event(10, "NEW", order_id="2", symbol="ETHUSDT")),
+        {"order_symbols": BTC, "orders": (rest_order(10),)},
+        [],
+    ),
+    "an order of a symbol that was asked for": (
+        (event(10, "NEW"), event(10, "NEW", order_id="2", symbol="ETHUSDT")),
+        {"order_symbols": BTC},
+        ["order 1001 NEW, venue none"],
+    ),
+    "an order that came and went unheard": (
+        (),
+        {"created": (rest_order(20, "CANCELED"),)},
+        ["order 1001 unknown, venue CANCELED"],
+    ),
+    "an order that came and went and was told": (
+        (event(10, "NEW"), event(20, "CANCELED", "CANCELED")),
+        {"created": (rest_order(20, "CANCELED"),)},
+        [],
+    ),
+    "the same settings": ((), {"symbol_configs": {"BTCUSDT": SymbolConfig(20, "cross")}, "multi_assets": False}, []),
+    "another leverage": (
+        (),
+        {"symbol_configs": {"BTCUSDT": SymbolConfig(7, "cross")}, "multi_assets": False},
+        ["BTCUSDT leverage 20, venue 7"],
+    ),
+    "another margin type where there was a position": (
+        (LONG, position(50, "0")),
+        {"symbol_configs": {"BTCUSDT": SymbolConfig(20, "isolated")}, "multi_assets": False},
+        ["BTCUSDT margin type cross, venue isolated"],
+    ),
+    "another margin type where there never was one, which no event tells": (
+        (),
+        {"symbol_configs": {"BTCUSDT": SymbolConfig(20, "isolated")}, "multi_assets": False},
+        [],
+    ),
+    "a symbol that is new": (
+        (),
+        {"symbol_configs": {"NEWUSDT": SymbolConfig(5, "cross")}, "multi_assets": False},
+        [],
+    ),
+    "another margin mode": ((), {"multi_assets": True}, ["multi-assets mode False, venue True"]),
+}
+
+
+@pytest.mark.parametrize("case", ORDERS)
+def test_orders_and_settings_are_compared_where_they_were_asked_for(case: str) -> None:
+    changes, fields, told = ORDERS[case]
+    known = account(*changes)
+    held = [rest_position(row.stamp.venue_time_ms - NOW, str(row.position_amt)) for row in known.positions.values()]
+    answer = replace(refresh(ASKED, positions=held), **({"order_symbols": ALL} | fields))
+    assert [one.told for one in differences(known, answer).values()] == told
+
+
+def test_an_ordinary_refresh_says_nothing_of_orders() -> None:
+    assert not differences(account(event(10, "NEW")), refresh(ASKED))
+
+
+def test_an_order_that_is_forgotten_is_not_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("statecast.domain.fold.REMEMBERED_FINISHED_ORDERS", 2)
+    known = account(*(event(at, "CANCELED", "CANCELED", order_id=str(at)) for at in (10, 20, 30)))
+    created = tuple(rest_order(at, "CANCELED", order_id=str(at)) for at in (10, 20, 30, 40))
+    found = differences(known, replace(refresh(ASKED), created=created))
+    assert [one.told for one in found.values()] == ["order 40 unknown, venue CANCELED"]
+
+
+# Suspicions
+
+
+def test_a_difference_is_suspicion_until_the_grace_is_over() -> None:
+    known, suspicions = account(LONG), Suspicions()
+    for at_s in (0.0, 1.0, 4.9):
+        suspicions.take(known, refresh(ASKED, positions=[rest_position(40, "0.7")]), at_s)
+        assert suspicions
+        assert not suspicions.unexplained(at_s)
+    assert str(suspicions) == "BTCUSDT BOTH 0.5, venue 0.7"
+    assert suspicions.unexplained(GRACE_S) == ["BTCUSDT BOTH 0.5, venue 0.7"]
+
+
+def test_the_stream_explains_a_difference() -> None:
+    known, suspicions = account(LONG), Suspicions()
+    suspicions.take(known, refresh(ASKED, positions=[rest_position(40, "0.7")]), 0.0)
+    suspicions.explain(known)
+    assert suspicions
+    known.apply((position(40, "0.7"),), "stream")
+    suspicions.explain(known)
+    assert not suspicions
+
+
+def test_another_answer_explains_a_difference() -> None:
+    known, suspicions = account(LONG), Suspicions()
+    suspicions.take(known, refresh(ASKED), 0.0)  # REST is behind
+    assert (bool(suspicions), suspicions.repeated) == (True, False)
+    suspicions.take(known, refresh(ASKED, positions=[rest_position(10, "0.5")]), 1.0)
+    assert not suspicions
+
+
+def test_a_difference_that_a_second_answer_repeats_is_told_apart() -> None:
+    known, suspicions = account(LONG), Suspicions()
+    for repeated in (False, True):
+        suspicions.take(known, refresh(ASKED), 0.0)
+        assert suspicions.repeated is repeated
+
+
+def test_an_answer_about_something_else_explains_nothing() -> None:
+    known, suspicions = account(event(10, "NEW")), Suspicions()
+    settings = {"symbol_configs": {"BTCUSDT": SymbolConfig(7, "cross")}, "multi_assets": False}
+    created = (rest_order(20, "FILLED", order_id="77"),)
+    suspicions.take(known, replace(refresh(ASKED), order_symbols=ALL, created=created, **settings), 0.0)
+    told = "order 1001 NEW, venue none; order 77 unknown, venue FILLED; BTCUSDT leverage 20, venue 7"
+    assert str(suspicions) == told
+    assert (suspicions.order_symbols, suspicions.settings) == (BTC, True)
+    suspicions.take(known, refresh(ASKED), 1.0)
+    assert str(suspicions) == told
+    suspicions.take(known, replace(refresh(ASKED), order_symbols=BTC, orders=(rest_order(10),)), 2.0)
+    assert str(suspicions) == "order 77 unknown, venue FILLED; BTCUSDT leverage 20, venue 7"
+    known.apply((fill(20, "0.050", order_id="77"),), "stream")
+    suspicions.explain(known)
+    assert str(suspicions) == "BTCUSDT leverage 20, venue 7"
+    assert (suspicions.order_symbols, suspicions.settings) == (frozenset(), True)
+
+
+def test_open_orders_of_many_symbols_are_asked_for_at_once() -> None:
+    orders = tuple(rest_order(10, order_id=str(at), symbol=f"S{at}USDT") for at in range(MAX_SYMBOLS + 1))
+    suspicions = Suspicions()
+    suspicions.take(account(), replace(refresh(ASKED), order_symbols=ALL, orders=orders), 0.0)
+    assert suspicions.order_symbols is None
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_differences_are_told_in_words(case: str) -> None:
     changes, answer, told = CASES[case]
-    assert list(differences(account(*changes), answer).values()) == told
+    assert [one.told for one in differences(account(*changes), answer).values()] == told
 
 
 def test_an_answer_that_was_applied_still_tells_what_the_stream_has_lost() -> None:
     known = account(LONG)
     answer = refresh(ASKED, positions=[rest_position(10, "0.5"), rest_position(30, "2", symbol="ETHUSDT")])
     known.apply((answer,), "rest")
-    assert list(differences(known, answer).values()) == ["ETHUSDT BOTH none, venue 2"]
+    assert [one.told for one in differences(known, answer).values()] == ["ETHUSDT BOTH none, venue 2"]
 
 
 def test_a_stream_that_is_silent_is_told_by_what_it_leaves_as_it_was() -> None:

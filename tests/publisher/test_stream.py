@@ -6,13 +6,15 @@ import asyncio
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from random import Random
 
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.frames import Frame, Opcode
 
 from publisher import stream as streams
-from publisher.stream import open_stream
+from publisher.stream import BACKOFF_S, Connector
+from statecast.clock import SystemClock
 from statecast.errors import VenueUnreachable
 
 LISTEN_KEY = "pqia91ma19a5s61cv6a81va65sd"
@@ -66,9 +68,13 @@ async def venue(talk: Callable[[ServerConnection], Awaitable[None]]) -> AsyncIte
         yield f"ws://{host}:{port}/private/ws?listenKey={LISTEN_KEY}"
 
 
+def connector() -> Connector:
+    return Connector(SystemClock(), Random(1))
+
+
 async def expect_unreachable(url: str, read: bool = False) -> str:
     with pytest.raises(VenueUnreachable) as told:  # noqa: PT012 - opening or reading raises, both are meant
-        async with open_stream(url, "binance", "user stream") as stream:
+        async with connector().open(url, "binance", "user stream") as stream:
             assert read, "opened"
             async for _ in stream.frames():
                 pass
@@ -117,7 +123,7 @@ async def test_frames_come_as_they_are_until_the_venue_closes() -> None:
         await connection.close(4001, f"the key {LISTEN_KEY} is over")
 
     taken: list[str | bytes] = []
-    async with venue(talk) as url, open_stream(url, "binance", "user stream") as stream:
+    async with venue(talk) as url, connector().open(url, "binance", "user stream") as stream:
         with pytest.raises(VenueUnreachable) as told:  # noqa: PT012 - opening or reading raises, both are meant
             async for frame in stream.frames():
                 taken.append(frame)  # noqa: PERF401 - the list must be there after the error
@@ -155,3 +161,70 @@ async def test_a_frame_beyond_the_limit_ends_the_connection_and_nothing_else(
 
     async with venue(talk) as url:
         await expect_unreachable(url, read=True)
+
+
+class JumpingClock(SystemClock):
+    """Sleeping is jumping."""
+
+    def __init__(self) -> None:
+        self.elapsed_s = 0.0
+
+    def monotonic(self) -> float:
+        return self.elapsed_s
+
+    async def sleep(self, seconds: float) -> None:
+        self.elapsed_s += seconds
+        await asyncio.sleep(0)
+
+
+async def test_attempts_stay_within_the_venues_limit_however_many_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attempts count, also those that fail; several accounts and the market stream share the limit."""
+    clock = JumpingClock()
+    limited = Connector(clock, Random(1))
+    attempts: list[float] = []
+
+    async def refused(*_args: object, **_options: object) -> None:
+        attempts.append(clock.elapsed_s)
+        clock.elapsed_s += 0.01
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(streams, "connect", refused)
+
+    async def insist() -> None:
+        for _ in range(200):
+            with pytest.raises(VenueUnreachable):
+                async with limited.open("ws://127.0.0.1:1/ws", "binance", "user stream"):
+                    pass
+
+    await asyncio.gather(*(insist() for _ in range(5)))
+    assert len(attempts) == 1000
+    for at in attempts:
+        assert sum(at <= other < at + 300 for other in attempts) <= 300 / 2
+    assert clock.elapsed_s < 7 * 300, "and no fewer"
+
+
+def test_pauses_grow_vary_and_have_an_end() -> None:
+    made = connector()
+    assert made.pause_s(0) == 0
+    pauses = [made.pause_s(failures) for failures in range(1, 40)]
+    assert all(about * 0.75 <= pause <= about * 1.25 for about, pause in zip(BACKOFF_S[1:], pauses, strict=False))
+    assert max(pauses) <= BACKOFF_S[-1] * 1.25
+    assert len(set(pauses)) == len(pauses)
+
+
+async def test_the_venues_pings_are_counted() -> None:
+    async def talk(connection: ServerConnection) -> None:
+        for _ in range(3):
+            await (await connection.ping())
+        await connection.send("after")
+        await connection.wait_closed()
+
+    async with venue(talk) as url, connector().open(url, "binance", "user stream") as stream:
+        assert [frame async for frame in first(stream.frames())] == ["after"]
+        assert stream.pings == 3
+
+
+async def first(frames: AsyncIterator[str | bytes]) -> AsyncIterator[str | bytes]:
+    async for frame in frames:
+        yield frame
+        return

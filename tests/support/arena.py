@@ -279,10 +279,11 @@ async def arena(
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(new_server(seed=seed, kind=RecordingExchange, clock=clock))
         to_venue = await stack.enter_async_context(linked(server.host, server.port))
-        client = await stack.enter_async_context(connect(redis.url, client_name="statecast-test", timeout_s=1.0))
+        client = await stack.enter_async_context(connect(redis.url, client_name="statecast-test", timeout_s=20.0))
+        looks = await stack.enter_async_context(connect(redis.url, client_name="statecast-test", timeout_s=1.0))
         account_id = AccountId("binance", account)
         exchange = cast("RecordingExchange", server.exchange)
-        observer = Observer(client, account_id, exchange, bound_s + NOISE_S)
+        observer = Observer(looks, account_id, exchange, bound_s + NOISE_S)
         here = Arena(
             server,
             client,

@@ -20,6 +20,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt,
 
 from statecast.clock import Clock
 from statecast.domain.changes import Refresh, Snapshot
+from statecast.domain.models import Order
 from statecast.errors import (
     AuthFailed,
     ConfigError,
@@ -60,6 +61,9 @@ PERMISSIONS_WITHIN_S = 3.0
 HISTORY_RESERVE = 250
 """Weight that the reading of histories leaves in every minute: for two snapshots, without which nothing is live."""
 
+FIREWALL_PAUSE_MS = 10_000
+"""After a 403 of the venue's firewall, which counts requests in some way of its own."""
+
 MAX_REASON_LENGTH = 200
 """Of a venue's message in an error."""
 
@@ -79,6 +83,18 @@ LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 T = TypeVar("T")
 
 NO_PARAMS: Mapping[str, str | int] = {}
+
+
+class Beside(NamedTuple):
+    """What a refresh asks for beside balances and positions: open orders (of these symbols; None: of all), settings,
+    and ordinary orders created since a venue time (0: not asked; the first thousand)."""
+
+    order_symbols: frozenset[str] | None = frozenset()
+    settings: bool = False
+    created_since_ms: int = 0
+
+
+NOTHING_BESIDE = Beside()
 
 
 class BinanceRest:
@@ -113,6 +129,8 @@ class BinanceRest:
         self._clock_sync: _ClockSync | None = None
         self._sync_lock = asyncio.Lock()
         self._permissions_known = False
+        self._lists_orders_of_all_symbols = True
+        """Since 2026-08-25; a venue that wants a symbol is not asked again."""
         self._margin_assets: Mapping[str, str] = {}
         self._unlisted: frozenset[str] = frozenset()
         logging.getLogger("httpx").addFilter(_without_query)  # adding it again does nothing
@@ -218,15 +236,53 @@ class BinanceRest:
             taken_ms=taken_ms,
         )
 
-    async def fetch_refresh(self) -> Refresh:
-        """Balances and positions, a tenth of a snapshot's weight. Leverage and margin type are not in it."""
+    async def fetch_refresh(self, beside: Beside = NOTHING_BESIDE) -> Refresh:
+        """Balances and positions, a tenth of a snapshot's weight, and what else is asked for."""
         await self.ensure_clock()
-        self._check_budget("refresh", wire.ACCOUNT.weight + wire.POSITION_RISK.weight)
+        calls: list[tuple[wire.Call, Mapping[str, str | int]]] = [
+            (wire.ACCOUNT, NO_PARAMS),
+            (wire.POSITION_RISK, NO_PARAMS),
+        ]
+        symbols = beside.order_symbols
+        if symbols is None:
+            calls += [(wire.OPEN_ORDERS, NO_PARAMS), (wire.OPEN_ALGO_ORDERS, NO_PARAMS)]
+        else:
+            for symbol in sorted(symbols):
+                calls += [(call, {"symbol": symbol}) for call in (wire.SYMBOL_ORDERS, wire.SYMBOL_ALGO_ORDERS)]
+        if beside.settings:
+            calls += [(wire.ACCOUNT_CONFIG, NO_PARAMS), (wire.SYMBOL_CONFIG, NO_PARAMS)]
+        created_since_ms = beside.created_since_ms if self._lists_orders_of_all_symbols else 0
+        if created_since_ms:
+            calls.append((wire.ALL_ORDERS, {"startTime": created_since_ms, "limit": wire.HISTORY_PAGE}))
+        self._check_budget("refresh", sum(call.weight for call, _ in calls))
         began = self._clock.monotonic()
-        account, risk = await _all((self._read(wire.ACCOUNT), self._read(wire.POSITION_RISK)))
+        try:
+            account, risk, *others = await _all(self._read(call, params=params) for call, params in calls)
+        except Rejected as error:
+            if not created_since_ms or error.code != PARAMETER_MISSING:
+                raise
+            self._lists_orders_of_all_symbols = False
+            return await self.fetch_refresh(beside)
         taken_ms = self.venue_ms_at(began)
         totals, balances = snapshot.account(account, taken_ms)
-        return Refresh(totals, balances, snapshot.positions(risk, taken_ms, {}), taken_ms)
+        created = tuple(past.order for past in history.orders(others.pop())) if created_since_ms else ()
+        configs, multi_assets = None, None
+        if beside.settings:
+            configs, multi_assets = snapshot.symbol_configs(others.pop()), snapshot.multi_assets(others.pop())
+        orders: list[Order] = []
+        for ordinary, conditional in zip(others[::2], others[1::2], strict=True):
+            orders += snapshot.open_orders(ordinary) + snapshot.open_algo_orders(conditional)
+        return Refresh(
+            totals,
+            balances,
+            snapshot.positions(risk, taken_ms, {}),
+            taken_ms,
+            orders=tuple(orders),
+            order_symbols=symbols,
+            created=created,
+            symbol_configs=configs,
+            multi_assets=multi_assets,
+        )
 
     # Histories. They may wait for request weight: `waiting` is told the seconds, each time.
 
@@ -438,7 +494,7 @@ class BinanceRest:
     def _check_budget(self, what: str, cost: int) -> None:
         """RateLimited, with nothing sent, when `cost` cannot be spent now: half a snapshot would be worth nothing."""
         now_ms = self.venue_now_ms()
-        delay_ms = self._budget.delay_ms(cost, now_ms)
+        delay_ms = self._budget.delay_ms(cost, now_ms, self._clock.monotonic())
         if delay_ms:
             reason = f"not sent, the limits of the venue allow it in {delay_ms / 1000:.1f} s"
             raise RateLimited(wire.VENUE, what, reason, now_ms + delay_ms)
@@ -488,18 +544,24 @@ class BinanceRest:
             content_type = response.headers.get("content-type", "none")[:MAX_REASON_LENGTH]
             reason += f", not JSON (content type {self._scrubbed(content_type, signature)})"
         if status in (418, 429) or code == TOO_MANY_REQUESTS:
-            until_ms = silence_until_ms(response.headers.get("Retry-After"), message, now_ms)
-            self._budget.block(until_ms)
-            raise RateLimited(wire.VENUE, str(call), reason, until_ms)
+            retry_after = response.headers.get("Retry-After")
+            raise self._silence(call, reason, silence_until_ms(retry_after, message, now_ms, banned=status == 418))
+        if status == 403 and code is None:
+            raise self._silence(call, reason, now_ms + FIREWALL_PAUSE_MS)
         if response.is_success and is_json and code is None:
             return document
         if code in PAUSE_CODES:
             raise RateLimited(wire.VENUE, str(call), reason, now_ms - now_ms % MINUTE_MS + MINUTE_MS)
         if code in AUTH_CODES or status in (401, 451):
             raise AuthFailed(wire.VENUE, str(call), reason, status if code is None else code)
-        if code in TRANSIENT_CODES or status in (403, 408) or status >= 500 or not is_json:
+        if code in TRANSIENT_CODES or status == 408 or status >= 500 or not is_json:
             raise VenueUnreachable(wire.VENUE, str(call), reason)
         raise Rejected(wire.VENUE, str(call), reason, status if code is None else code)
+
+    def _silence(self, call: wire.Call, reason: str, until_ms: int) -> RateLimited:
+        """No call of this process before then, whatever it is for."""
+        self._budget.block(self._clock.monotonic() + (until_ms - self.venue_now_ms()) / 1000)
+        return RateLimited(wire.VENUE, str(call), reason, until_ms)
 
     def _scrubbed(self, text: str, signature: str) -> str:
         """A text of the server for an error: short, one line, without what we sent in confidence."""

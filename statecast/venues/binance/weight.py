@@ -2,10 +2,13 @@
 
 Binance allows 2,400 a minute per IP address, pooled over futures products and over every program behind the address
 ("LIMITS", and the UM/CM notice of 2026-06-30). 429 asks for silence, going on brings 418: a ban of 2 minutes to 3 days.
-Pure: the time is an argument, always the venue's, for its minutes are what counts.
+Pure: the time is an argument, in ms the venue's, for its minutes are what counts. Silence is kept by the monotonic
+clock, in seconds: the venue's is perhaps not known yet, and may be set.
 """
 
 from __future__ import annotations
+
+from math import ceil
 
 MINUTE_MS = 60_000
 
@@ -13,6 +16,9 @@ LIMIT = 2400
 
 RESERVE = 600
 """Left to the traders behind the same address: a quarter, so that their calls do not fail because we re-read."""
+
+LEAST_BAN_MS = 2 * MINUTE_MS
+"""A ban without a word of its length: the shortest that the venue documents."""
 
 MAX_BAN_MS = 3 * 24 * 60 * MINUTE_MS
 """The longest ban that the venue documents; a longer `Retry-After` is not believed."""
@@ -26,16 +32,16 @@ class WeightBudget:
         self._allowed = limit - reserve
         self._minute = 0
         self._used = 0
-        self._blocked_until_ms = 0
+        self._blocked_until_s = 0.0
 
     def used(self, now_ms: int) -> int:
         """Weight spent in the minute of `now_ms`, as far as is known."""
         return self._used if now_ms // MINUTE_MS == self._minute else 0
 
-    def delay_ms(self, cost: int, now_ms: int) -> int:
+    def delay_ms(self, cost: int, now_ms: int, now_s: float) -> int:
         """How long to wait before a call of `cost`; 0 is now. One dearer than all allowed gets a fresh minute."""
-        if now_ms < self._blocked_until_ms:
-            return self._blocked_until_ms - now_ms
+        if now_s < self._blocked_until_s:
+            return ceil((self._blocked_until_s - now_s) * 1000)
         used = self.used(now_ms)
         if used == 0 or used + cost <= self._allowed:
             return 0
@@ -54,23 +60,23 @@ class WeightBudget:
             self._used = max(self.used(now_ms), int(header))
             self._minute = now_ms // MINUTE_MS
 
-    def block(self, until_ms: int) -> None:
+    def block(self, until_s: float) -> None:
         """The venue asked for silence; a later call never shortens it."""
-        self._blocked_until_ms = max(self._blocked_until_ms, until_ms)
+        self._blocked_until_s = max(self._blocked_until_s, until_s)
 
 
-def silence_until_ms(retry_after: str | None, message: str, now_ms: int) -> int:
-    """Until when a 429 or 418 wants silence, always later than `now_ms`.
+def silence_until_ms(retry_after: str | None, message: str, now_ms: int, *, banned: bool = False) -> int:
+    """Until when a 429, or a 418 (`banned`), wants silence, always later than `now_ms`.
 
     `Retry-After` in seconds where it is sent, else `… IP banned until 1793000123456 …` in the message, else the rest of
-    the minute ("LIMITS"; the header is documented for Spot only).
+    the minute, and two minutes for a ban ("LIMITS"; the header is documented for Spot only).
     """
-    end_of_minute_ms = now_ms - now_ms % MINUTE_MS + MINUTE_MS
+    unsaid_ms = now_ms + LEAST_BAN_MS if banned else now_ms - now_ms % MINUTE_MS + MINUTE_MS
     if retry_after is not None and retry_after.isascii() and retry_after.isdecimal() and len(retry_after) <= 9:
         return now_ms + min(max(int(retry_after) * 1000, 1000), MAX_BAN_MS)
-    _, banned, rest = message.partition("banned until ")
+    _, found, rest = message.partition("banned until ")
     digits = rest.partition(" ")[0].rstrip(".,;")
-    if banned and digits.isascii() and digits.isdecimal() and len(digits) <= 16:
+    if found and digits.isascii() and digits.isdecimal() and len(digits) <= 16:
         until_ms = min(int(digits), now_ms + MAX_BAN_MS)
-        return until_ms if until_ms > now_ms else end_of_minute_ms
-    return end_of_minute_ms
+        return until_ms if until_ms > now_ms else unsaid_ms
+    return unsaid_ms

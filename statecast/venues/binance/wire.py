@@ -55,6 +55,9 @@ ACCOUNT = Call("GET", "/fapi/v3/account", 5)
 POSITION_RISK = Call("GET", "/fapi/v3/positionRisk", 5)
 OPEN_ORDERS = Call("GET", "/fapi/v1/openOrders", 40)
 OPEN_ALGO_ORDERS = Call("GET", "/fapi/v1/openAlgoOrders", 40)
+SYMBOL_ORDERS = OPEN_ORDERS._replace(weight=1)
+SYMBOL_ALGO_ORDERS = OPEN_ALGO_ORDERS._replace(weight=1)
+"""With a symbol."""
 ACCOUNT_CONFIG = Call("GET", "/fapi/v1/accountConfig", 5)
 SYMBOL_CONFIG = Call("GET", "/fapi/v1/symbolConfig", 5)
 # Histories. allOrders takes a call without `symbol` since 2026-08-25, allAlgoOrders and userTrades do not.

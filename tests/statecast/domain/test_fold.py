@@ -27,7 +27,7 @@ from support.changes import (
 
 from statecast.domain import fold
 from statecast.domain.changes import Change, LeverageUpdate, MultiAssetsUpdate, OrderUpdate, Snapshot, Told
-from statecast.domain.fold import Account, Delta, Times
+from statecast.domain.fold import REST_LAG_MS, Account, Delta, Times, is_news
 from statecast.domain.models import Balance, Order, Position, PositionKey, Source, Stamp, SymbolConfig
 
 Frame = Sequence[Change]
@@ -1086,3 +1086,59 @@ def test_every_event_of_any_script_is_told_once_and_in_order(script: list[Change
 def test_a_stamp_of_rest_is_a_moment_without_a_push() -> None:
     story = Story([snapshot(balances=[rest_balance(-50, "1000")])])
     assert story.balance().stamp == Stamp(NOW - 50, 0)
+
+
+# What the stream knows better than an answer, and for how long
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "asked", "news"),
+    [
+        (50, 40, 60, True),
+        (40, 40, 60, False),
+        (30, 40, 60, False),
+        (50, 40, 50 + REST_LAG_MS, True),
+        (50, 40, 51 + REST_LAG_MS, False),
+        (60 + REST_LAG_MS, 40, 60, True),
+        (61 + REST_LAG_MS, 40, 60, False),
+    ],
+    ids=[
+        "younger",
+        "of the same time",
+        "older",
+        "told as long ago as REST may be behind",
+        "told before that",
+        "told for a little later",
+        "told before the venue's clock was set back",
+    ],
+)
+def test_the_stream_knows_better_where_rest_may_be_behind(ours: int, theirs: int, asked: int, news: bool) -> None:
+    assert is_news(ours, theirs, asked) is news
+
+
+def test_a_snapshot_puts_right_what_a_clock_that_was_set_back_has_frozen() -> None:
+    account = Account()
+    hour = 3_600_000
+    account.apply((snapshot(),), "rest")
+    account.apply((wallet(hour, "900"), position(hour, "0.5"), position(hour, "1", symbol="ETHUSDT")), "stream")
+    account.apply((position(hour + 1, "0", symbol="ETHUSDT"),), "stream")
+    taken = 1_000
+    account.apply(
+        (snapshot(taken, balances=[rest_balance(500, "800")], positions=[rest_position(500, "0.7")]),), "rest"
+    )
+    assert account.balances["USDT"].wallet_balance == D("800")
+    assert [row.position_amt for row in account.positions.values()] == [D("0.7")]
+    account.apply((position(1_500, "2", symbol="ETHUSDT"),), "stream")
+    assert len(account.positions) == 2, "a later frame counts again"
+
+
+def test_a_margin_type_that_no_event_tells_is_learnt_from_rest() -> None:
+    account = Account()
+    account.apply((snapshot(),), "rest")
+    told = {"BTCUSDT": SymbolConfig(20, "isolated"), "NEWUSDT": SymbolConfig(5, "cross")}
+    account.apply((replace(refresh(100), symbol_configs=told),), "rest")
+    assert account.symbol_configs == told
+    account.apply((position(200, "1"), position(210, "0")), "stream")
+    told = {"BTCUSDT": SymbolConfig(7, "cross")}
+    account.apply((replace(refresh(300), symbol_configs=told),), "rest")
+    assert account.symbol_configs["BTCUSDT"] == SymbolConfig(20, "isolated"), "an event tells it from then on"

@@ -27,7 +27,7 @@ from statecast.errors import (
 )
 from statecast.secret import Secret
 from statecast.venues.binance import wire
-from statecast.venues.binance.rest import BinanceRest
+from statecast.venues.binance.rest import FIREWALL_PAUSE_MS, Beside, BinanceRest
 from statecast.venues.binance.signing import signer
 from statecast.venues.binance.weight import WeightBudget
 
@@ -257,6 +257,38 @@ async def test_the_weight_that_another_program_spent_counts_in_its_minute(rest: 
     assert venue.count("/fapi/v1/time") == 1
 
 
+async def test_a_refresh_asks_for_what_else_is_to_be_compared(rest: BinanceRest, venue: Venue) -> None:
+    venue.bodies["/fapi/v1/allOrders"] = REST["openOrders"]
+    began = START_MS - 60_000
+    answer = await rest.fetch_refresh(Beside(None, True, began))
+    snapshot = await rest.fetch_snapshot()
+    assert answer.orders == snapshot.orders
+    assert answer.order_symbols is None
+    assert answer.symbol_configs == snapshot.symbol_configs
+    assert answer.multi_assets is snapshot.multi_assets
+    assert len(answer.created) == len(REST["openOrders"])
+    (asked,) = (request for request in venue.requests if request.path == "/fapi/v1/allOrders")
+    assert (asked.query["startTime"], asked.query["limit"]) == (str(began), "1000")
+
+
+async def test_open_orders_of_a_few_symbols_cost_little(rest: BinanceRest, venue: Venue) -> None:
+    answer = await rest.fetch_refresh(Beside(frozenset({"BTCUSDT", "ETHUSDT"})))
+    asked = [request for request in venue.requests if request.path.startswith("/fapi/v1/open")]
+    assert sorted(request.query["symbol"] for request in asked) == ["BTCUSDT", "BTCUSDT", "ETHUSDT", "ETHUSDT"]
+    assert answer.order_symbols == {"BTCUSDT", "ETHUSDT"}
+    assert (answer.symbol_configs, answer.multi_assets, answer.created) == (None, None, ())
+
+
+async def test_a_venue_that_wants_a_symbol_with_allorders_is_not_asked_again(rest: BinanceRest, venue: Venue) -> None:
+    missing = {"code": -1102, "msg": "Mandatory parameter 'symbol' was not sent, was empty/null, or malformed."}
+    venue.next["/fapi/v1/allOrders"] = [lambda _: answer(missing, 400)]
+    for _ in range(2):
+        told = await rest.fetch_refresh(Beside(None, True, START_MS - 60_000))
+        assert told.created == ()
+        assert told.orders
+    assert venue.count("/fapi/v1/allOrders") == 1
+
+
 async def test_refresh_is_light(rest: BinanceRest, venue: Venue) -> None:
     got = await rest.fetch_refresh()
     assert (len(got.balances), len(got.positions), got.positions[0].leverage) == (1, 1, None)
@@ -352,8 +384,10 @@ async def test_refusals_are_told_apart_and_not_repeated(
         (400, {"code": -1001, "msg": "Internal error; unable to process your request. Please try again."}),
         (503, {"code": -1000, "msg": "Unknown error, please check your request or try again later."}),
         (503, {"msg": "Service Unavailable."}),
+        (503, {"msg": "Internal error; unable to process your request. Please try again."}),
+        (400, {"code": -1006, "msg": "An unexpected response was received from the message bus."}),
+        (400, {"code": -1007, "msg": "Timeout waiting for response from backend server."}),
         (408, {}),
-        (403, {}),
     ],
 )
 async def test_trouble_of_the_venue_is_waited_out(
@@ -391,6 +425,8 @@ async def test_answer_that_cannot_be_understood(rest: BinanceRest, venue: Venue)
         (418, {"code": -1003, "msg": f"Way too many requests; IP banned until {START_MS + 120_000}."}, {}, 120_000),
         (400, {"code": -1003, "msg": "Too many requests"}, {}, 60_000 - START_MS % 60_000),
         (429, "busy", {}, 60_000 - START_MS % 60_000),
+        (418, "<html>", {}, 120_000),
+        (403, "<html>", {}, FIREWALL_PAUSE_MS),
     ],
 )
 async def test_rate_limit_silences_every_call(
@@ -402,16 +438,45 @@ async def test_rate_limit_silences_every_call(
     assert isinstance(error, RateLimited)
     assert error.retry_at_ms == START_MS + wait_ms
     sent = len(venue.requests)
-    again = await failure(rest.fetch_snapshot())
-    assert isinstance(again, RateLimited)
-    assert again.retry_at_ms == START_MS + wait_ms
+    for other in (rest.fetch_snapshot, rest.fetch_refresh, rest.create_listen_key, rest.sync_clock):
+        again = await failure(other())
+        assert isinstance(again, RateLimited)
+        assert again.retry_at_ms == START_MS + wait_ms
     assert len(venue.requests) == sent, "nothing is sent while the venue wants silence"
     venue.clock.elapsed_s += wait_ms / 1000
     await rest.fetch_snapshot()
 
 
-async def test_overload_pauses_this_call_alone(rest: BinanceRest, venue: Venue) -> None:
-    venue.next["/fapi/v3/account"] = [lambda _: answer({"code": -1008, "msg": "Server is currently overloaded."}, 503)]
+@pytest.mark.parametrize("step_ms", [-7_200_000, 7_200_000])
+async def test_silence_that_was_asked_for_before_the_venues_time_was_known_lasts_as_long(
+    rest: BinanceRest, venue: Venue, step_ms: int
+) -> None:
+    """The machine's clock is hours away from the venue's."""
+    venue.ahead_ms = step_ms
+    venue.next["/fapi/v1/time"] = [lambda _: answer({"code": -1003, "msg": "Too many requests"}, 429, Retry_After="7")]
+    assert isinstance(await failure(rest.fetch_snapshot()), RateLimited)
+    venue.clock.elapsed_s += 6.9
+    assert isinstance(await failure(rest.fetch_snapshot()), RateLimited)
+    assert len(venue.requests) == 1
+    venue.clock.elapsed_s += 0.1
+    await rest.fetch_snapshot()
+
+
+@pytest.mark.parametrize("step_ms", [-3_600_000, -2_000, 60_000])
+async def test_a_clock_that_is_set_during_a_session_costs_one_more_question(
+    rest: BinanceRest, venue: Venue, step_ms: int
+) -> None:
+    await rest.fetch_refresh()
+    probes = venue.count("/fapi/v1/time")
+    venue.ahead_ms = step_ms
+    snapshot = await rest.fetch_snapshot()
+    assert abs(snapshot.taken_ms - venue.now_ms()) <= 5
+    assert venue.count("/fapi/v1/time") == probes + 1
+
+
+@pytest.mark.parametrize("code", [-1008, -1015, -1016])
+async def test_overload_pauses_this_call_alone(rest: BinanceRest, venue: Venue, code: int) -> None:
+    venue.next["/fapi/v3/account"] = [lambda _: answer({"code": code, "msg": "Server is currently overloaded."}, 503)]
     assert isinstance(await failure(rest.fetch_refresh()), RateLimited)
     await rest.create_listen_key()
 

@@ -1,0 +1,204 @@
+"""REST beside a living stream: what no event carries, and whether the stream has told everything.
+
+A stream that is open and mute looks like an account on which nothing happens. Only the venue's own answer tells them
+apart: every period everything is compared, soon after changes what they have moved is asked for. The first difference
+ends the belief in the state at once; the stream may explain it, or another answer a second later. What neither has
+explained after the grace is drift: the stream is at an end, and the account is read anew on a new connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+
+from publisher.committer import Committer
+from publisher.logs import Log
+from publisher.reconcile import GRACE_S, Suspicions
+from publisher.user_stream import StreamEnded
+from statecast.clock import Clock
+from statecast.domain.changes import Refresh
+from statecast.domain.fold import Account
+from statecast.errors import AuthFailed, FrameError, RateLimited, VenueError
+from statecast.venues.binance.rest import NOTHING_BESIDE, Beside, BinanceRest
+
+SETTLE_S = 0.25
+"""After a change, before REST is asked for what the change has moved: a burst costs one question."""
+
+PAUSE_S = 2.0
+"""Between two such questions: 10 of the venue's 2,400 weight a minute each, so at most an eighth of it."""
+
+EARLIEST = 0.75
+LATEST = 0.95
+"""Of the period, when everything is compared again: never later than that, the way of the answer included."""
+
+EVERYTHING_PAUSE_S = 5.0
+"""Between two comparisons of everything, 105 of weight each, however short the period is."""
+
+RECHECK_S = 1.0
+"""After a difference."""
+
+STEP_S = 0.05
+"""How often it is looked whether something is due, or the stream has explained a difference."""
+
+RETRY_S = 5.0
+"""After a question that failed."""
+
+OVERLAP_MS = 2_000
+"""Orders are asked for from this long before the last question on, for REST may lag."""
+
+
+class LightReconciliation:
+    """Compares one account with the venue; `run` while there is a stream."""
+
+    def __init__(
+        self,
+        rest: BinanceRest,
+        account: Account,
+        committer: Committer,
+        clock: Clock,
+        rng: Random,
+        log: Log,
+        *,
+        period_s: float,
+        apply: Callable[[Refresh], object],
+        agreed: Callable[[int], None],
+        following: Callable[[], bool],
+    ) -> None:
+        """`apply` takes an answer into the account, `agreed` is told the venue time of an answer to which everything
+        agrees, and `following` says whether the account follows the stream: otherwise there is nothing to compare."""
+        self._rest = rest
+        self._account = account
+        self._committer = committer
+        self._clock = clock
+        self._rng = rng
+        self._log = log
+        self._period_s = period_s
+        self._everything_s = max(period_s, EVERYTHING_PAUSE_S)
+        self._apply = apply
+        self._agreed = agreed
+        self._following = following
+        self._suspicions = Suspicions()
+        self._moved = False
+        self._asked_at = 0.0
+        self._everything_at = 0.0
+        self._everything_due_at = 0.0
+        self._believed_until = 0.0
+        self._orders_since_ms = 0
+        self._not_before = 0.0
+        self._trouble = "no answer yet"
+        self._in_doubt = False
+        """Whether readers were told of a doubt that arose here."""
+
+    def moved(self) -> None:
+        """Something has changed: what no event carries of it is asked for soon."""
+        self._moved = True
+
+    def due(self) -> None:
+        """Something is doubtful: everything is compared as soon as the weight allows it."""
+        self._everything_due_at = 0.0
+
+    def begins(self, asked_at: float, orders_since_ms: int) -> None:
+        """The account was read whole, asked for at that monotonic time, and follows the stream from here on. Ordinary
+        orders created since that venue time have been told."""
+        self._suspicions = Suspicions()
+        self._in_doubt = False
+        self._orders_since_ms = orders_since_ms
+        self._asked_at = self._everything_at = asked_at
+        self._believe(asked_at)
+
+    def take(self, answer: Refresh, asked_at: float) -> None:
+        """Compare an answer to a question of that monotonic time. Raises FrameError for amounts beyond reckoning."""
+        self._apply(answer)
+        self._suspicions.take(self._account, answer, self._clock.monotonic())
+        everything = answer.multi_assets is not None and answer.order_symbols is None
+        if self._suspicions:
+            self._committer.vouch_until = 0.0
+        elif everything:
+            self._committer.health.reconciled_at_ms = self._clock.now_ms()
+            self._agreed(answer.taken_ms)
+            self._orders_since_ms = max(self._orders_since_ms, answer.taken_ms - OVERLAP_MS)
+            self._believe(asked_at)
+        else:
+            self._committer.vouch_until = self._believed_until
+        self._tell_state()
+
+    async def run(self) -> None:
+        """Ask and compare until the stream is found to have missed something: StreamEnded; or AuthFailed."""
+        self._moved = False
+        while True:
+            beside = await self._next_question()
+            self._asked_at = self._clock.monotonic()
+            if beside.order_symbols is None:
+                self._everything_at = self._asked_at
+            try:
+                answer = await self._rest.fetch_refresh(beside)
+            except AuthFailed:
+                raise
+            except (VenueError, FrameError) as error:
+                self._log.warning("refresh_failed", reason=str(error))
+                self._put_off(error)
+                continue
+            if not self._following():
+                continue
+            self.take(answer, self._asked_at)
+            now = self._clock.monotonic()
+            if drift := self._suspicions.unexplained(now):
+                self._committer.health.drifts += 1
+                self._log.warning("drift", differences=drift)
+                raise StreamEnded("drift from the venue: " + "; ".join(drift))
+
+    async def _next_question(self) -> Beside:
+        """Wait until something is due, and say what."""
+        while True:
+            await self._clock.sleep(STEP_S)
+            now = self._clock.monotonic()
+            if not self._following():
+                self._moved = False
+                continue
+            if self._suspicions:
+                self._explain()
+            if now > self._believed_until and not self._in_doubt:
+                self._in_doubt = True
+                self._committer.move("doubt", f"not compared with the venue for too long: {self._trouble}")
+            if now < self._not_before:
+                continue
+            if now >= max(self._everything_due_at, self._everything_at + EVERYTHING_PAUSE_S):
+                return Beside(None, True, self._orders_since_ms)
+            if self._suspicions and now >= self._asked_at + RECHECK_S:
+                return Beside(self._suspicions.order_symbols, self._suspicions.settings)
+            if self._moved and now >= self._asked_at + PAUSE_S:
+                await self._clock.sleep(SETTLE_S)
+                self._moved = False
+                return NOTHING_BESIDE
+            if now >= self._asked_at + self._period_s * LATEST:
+                return NOTHING_BESIDE
+
+    def _explain(self) -> None:
+        self._suspicions.explain(self._account)
+        if not self._suspicions:
+            self._committer.vouch_until = self._believed_until
+            self._tell_state()
+
+    def _believe(self, asked_at: float) -> None:
+        """The state was true when the venue was asked; until the next comparison is overdue it is believed to be."""
+        self._everything_due_at = asked_at + self._everything_s * self._rng.uniform(EARLIEST, LATEST)
+        self._believed_until = self._committer.vouch_until = asked_at + self._everything_s + GRACE_S
+
+    def _tell_state(self) -> None:
+        """Readers see `recovering` where a difference outlasts a second answer, and `live` when it is gone."""
+        overdue = self._clock.monotonic() > self._believed_until
+        if self._suspicions.repeated:
+            self._in_doubt = True
+            self._committer.move("doubt", f"the venue says otherwise: {self._suspicions}")
+        elif self._in_doubt and not self._suspicions and not overdue:
+            self._in_doubt = False
+            self._committer.move("reconciled", "the venue agrees")
+
+    def _put_off(self, error: VenueError | FrameError) -> None:
+        """Everything is compared once the venue may be asked again."""
+        wait_s = RETRY_S
+        if isinstance(error, RateLimited):
+            wait_s = max(1.0, (error.retry_at_ms - self._rest.venue_now_ms()) / 1000)
+        self._trouble = str(error)
+        self._not_before = self._clock.monotonic() + wait_s
+        self.due()

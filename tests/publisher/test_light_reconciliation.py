@@ -1,0 +1,301 @@
+"""What is asked of the venue beside the stream and when, and what readers are told of the answers. The clock jumps."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from random import Random
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+from support.changes import NOW, event, position, refresh, rest_order, rest_position, snapshot
+
+from publisher.committer import Committer
+from publisher.light_reconciliation import (
+    EVERYTHING_PAUSE_S,
+    PAUSE_S,
+    LightReconciliation,
+)
+from publisher.logs import account_log
+from publisher.reconcile import GRACE_S
+from publisher.user_stream import StreamEnded
+from statecast.domain.changes import Change, Refresh
+from statecast.domain.fold import Account
+from statecast.domain.models import SymbolConfig
+from statecast.errors import AuthFailed, RateLimited, VenueError, VenueUnreachable
+from statecast.store.client import Client
+from statecast.store.keys import AccountId
+from statecast.store.writer import AccountWriter
+from statecast.venues.binance.rest import NOTHING_BESIDE, Beside, BinanceRest
+
+PERIOD_S = 60.0
+EVERYTHING = Beside(None, True, NOW + 1000)
+CONFIGS = {"BTCUSDT": SymbolConfig(20, "cross")}
+
+
+class JumpingClock:
+    """Sleeping is jumping. `at` calls something as soon as a time is reached."""
+
+    def __init__(self) -> None:
+        self.elapsed_s = 0.0
+        self.plans: list[tuple[float, Callable[[], None]]] = []
+
+    def now_ms(self) -> int:
+        return NOW + round(self.elapsed_s * 1000)
+
+    def monotonic(self) -> float:
+        return 1000.0 + self.elapsed_s
+
+    def at(self, seconds: float, act: Callable[[], None]) -> None:
+        self.plans.append((seconds, act))
+
+    async def sleep(self, seconds: float) -> None:
+        self.elapsed_s += max(0.0, seconds)
+        for plan in [plan for plan in self.plans if plan[0] <= self.elapsed_s]:
+            self.plans.remove(plan)
+            plan[1]()
+        await asyncio.sleep(0)
+
+
+class Story:
+    """An account with a long position and an order, that follows its stream from second 0 on."""
+
+    def __init__(self, period_s: float = PERIOD_S) -> None:
+        self.clock = JumpingClock()
+        self.account = Account()
+        log = account_log("binance:main")
+        client = Client("redis://127.0.0.1:1/0", client_name="test")
+        self.committer = Committer(
+            AccountWriter(client, AccountId("binance", "main"), "p-1"), self.account, self.clock, log
+        )
+        self.asked: list[tuple[float, Beside]] = []
+        self.venue: Callable[[Beside], Refresh] = self.truth
+        self.following = True
+        self.agreed: list[int] = []
+        rest = SimpleNamespace(fetch_refresh=self._fetch, venue_now_ms=self.clock.now_ms)
+        self.light = LightReconciliation(
+            cast("BinanceRest", rest),
+            self.account,
+            self.committer,
+            self.clock,
+            Random(1),
+            log,
+            period_s=period_s,
+            apply=lambda answer: self.account.apply((answer,), "rest"),
+            agreed=self.agreed.append,
+            following=lambda: self.following,
+        )
+        self.stream(snapshot(positions=[rest_position(-50, "0.5")], orders=[rest_order(-50)]))
+        self.committer.move("reconciled")
+        self.light.begins(self.clock.monotonic(), EVERYTHING.created_since_ms)
+
+    def stream(self, *changes: Change) -> None:
+        self.account.apply(changes, "stream")
+
+    def truth(self, beside: Beside) -> Refresh:
+        """The venue's answer where the stream has told everything."""
+        return self.answer(beside, self.account)
+
+    def answer(self, beside: Beside, account: Account) -> Refresh:
+        positions = [
+            rest_position(row.stamp.venue_time_ms - NOW, str(row.position_amt)) for row in account.positions.values()
+        ]
+        asked_ms = round(self.clock.elapsed_s * 1000)
+        told = refresh(asked_ms, positions=positions)
+        if beside.order_symbols != frozenset():
+            told = replace(told, orders=tuple(account.orders.values()), order_symbols=beside.order_symbols)
+        if beside.settings:
+            told = replace(told, symbol_configs=CONFIGS, multi_assets=False)
+        return told
+
+    async def _fetch(self, beside: Beside) -> Refresh:
+        self.asked.append((self.clock.elapsed_s, beside))
+        return self.venue(beside)
+
+    async def run(self, seconds: float) -> str:
+        """Until a time after the beginning; how it ended before, else nothing."""
+        task = asyncio.create_task(self.light.run())
+        while self.clock.elapsed_s < seconds and not task.done():
+            await asyncio.sleep(0)
+        if not task.done():
+            task.cancel()
+        try:
+            await task
+        except asyncio.CancelledError:
+            return ""
+        except (StreamEnded, VenueError) as error:
+            return str(error)
+        return "ended"
+
+    @property
+    def vouched(self) -> bool:
+        return self.committer.health.state == "live" and self.clock.monotonic() <= self.committer.vouch_until
+
+
+def fails(error: Exception) -> Callable[[Beside], Refresh]:
+    def venue(_beside: Beside) -> Refresh:
+        raise error
+
+    return venue
+
+
+async def test_everything_is_compared_in_every_period_and_never_later() -> None:
+    story = Story()
+    assert await story.run(20 * PERIOD_S) == ""
+    times = [at for at, beside in story.asked if beside.order_symbols is None]
+    gaps = [after - before for before, after in zip([0.0, *times], times, strict=False)]
+    assert len(gaps) >= 20
+    assert all(0.7 * PERIOD_S < gap <= 0.96 * PERIOD_S for gap in gaps)
+    assert len({round(gap, 2) for gap in gaps}) > 10, "jittered"
+    assert story.vouched
+    assert story.committer.health.reconciled_at_ms > NOW + 19 * PERIOD_S * 1000
+    assert len(story.agreed) == len(times)
+
+
+async def test_a_short_period_compares_orders_no_oftener_than_their_weight_allows() -> None:
+    story = Story(period_s=1.0)
+    await story.run(30)
+    everything = [at for at, beside in story.asked if beside.order_symbols is None]
+    assert 5 <= len(everything) <= 30 / EVERYTHING_PAUSE_S
+    assert len(story.asked) >= 25, "holdings are"
+
+
+async def test_a_burst_of_changes_costs_one_question_and_then_a_pause() -> None:
+    story = Story()
+    for at in range(1, 100):
+        story.clock.at(10 + at / 100, story.light.moved)
+    await story.run(20)
+    assert [beside for _, beside in story.asked] == [NOTHING_BESIDE, NOTHING_BESIDE]
+    first, second = (at for at, _ in story.asked)
+    assert second - first >= PAUSE_S
+
+
+async def test_what_is_doubtful_is_compared_at_once() -> None:
+    story = Story()
+    story.clock.at(10, story.light.due)
+    await story.run(12)
+    assert [beside for _, beside in story.asked] == [EVERYTHING]
+
+
+async def test_nothing_is_asked_while_the_account_does_not_follow_the_stream() -> None:
+    story = Story()
+    story.following = False
+    story.light.moved()
+    await story.run(3 * PERIOD_S)
+    assert story.asked == []
+
+
+async def test_a_mute_stream_is_believed_no_longer_than_a_period_and_ends_after_the_grace() -> None:
+    story = Story()
+    gone = Account()
+    gone.apply((snapshot(),), "rest")  # neither position nor order: both went unheard
+    story.venue = lambda beside: story.answer(beside, gone)
+    believed: list[float] = []
+
+    def look() -> None:
+        if story.vouched:
+            believed.append(story.clock.elapsed_s)
+        story.clock.at(story.clock.elapsed_s + 0.1, look)
+
+    look()
+    ended = await story.run(3 * PERIOD_S)
+    assert ended == "drift from the venue: BTCUSDT BOTH 0.5, venue none; order 1001 NEW, venue none"
+    assert story.clock.elapsed_s <= PERIOD_S + GRACE_S
+    assert max(believed) <= PERIOD_S
+    assert story.committer.health.drifts == 1
+    assert [beside.order_symbols for _, beside in story.asked][1:3] == [frozenset({"BTCUSDT"})] * 2
+
+
+async def test_a_difference_that_the_stream_explains_is_told_to_nobody() -> None:
+    story = Story()
+    after = Account()
+    after.apply((snapshot(positions=[rest_position(45_000, "0.7")], orders=[rest_order(-50)]),), "rest")
+    story.venue = lambda beside: story.answer(beside, after)
+    story.clock.at(44, story.light.moved)
+    unbelieved: list[bool] = []
+    story.clock.at(44.6, lambda: unbelieved.append(story.vouched))
+    story.clock.at(44.7, lambda: story.stream(position(45_000, "0.7")))
+    await story.run(46)
+    assert unbelieved == [False], "at once"
+    assert story.vouched
+    assert story.committer.health.reason == ""
+    assert story.committer.health.drifts == 0
+
+
+async def test_rest_that_is_behind_for_a_moment_is_no_drift_and_readers_see_the_doubt() -> None:
+    story = Story()
+    behind = Account()
+    behind.apply((snapshot(),), "rest")
+    story.venue = lambda beside: story.answer(beside, behind)
+    states: list[str] = []
+    story.light.due()
+
+    def look() -> None:
+        states.append(story.committer.health.state)
+        story.clock.at(story.clock.elapsed_s + 0.1, look)
+
+    look()
+    story.clock.at(8, lambda: setattr(story, "venue", story.truth))
+    assert await story.run(12) == ""
+    assert states[0] == "live"
+    assert "recovering" in states
+    assert states[-1] == "live"
+    assert story.vouched
+    assert story.committer.health.drifts == 0
+
+
+async def test_a_venue_that_does_not_answer_is_not_believed_for_longer_than_a_period_and_the_grace() -> None:
+    story = Story()
+    story.venue = fails(VenueUnreachable("binance", "GET /fapi/v3/account", "HTTP 503"))
+    assert story.committer.vouch_until == story.clock.monotonic() + PERIOD_S + GRACE_S
+    await story.run(PERIOD_S + 6 * GRACE_S)
+    assert not story.vouched
+    assert story.committer.health.state == "recovering"
+    assert story.committer.health.reason.startswith("not compared with the venue for too long: binance: GET")
+    story.venue = story.truth
+    await story.run(PERIOD_S + 9 * GRACE_S)
+    assert story.vouched
+    assert story.committer.health.reason == "the venue agrees"
+
+
+async def test_a_pause_that_the_venue_wants_is_kept() -> None:
+    story = Story()
+    story.venue = fails(RateLimited("binance", "refresh", "HTTP 429", NOW + 300_000))
+    await story.run(299)
+    assert len(story.asked) == 1
+    story.venue = story.truth
+    await story.run(310)
+    assert story.vouched
+
+
+async def test_a_refused_key_ends_it() -> None:
+    story = Story()
+    story.venue = fails(AuthFailed("binance", "GET /fapi/v3/account", "HTTP 401", -2015))
+    assert "HTTP 401" in await story.run(PERIOD_S)
+
+
+async def test_an_answer_for_readers_is_compared_as_well() -> None:
+    story = Story()
+    story.light.take(refresh(500), story.clock.monotonic())
+    assert not story.vouched
+    await story.run(3)
+    assert story.vouched, "the next answer agrees"
+
+
+async def test_a_new_beginning_forgets_what_was_suspected() -> None:
+    story = Story()
+    story.light.take(refresh(500), story.clock.monotonic())
+    story.light.begins(story.clock.monotonic(), EVERYTHING.created_since_ms)
+    assert story.vouched
+
+
+@pytest.mark.parametrize("told", [True, False])
+async def test_orders_that_came_and_went_are_compared(told: bool) -> None:
+    story = Story()
+    ended = rest_order(40_000, "CANCELED", order_id="77")
+    story.venue = lambda beside: replace(story.truth(beside), created=(ended,) if beside.created_since_ms else ())
+    if told:
+        story.stream(event(40_000, "CANCELED", "CANCELED", order_id="77"))
+    assert (await story.run(PERIOD_S + 2 * GRACE_S) == "") is told
