@@ -7,11 +7,12 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 ARGS ?=
 
-.PHONY: help demo test check format bench soak clean
+.PHONY: help demo test failures check format bench soak clean
 
 help:
 	@echo "make demo    a whole account on this machine, without keys   (ARGS=\"--seconds 20\")"
 	@echo "make test    all tests, three at a time                      (ARGS=\"-k name\")"
+	@echo "make failures  play every known failure, write docs/failures.md (ARGS=\"--runs 5 --full\")"
 	@echo "make check   formatting, lint, strict types, import contracts"
 	@echo "make format  put the code into the form that check wants"
 	@echo "make bench   rates and latencies beside the server's own     (ARGS=\"--help\")"
@@ -23,6 +24,9 @@ demo: $(VENV)/.run
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest --numprocesses 3 --dist worksteal $(ARGS)
+
+failures: $(VENV)/.test
+	@PYTHONPATH=.:tests $(BIN)/python -m failures $(ARGS)
 
 check: $(VENV)/.check
 	$(BIN)/ruff format --check .

@@ -91,6 +91,7 @@ class Backfill:
         self._committer = committer
         self._clock = clock
         self._log = log
+        self._stream_from = 0.0
         self._stream_from_ms = 0
         self._listening_since_ms = 0
         self._complete_ms = 0
@@ -99,6 +100,7 @@ class Backfill:
 
     def stream_begins(self) -> int:
         """Whatever happens from now on, the stream tells; what it told before may have a hole. Returns since when."""
+        self._stream_from = self._clock.monotonic()
         self._stream_from_ms = self._rest.venue_now_ms() + CONNECTED_MS
         self._listening_since_ms = self._listening_since_ms or self._stream_from_ms
         return self._stream_from_ms
@@ -128,7 +130,8 @@ class Backfill:
         Raises:
             VenueUnreachable, FrameError: ask again. AuthFailed: the operator must act.
         """
-        until_ms = self._stream_from_ms
+        # Anew: the venue's clock may have stepped, and what it is was perhaps not known before the snapshot.
+        until_ms = self._stream_from_ms = self._rest.venue_ms_at(self._stream_from) + CONNECTED_MS
         since_ms = self._since_ms()
         if not since_ms or self._committer.standing_by:
             return Merged((), {}, (), until_ms)

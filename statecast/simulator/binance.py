@@ -12,6 +12,7 @@ Time only comes in as `now_ms`; call `tick` now and then for what happens by its
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -32,7 +33,16 @@ from statecast.simulator.binance_frames import (
 from statecast.simulator.binance_rest import ORDER_LIMIT_10S, ROUTES, WEIGHT_LIMIT, Params, RestApi, Security
 from statecast.simulator.binance_streams import Stream, mark_streams, parse_target
 from statecast.simulator.events import Event
-from statecast.simulator.faults import CutSockets, ExpireListenKey, FaultBoard, SendRaw, ServerShutdown
+from statecast.simulator.faults import (
+    CutSockets,
+    ExpireListenKey,
+    FaultBoard,
+    ForgetListenKey,
+    HoldRest,
+    MuteOpenSockets,
+    SendRaw,
+    ServerShutdown,
+)
 from statecast.simulator.ledger import Ledger
 from statecast.simulator.orders import Refused
 from statecast.simulator.signing import ApiKey, split_signature
@@ -94,7 +104,8 @@ class _Usage:
 class Exchange:
     """The exchange: ledger, keys, limits, streams, faults.
 
-    `weight_limit` is per minute over all callers, who share one address here. Public attributes are to be read; what
+    `weight_limit` is per minute over all callers, who share one address here; what is used is told as -1 unless
+    `weight_told`, as the demo venue does. Public attributes are to be read; what
     changes the account goes through `request`, or through the ledger followed by `publish`.
     """
 
@@ -102,6 +113,7 @@ class Exchange:
     keys: Iterable[ApiKey]
     rng: Random
     weight_limit: int = WEIGHT_LIMIT
+    weight_told: bool = True
     listen_key_life_ms: int = LISTEN_KEY_LIFE_MS
     faults: FaultBoard = field(default_factory=FaultBoard)
     listen_key: ListenKey | None = None
@@ -112,6 +124,8 @@ class Exchange:
     """User frames per event name, whether or not a socket was there to take them."""
     _keys: dict[str, ApiKey] = field(init=False)
     _rest: RestApi = field(init=False)
+    _held: RestApi = field(init=False)
+    """What REST tells while a fault holds it back."""
     _now_ms: int = 0
     _weight: _Usage = field(default_factory=lambda: _Usage(60_000))
     _sapi_weight: _Usage = field(default_factory=lambda: _Usage(60_000))
@@ -125,7 +139,7 @@ class Exchange:
 
     def __post_init__(self) -> None:
         self._keys = {key.key: key for key in self.keys}
-        self._rest = RestApi(self.ledger, lambda events: self.publish(events, self._now_ms))
+        self._rest = self._held = RestApi(self.ledger, lambda events: self.publish(events, self._now_ms))
 
     def server_ms(self, now_ms: int) -> int:
         """The exchange's own clock, which a fault may have moved."""
@@ -147,7 +161,9 @@ class Exchange:
         fault = self.faults.rest_answer(path)
         if fault and fault.status:
             kind = "application/json" if fault.body[:1] in ("{", "[") else "text/html"
-            response = Response(fault.status, {"Content-Type": kind}, fault.body.encode())
+            response = Response(fault.status, {"Content-Type": kind} | dict(fault.headers), fault.body.encode())
+        elif self.faults.maintenance:
+            response = _failed(MAINTENANCE, {})
         else:
             response = self._answer(method, path, query, headers, body, self.server_ms(now_ms))
         self.requests[f"{method} {path} {response.status}"] += 1
@@ -201,14 +217,15 @@ class Exchange:
                 raise _BAD_KEY
         if route.is_order:
             self._use_order(usage, now_ms)
-        return route.handler(self._rest, params, now_ms)
+        lags = route.security is Security.READ and self.faults.holds(path)
+        return route.handler(self._held if lags else self._rest, params, now_ms)
 
     def _use_weight(self, weight: int, usage: dict[str, str], now_ms: int) -> None:
         """Count a call's weight; beyond the limit it is declined, and whoever goes on is banned."""
         if now_ms < self._banned_until_ms:
             raise self._ban_error(now_ms)
         used = self._weight.add(weight, now_ms)
-        usage["X-MBX-USED-WEIGHT-1M"] = str(used)
+        usage["X-MBX-USED-WEIGHT-1M"] = str(used if self.weight_told else -1)
         if used <= self.weight_limit:
             return
         if self._over_limit.add(1, now_ms) > BAN_AFTER:
@@ -287,6 +304,8 @@ class Exchange:
             return Response(404, {}, b"")
         if fault := self.faults.handshake(path):
             return Response(fault.status, {}, fault.body.encode(), fault.delay_ms)
+        if self.faults.maintenance:
+            return _failed(MAINTENANCE, {})
         self.streams.append(stream)
         return stream
 
@@ -345,7 +364,7 @@ class Exchange:
         """What happens by itself: the listen key runs out, funding falls due every eight hours."""
         at_ms = self.server_ms(now_ms)
         if self.listen_key and at_ms >= self.listen_key.expires_at_ms:
-            self._expire_listen_key(now_ms)
+            self._expire_listen_key(now_ms, ExpireListenKey())
         if not self._next_funding_ms:
             self._next_funding_ms = next_funding_ms(at_ms)
         if at_ms >= self._next_funding_ms:
@@ -360,9 +379,16 @@ class Exchange:
                 for stream in list(self.streams):
                     if kind in ("", stream.root):
                         stream.close(code)
-            case ExpireListenKey():
+            case ExpireListenKey() as expiry:
                 if self.listen_key:
-                    self._expire_listen_key(now_ms)
+                    self._expire_listen_key(now_ms, expiry)
+            case ForgetListenKey():
+                self.listen_key = None
+            case HoldRest():
+                self._held = RestApi(copy.deepcopy(self.ledger), lambda events: None)
+            case MuteOpenSockets():
+                for stream in self.streams:
+                    stream.muted = stream.muted or stream.root == "private"
             case SendRaw(payload):
                 for stream in self.streams:
                     if stream.root == "private":
@@ -372,13 +398,20 @@ class Exchange:
                 for stream in self.streams:
                     stream.send(payload, now_ms)
 
-    def _expire_listen_key(self, now_ms: int) -> None:
+    def _expire_listen_key(self, now_ms: int, how: ExpireListenKey) -> None:
         """Say that the key is dead; its sockets stay open and silent."""
         assert self.listen_key is not None
-        self.send_user(listen_key_expired(self.listen_key.key, self.server_ms(now_ms)), now_ms)
+        frame = listen_key_expired(self.listen_key.key, self.server_ms(now_ms))
+        if how.text_time:
+            frame.body["E"] = str(frame.body["E"])
+        if not how.with_key:
+            del frame.body["listenKey"]
+        for _ in range(how.times):
+            self.send_user(frame, now_ms)
         self.listen_key = None
 
 
+MAINTENANCE = ApiError(-1016, "This service is no longer available.", 503)
 _BAD_KEY = ApiError(-2015, "Invalid API-key, IP, or permissions for action", 401)
 
 

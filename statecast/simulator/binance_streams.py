@@ -74,6 +74,8 @@ class Stream:
     held: list[bytes] = field(default_factory=list)
     """Frames that wait for their successor to overtake them."""
     close_code: int = 0
+    muted: bool = False
+    """Whether nothing arrives any more, though the socket stays open and answers pings."""
     wake: Callable[[], None] = field(default=lambda: None)
     _second: int = 0
     _client_frames: int = 0
@@ -149,6 +151,8 @@ class Stream:
 
     def send(self, payload: bytes, now_ms: int, delay_ms: int = 0) -> None:
         """Put a frame into the outbox. A late frame holds up all behind it, as a slow line does."""
+        if self.muted:
+            return
         due_ms = now_ms + delay_ms
         if self.outbox:
             due_ms = max(due_ms, self.outbox[-1].due_ms)

@@ -8,12 +8,22 @@ A fault is switched on by name with `FaultBoard.switch`; the names and fields ar
     delay_user_frames      {"count": 3, "delay_ms": 500}                    … and all behind them arrive late
     mute_user_sockets      {"on": true}                                     open, but nothing arrives
     mute_market_sockets    {"on": true}
-    answer_rest            {"count": 2, "status": 503, "body": "…", "delay_ms": 0, "path": "/fapi/v1/openOrders"}
+    mute_open_sockets      {}                                               at once: user sockets open now fall silent
+                                                                            for good, and new ones work
+    answer_rest            {"count": 2, "status": 503, "body": "…", "headers": {"Retry-After": "2"}, "delay_ms": 0,
+                            "path": "/fapi/v1/openOrders"}
     delay_rest             {"count": 2, "delay_ms": 3000}                   the right answer, late
+    hold_rest              {"on": true, "paths": ["/fapi/v3/account"]}      REST lags: signed reads tell of the account
+                                                                            as it was when this was switched on;
+                                                                            of some paths alone: torn answers
     refuse_sockets         {"count": 2, "status": 503}                      handshakes fail
+    maintenance            {"on": true}                                     sockets cut, handshakes and REST answer 503
     shift_clock            {"by_ms": -5000}                                 the server's clock stands elsewhere
     cut_sockets            {"kind": "private", "code": 1006}                at once; 1006 drops the connection
-    expire_listen_key      {}                                               at once, with listenKeyExpired
+    expire_listen_key      {"times": 1, "text_time": false, "with_key": true}
+                                                                            at once, with listenKeyExpired: told so
+                                                                            often, its time as text, without the key
+    forget_listen_key      {}                                               at once, without a word
     send_raw               {"text": "…"} or {"base64": "…"}                 at once, on every user socket
     server_shutdown        {}                                               at once, the notice on every socket
     clear                  {}                                               everything back to normal
@@ -52,6 +62,7 @@ class RestFault:
     body: str
     delay_ms: int
     path: str
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +84,26 @@ class CutSockets:
 
 @dataclass(frozen=True, slots=True)
 class ExpireListenKey:
-    """End the listen key now."""
+    """End the listen key now and say so `times` times; in older frames the time is text, and the key is not there."""
+
+    times: int = 1
+    text_time: bool = False
+    with_key: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetListenKey:
+    """End the listen key now without telling anybody: its sockets stay open, and keeping it alive fails (-1125)."""
+
+
+@dataclass(frozen=True, slots=True)
+class HoldRest:
+    """From now on, what REST tells of the account is what it is now."""
+
+
+@dataclass(frozen=True, slots=True)
+class MuteOpenSockets:
+    """Nothing arrives any more on the user sockets that are open; they stay so, and answer pings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +118,7 @@ class ServerShutdown:
     """Announce a shutdown on every socket."""
 
 
-Action = CutSockets | ExpireListenKey | SendRaw | ServerShutdown
+Action = CutSockets | ExpireListenKey | ForgetListenKey | HoldRest | MuteOpenSockets | SendRaw | ServerShutdown
 """A fault that happens once, at once; the exchange carries it out."""
 
 
@@ -99,6 +129,9 @@ class FaultBoard:
     clock_shift_ms: int = 0
     user_sockets_muted: bool = False
     market_sockets_muted: bool = False
+    maintenance: bool = False
+    rest_held: bool = False
+    held_paths: frozenset[str] = frozenset()
     frames: list[FrameFault] = field(default_factory=list)
     rest: list[RestFault] = field(default_factory=list)
     handshakes: list[RestFault] = field(default_factory=list)
@@ -114,6 +147,14 @@ class FaultBoard:
                 self.user_sockets_muted = _flag(args, "on")
             case "mute_market_sockets":
                 self.market_sockets_muted = _flag(args, "on")
+            case "mute_open_sockets":
+                return MuteOpenSockets()
+            case "hold_rest":
+                self.rest_held, self.held_paths = _flag(args, "on"), _texts(args, "paths")
+                return HoldRest() if self.rest_held else None
+            case "maintenance":
+                self.maintenance = _flag(args, "on")
+                return CutSockets("", 1006) if self.maintenance else None
             case "answer_rest":
                 self.rest.append(self._rest_fault(args, _integer(args, "status", None)))
             case "delay_rest":
@@ -127,7 +168,10 @@ class FaultBoard:
             case "cut_sockets":
                 return CutSockets(_text(args, "kind"), _integer(args, "code", 1006))
             case "expire_listen_key":
-                return ExpireListenKey()
+                text_time = _flag(args, "text_time", default=False)
+                return ExpireListenKey(_integer(args, "times", 1), text_time, _flag(args, "with_key"))
+            case "forget_listen_key":
+                return ForgetListenKey()
             case "send_raw":
                 return SendRaw(_payload(args))
             case "server_shutdown":
@@ -139,7 +183,8 @@ class FaultBoard:
     def clear(self) -> None:
         """Everything back to normal."""
         self.clock_shift_ms = 0
-        self.user_sockets_muted = self.market_sockets_muted = False
+        self.user_sockets_muted = self.market_sockets_muted = self.maintenance = self.rest_held = False
+        self.held_paths = frozenset()
         for faults in (self.frames, self.rest, self.handshakes):
             faults.clear()
 
@@ -166,6 +211,10 @@ class FaultBoard:
         """How the next REST call of `path` goes wrong, if it does; uses the fault up once."""
         return _take(self.rest, path)
 
+    def holds(self, path: str) -> bool:
+        """Whether a signed read of `path` tells of the account as it was."""
+        return self.rest_held and (not self.held_paths or path in self.held_paths)
+
     def handshake(self, path: str) -> RestFault | None:
         """How the next websocket handshake on `path` goes wrong, if it does."""
         return _take(self.handshakes, path)
@@ -178,6 +227,7 @@ class FaultBoard:
             body=_text(args, "body"),
             delay_ms=_integer(args, "delay_ms", 0),
             path=_text(args, "path"),
+            headers=_headers(args),
         )
 
 
@@ -212,8 +262,15 @@ def _texts(args: Mapping[str, object], name: str) -> frozenset[str]:
     return frozenset(value)
 
 
-def _flag(args: Mapping[str, object], name: str) -> bool:
-    value = args.get(name, True)
+def _headers(args: Mapping[str, object]) -> dict[str, str]:
+    value = args.get("headers", {})
+    if not isinstance(value, dict) or not all(isinstance(text, str) for text in (*value, *value.values())):
+        raise FaultError(f"headers has to be an object of texts, not {value!r}")
+    return value
+
+
+def _flag(args: Mapping[str, object], name: str, *, default: bool = True) -> bool:
+    value = args.get(name, default)
     if not isinstance(value, bool):
         raise FaultError(f"{name} has to be true or false, not {value!r}")
     return value

@@ -16,7 +16,7 @@ from support.truth import differences, event_differences, gap_differences
 from publisher import config
 from publisher.service import publishing
 from statecast import settings
-from statecast.clock import SystemClock
+from statecast.clock import Clock, SystemClock
 from statecast.secret import Secret
 from statecast.simulator import trading
 from statecast.simulator.binance import Exchange
@@ -143,12 +143,19 @@ async def until(read: Callable[[], Awaitable[T]], good: Callable[[T], bool]) -> 
     return value
 
 
-def new_server(*, hedge: bool = False, seed: int = 1, **options: Any) -> SimulatorServer:
+def new_server(
+    *,
+    hedge: bool = False,
+    seed: int = 1,
+    kind: type[NotingExchange] = NotingExchange,
+    clock: Clock | None = None,
+    **options: Any,
+) -> SimulatorServer:
     """An exchange whose marks stand still until somebody moves them."""
-    clock = SystemClock()
+    clock = clock or SystemClock()
     balances = {"USDT": Decimal(10_000), "USDC": Decimal(2_500)}
     ledger = Ledger(balances, now_ms=clock.now_ms(), hedge=hedge)
-    exchange = NotingExchange(ledger, [ApiKey(KEY, Secret(SECRET))], Random(seed))
+    exchange = kind(ledger, [ApiKey(KEY, Secret(SECRET))], Random(seed))
     return SimulatorServer(exchange, clock, **({"mark_interval_s": 0} | options))
 
 

@@ -158,7 +158,7 @@ class BinanceRest:
 
         It runs on the monotonic clock, so that setting the machine's clock does not move it.
         """
-        return self._venue_ms_at(self._clock.monotonic())
+        return self.venue_ms_at(self._clock.monotonic())
 
     async def sync_clock(self) -> None:
         """Ask the venue for its time. Needed at start (the first signed call does it otherwise) and after -1021 alone.
@@ -216,7 +216,7 @@ class BinanceRest:
         account, risk, orders, algo_orders, account_config, symbol_config = await _all(
             self._read(call) for call in calls
         )
-        taken_ms = self._venue_ms_at(began)
+        taken_ms = self.venue_ms_at(began)
         if untorn:
             account, risk = await self._untorn(account, risk)
         totals, balances = snapshot.account(account, taken_ms)
@@ -263,7 +263,7 @@ class BinanceRest:
                 raise
             self._lists_orders_of_all_symbols = False
             return await self.fetch_refresh(beside)
-        taken_ms = self._venue_ms_at(began)
+        taken_ms = self.venue_ms_at(began)
         totals, balances = snapshot.account(account, taken_ms)
         created = tuple(past.order for past in history.orders(others.pop())) if created_since_ms else ()
         configs, multi_assets = None, None
@@ -485,7 +485,8 @@ class BinanceRest:
         answered = self._clock.monotonic()
         return _ClockSync(venue_ms, (asked + answered) / 2, (answered - asked) * 1000)
 
-    def _venue_ms_at(self, monotonic: float) -> int:
+    def venue_ms_at(self, monotonic: float) -> int:
+        """The venue's time, as far as it is known by now, at a moment of the clock's monotonic time."""
         if self._clock_sync is None:
             return self._clock.now_ms()
         return self._clock_sync.venue_ms + round((monotonic - self._clock_sync.monotonic) * 1000)

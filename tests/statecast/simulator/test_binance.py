@@ -373,6 +373,60 @@ def test_faults_on_the_user_stream() -> None:
     assert stream.close_code == 1006
 
 
+def test_open_sockets_fall_silent_for_good_and_new_ones_work() -> None:
+    account = Account()
+    old, market = account.follow(), account.exchange.connect("/market/stream", "streams=btcusdt@markPrice@1s", NOW)
+    assert isinstance(market, Stream)
+    account.exchange.fault("mute_open_sockets", {}, NOW)
+    new = account.follow()
+    account.order()
+    account.exchange.fault("clear", {}, NOW)
+    account.order()
+    account.exchange.publish_marks(NOW)
+    assert account.frames(old) == []
+    assert [frame["e"] for frame in account.frames(new)].count("TRADE_LITE") == 2
+    assert account.frames(market)
+
+
+def test_a_listen_key_ends_in_every_way_that_was_seen() -> None:
+    account = Account()
+    stream = account.follow()
+    account.exchange.fault("expire_listen_key", {"times": 2, "text_time": True, "with_key": False}, NOW)
+    assert account.frames(stream) == [{"e": "listenKeyExpired", "E": str(NOW)}] * 2
+    stream = account.follow()
+    account.exchange.fault("forget_listen_key", {}, NOW)
+    account.order()
+    assert account.frames(stream) == []
+    assert error(account.raw("PUT", "/fapi/v1/listenKey")) == (400, -1125)
+
+
+def test_rest_tells_of_the_account_as_it_was() -> None:
+    account = Account()
+    account.order()
+    account.exchange.fault("hold_rest", {"paths": ["/fapi/v3/positionRisk"]}, NOW)
+    account.order()
+    (row,) = account.get("/fapi/v3/positionRisk")
+    (now,) = account.get("/fapi/v3/account")["positions"]
+    assert (row["positionAmt"], now["positionAmt"]) == ("0.1", "0.2")
+    account.exchange.fault("hold_rest", {"on": False}, NOW)
+    (row,) = account.get("/fapi/v3/positionRisk")
+    assert row["positionAmt"] == "0.2"
+
+
+def test_maintenance_ends_everything_until_it_is_over() -> None:
+    account = Account()
+    stream = account.follow()
+    account.exchange.fault("maintenance", {}, NOW)
+    assert stream.close_code == 1006
+    assert error(account.signed("GET", "/fapi/v3/account")) == (503, -1016)
+    refused = account.exchange.connect("/market/ws", "", NOW)
+    assert isinstance(refused, Response)
+    assert refused.status == 503
+    account.exchange.fault("maintenance", {"on": False}, NOW)
+    account.get("/fapi/v3/account")
+    account.follow()
+
+
 def test_faults_on_rest() -> None:
     account = Account()
     busy = {"count": 1, "status": 503, "body": '{"code":-1008,"msg":"busy"}', "delay_ms": 40}

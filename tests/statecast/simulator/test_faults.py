@@ -10,6 +10,9 @@ from statecast.simulator.faults import (
     Fate,
     FaultBoard,
     FaultError,
+    ForgetListenKey,
+    HoldRest,
+    MuteOpenSockets,
     SendRaw,
     ServerShutdown,
 )
@@ -47,14 +50,37 @@ def test_a_rest_fault_waits_for_its_path() -> None:
     assert faults.rest_answer("/fapi/v1/time") is None
     answer = faults.rest_answer("/fapi/v3/account")
     assert answer is not None
-    assert (answer.status, answer.body, answer.delay_ms) == (503, "busy", 20)
+    assert (answer.status, answer.body, answer.delay_ms, answer.headers) == (503, "busy", 20, {})
     assert faults.rest_answer("/fapi/v3/account") is None
+
+
+def test_a_rest_fault_may_bring_headers() -> None:
+    answer = board("answer_rest", status=429, headers={"Retry-After": "2"}).rest_answer("/fapi/v3/account")
+    assert answer is not None
+    assert answer.headers == {"Retry-After": "2"}
+
+
+def test_held_answers_are_those_of_the_paths_named() -> None:
+    faults = FaultBoard()
+    assert faults.switch("hold_rest", {"paths": ["/fapi/v3/account"]}) == HoldRest()
+    assert faults.holds("/fapi/v3/account")
+    assert not faults.holds("/fapi/v3/positionRisk")
+    assert faults.switch("hold_rest", {}) == HoldRest()
+    assert faults.holds("/fapi/v3/positionRisk")
+    assert faults.switch("hold_rest", {"on": False}) is None
+    assert not faults.holds("/fapi/v3/account")
 
 
 def test_actions_are_handed_to_the_exchange() -> None:
     faults = FaultBoard()
     assert faults.switch("cut_sockets", {"kind": "private"}) == CutSockets("private", 1006)
     assert faults.switch("expire_listen_key", {}) == ExpireListenKey()
+    old_and_twice = {"times": 2, "text_time": True, "with_key": False}
+    assert faults.switch("expire_listen_key", old_and_twice) == ExpireListenKey(2, text_time=True, with_key=False)
+    assert faults.switch("forget_listen_key", {}) == ForgetListenKey()
+    assert faults.switch("mute_open_sockets", {}) == MuteOpenSockets()
+    assert faults.switch("maintenance", {}) == CutSockets("", 1006)
+    assert faults.switch("maintenance", {"on": False}) is None
     assert faults.switch("send_raw", {"text": "{"}) == SendRaw(b"{")
     raw = b"\xff\x00"
     assert faults.switch("send_raw", {"base64": base64.b64encode(raw).decode()}) == SendRaw(raw)
@@ -69,6 +95,8 @@ def test_clear_returns_everything_to_normal() -> None:
         "mute_market_sockets": {},
         "delay_rest": {"delay_ms": 5},
         "refuse_sockets": {},
+        "hold_rest": {"paths": ["/fapi/v3/account"]},
+        "maintenance": {},
         "shift_clock": {"by_ms": -5},
     }.items():
         faults.switch(name, args)
@@ -83,6 +111,8 @@ def test_clear_returns_everything_to_normal() -> None:
         ("shift_clock", {}, "by_ms has to be a whole number, not None"),
         ("delay_user_frames", {"delay_ms": "1"}, "delay_ms has to be a whole number, not '1'"),
         ("mute_user_sockets", {"on": 1}, "on has to be true or false, not 1"),
+        ("answer_rest", {"status": 429, "headers": {"a": 1}}, "headers has to be an object of texts, not {'a': 1}"),
+        ("expire_listen_key", {"text_time": 1}, "text_time has to be true or false, not 1"),
         ("drop_user_frames", {"events": "x"}, "events has to be a list of texts, not 'x'"),
     ],
 )
