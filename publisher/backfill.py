@@ -11,7 +11,7 @@ entries of type GAP.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Container, Iterable
+from collections.abc import Awaitable, Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import NamedTuple, TypeVar
@@ -62,12 +62,16 @@ OrderKey = tuple[str, str]
 
 class Merged(NamedTuple):
     """Changes of the gap, to be applied around the frames that were buffered: `first`, then each frame after what
-    `before` has for the ids of its order events, then `last`. The log is then complete until `until_ms`."""
+    `before` has for the ids of its order events, then `last`. The log is then complete until `until_ms`, as far as
+    histories can be believed that may lag: what they tell from `since_ms` on is worth a second look. `ended` are the
+    times of the orders that they tell to be over, by id."""
 
     first: tuple[Change, ...]
     before: dict[str, list[OrderUpdate]]
     last: tuple[OrderUpdate, ...]
     until_ms: int
+    since_ms: int
+    ended: Mapping[str, int]
 
 
 @dataclass(slots=True)
@@ -80,6 +84,7 @@ class _Gap:
     symbols: set[str]
     told: Container[str]
     lost: list[Change] = field(default_factory=list)
+    ended: dict[str, int] = field(default_factory=dict)
 
 
 class Backfill:
@@ -111,6 +116,12 @@ class Backfill:
         self._complete_ms = max(self._complete_ms, until_ms)
         self._committer.events_complete_ms = self._complete_ms
 
+    def filled(self, until_ms: int) -> None:
+        """What the histories told until then was submitted. The mark moves when they have been looked at again."""
+        self._remains = Remains()
+        if not self._complete_ms:
+            self.complete(until_ms)
+
     def reopen(self, since_ms: int) -> None:
         """The stream has told nothing since then, and is at an end. What came and went meanwhile, such as an order that
         was placed and cancelled, showed in no answer that agreed."""
@@ -134,7 +145,7 @@ class Backfill:
         until_ms = self._stream_from_ms = self._rest.venue_ms_at(self._stream_from) + CONNECTED_MS
         since_ms = self._since_ms()
         if not since_ms or self._committer.standing_by:
-            return Merged((), {}, (), until_ms)
+            return Merged((), {}, (), until_ms, until_ms, {})
         gap = await self._gap(since_ms, until_ms, snapshot)
         began = self._progress_at = self._clock.monotonic()
         found = await self._read(gap, snapshot, lost := list(gap.lost))
@@ -158,7 +169,7 @@ class Backfill:
                 until_ms=until_ms,
                 took_s=took_s,
             )
-        return _around(lost, found.updates, buffered(), until_ms)
+        return _around(lost, found.updates, buffered(), until_ms)._replace(since_ms=gap.since_ms, ended=gap.ended)
 
     # The window, and what is known of it
 
@@ -238,6 +249,7 @@ class Backfill:
             if any(fill_id(trade) not in gap.told for trade in own):
                 past = await self._rest.fetch_order(symbol, order_id, waiting)
                 take([past] if past is not None else ())
+        gap.ended |= {past.order.order_id: past.order.venue_time_ms for past in orders.values() if _is_over(past.order)}
         return await self._retold(gap, orders, trades)
 
     async def _retold(self, gap: _Gap, orders: dict[OrderKey, PastOrder], trades: Iterable[PastTrade]) -> Retold:
@@ -360,7 +372,7 @@ def _around(
             before.setdefault(own[at].event_id, []).append(update)
         else:
             last.append(update)
-    return Merged(tuple(first), before, tuple(last), until_ms)
+    return Merged(tuple(first), before, tuple(last), until_ms, until_ms, {})
 
 
 def _same(event: OrderEvent, heard: OrderEvent) -> bool:
@@ -373,6 +385,12 @@ def _same(event: OrderEvent, heard: OrderEvent) -> bool:
 def _event(change: Change) -> OrderEvent:
     assert isinstance(change, Told | OrderUpdate)
     return change.event
+
+
+def _is_over(order: Order) -> bool:
+    if order.algo_id is not None:
+        return order.status not in wire.OPEN_ALGO_STATUSES
+    return order.status == "FILLED" or order.status in EXECUTIONS
 
 
 def _is_end_told(order: Order, told: Container[str]) -> bool:

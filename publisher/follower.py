@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from random import Random
 
-from publisher.backfill import CONNECTED_MS, Backfill, Merged
+from publisher.backfill import Backfill, Merged
 from publisher.committer import Committer, Taken
 from publisher.config import AccountConfig
 from publisher.light_reconciliation import LightReconciliation
@@ -322,7 +322,7 @@ class Follower:
                 await self._clock.sleep(BACKOFF_S[2])
                 continue
             self._apply_all(found, snapshot)
-            self._light.begins(asked_at, self._stream.since_ms + CONNECTED_MS)
+            self._light.begins(asked_at, found.since_ms)
             self._committer.health.reconciled_at_ms = self._clock.now_ms()
             self._committer.move("reconciled", "stream connected, snapshot reconciled")
             await self._clock.sleep(BACKOFF_S[2])  # A stream of nonsense must not become a stream of snapshots.
@@ -339,6 +339,7 @@ class Follower:
 
         They are one commit: no reader sees a state that never was.
         """
+        self._account.remember_ended(found.ended)
         changes: list[Change] = [*found.first]
         for event in self._pending:
             changes += (*found.before.get(event.event_id, ()), Told(event))
@@ -352,7 +353,7 @@ class Follower:
         self._pending.clear()
         self._unreconciled = None
         if not self._committer.standing_by:
-            self._backfill.complete(found.until_ms)
+            self._backfill.filled(found.until_ms)
 
     def take_answer(self, answer: Refresh) -> None:
         """A REST answer that readers have asked for: as good as a periodic one, while the stream is followed."""

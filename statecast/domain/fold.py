@@ -16,7 +16,7 @@ The rules, from the venues' documentation:
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import NamedTuple, TypeVar
@@ -150,6 +150,11 @@ class Account:
         if len(self._finished) < REMEMBERED_FINISHED_ORDERS:
             return 0
         return max(next(iter(self._finished.values())), 1)
+
+    def remember_ended(self, orders: Mapping[str, int]) -> None:
+        """These orders are over since then, in the venue's time: none of them is open, whatever is told of its past."""
+        for order_id, ended_ms in orders.items():
+            self._finish_order(order_id, ended_ms)
 
     def forget_events(self, event_ids: Iterable[str]) -> None:
         """Tell these again when they are applied again: they stand in no log."""

@@ -34,6 +34,11 @@ if last then
     if last[2][i] == 'eventSeq' then event_seq = math.max(event_seq, tonumber(last[2][i + 1]) or 0) end
   end
 end
+-- A log that is gone is noticed by its absence; this one is known to have been lost, and begins anew.
+if event_seq > 0 and not last then
+  redis.call('XADD', KEYS[7], '*', 'eventSeq', '')
+  redis.call('XTRIM', KEYS[7], 'MAXLEN', 0)
+end
 redis.call('SET', KEYS[1], token, 'PX', ARGV[2])
 redis.call('HSET', KEYS[2], 'epoch', text(epoch), 'seq', text(seq), 'eventSeq', text(event_seq), 'publisherId', token,
   'state', ARGV[7], 'reason', ARGV[8], 'heartbeatAtMs', text(now), 'contract', ARGV[5])

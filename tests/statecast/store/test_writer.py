@@ -735,3 +735,15 @@ async def test_an_unreachable_redis_is_told_by_every_call(account_id: AccountId,
         for call in calls:
             with pytest.raises(StoreUnreachable):
                 await call
+
+
+async def test_a_log_that_is_gone_is_noticed_and_begins_anew(desk: Desk, stored: Stored) -> None:
+    await desk.commit([event(10, "NEW", order_id="9")])
+    await stored.redis.delete(stored.keys.order_events)
+    with pytest.raises(StoreDiverged, match="the log of order events is gone"):
+        await desk.beat()
+    await desk.open()
+    assert await stored.redis.xlen(stored.keys.order_events) == 0
+    await desk.commit_whole()
+    await desk.commit([event(20, "NEW", order_id="10")])
+    assert [entry["eventSeq"] for entry in await stored.events()] == ["2"]
