@@ -55,10 +55,10 @@ class Faults:
         self.kinds = sorted(rng.sample(names, rng.choice((1, 2, 3, 5, 8))))
         self._on = True
 
-    def plan(self, within_s: float) -> None:
+    def plan(self, until: float) -> None:
         """Let things happen until then."""
         for _ in range(self._rng.randint(2, 8)):
-            at = self._rng.uniform(0.5, within_s)
+            at = self._rng.uniform(self._world.loop.time(), until)
             kind = self._rng.choice(self.kinds)
             self._world.loop.call_at(at, self._strike, kind, context=self._world.network.context)
 

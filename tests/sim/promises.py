@@ -168,6 +168,8 @@ class Reader:
         self._after_loss = False
         self._lost_by = ""
         self._verified: dict[str, float] = {}
+        self.history: list[dict[str, str]] = []
+        """What happened before the log began, as if it stood there."""
         self.looks = 0
         self.events = 0
 
@@ -316,6 +318,33 @@ class Reader:
         account = hashes["account"] or None
         return StoredAccount(self._account_id, now_ms, status, account, **rows)
 
+    def log_begins(self, order_events: list[dict[str, Any]], algo_events: list[dict[str, Any]]) -> None:
+        """What happened until now, before anybody listened, is not for the log to tell."""
+        self.history = [
+            {
+                "symbol": event["s"],
+                "orderId": str(event["i"]),
+                "eventType": str(event["x"]),
+                "status": str(event["X"]),
+                "executedQty": event["z"],
+                "tradeId": str(event["t"]) if event["t"] else "",
+                "lastQty": event["l"] if event["t"] else "",
+                "algoId": "",
+            }
+            for event in order_events
+        ]
+        self.history += [
+            {
+                "orderId": f"algo-{event['aid']}",
+                "eventType": f"ALGO_{event['X']}",
+                "actualOrderId": event["ai"],
+                "algoId": str(event["aid"]),
+            }
+            for event in algo_events
+        ]
+        for at, entry in enumerate(self.history):
+            entry |= {"eventSeq": str(at + 1 - len(self.history)), "eventId": f"before-{at}"}
+
     def log(self) -> list[dict[str, str]]:
         (entries,) = self._server.call([b"XRANGE", self._keys.order_events.encode(), b"-", b"+"])
         return [dict(zip(flat[::2], flat[1::2], strict=True)) for _, flat in entries]
@@ -326,4 +355,4 @@ class Reader:
         if stored.status.get("state") != "live":
             return [f"the state is {stored.status.get('state')}: {stored.status.get('reason')}"]
         found = differences(stored, dump)
-        return found or gap_differences(self.log(), dump["orderEvents"], algo_events)
+        return found or gap_differences(self.history + self.log(), dump["orderEvents"], algo_events)

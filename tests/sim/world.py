@@ -43,11 +43,13 @@ BASE_MS = 4_102_444_800_000
 """The year 2100: the real server's own clock is never there."""
 
 KEY, SECRET = "demo-key", "demo-secret"
-CONVERGED_WITHIN_S = 240.0
+CONVERGED_WITHIN_S = 200.0
 """After the last fault: a refused key is tried again once a minute, a ban lasts two."""
 
 HISTORY_MS = 3_600_000
 """So long before the publisher's first start the account's history begins."""
+
+FIRST_LIVE_WITHIN_S = 10.0
 
 TRACE_LINES = 60
 
@@ -288,8 +290,15 @@ class World:
         )
         for host in self.hosts:
             self.start(host)
-        faults.plan(self.trading_s)
-        quiet = self.trading_s + 3.0
+        while self.reader.status.get("state") != "live":
+            await asyncio.sleep(0.1)
+            if self.loop.time() > FIRST_LIVE_WITHIN_S:
+                raise Broken("live at the start", f"not within {FIRST_LIVE_WITHIN_S:g} s")
+        history = ledger_dump(self.exchange, 0, self.now_ms())["orderEvents"]
+        self.reader.log_begins(history, list(self.exchange.algo_events))
+        ends = self.loop.time() + self.trading_s
+        faults.plan(ends)
+        quiet = ends + 3.0
         tasks = [asyncio.ensure_future(self._trade(quiet)), asyncio.ensure_future(self._move_marks(quiet))]
         await asyncio.sleep(self.trading_s)
         faults.stop()
