@@ -103,6 +103,21 @@ def stored_row(kind: str, fields: Mapping[str, str] | None) -> Row:
     return (fields["status"], *(_number(value) for value in values))
 
 
+def _event_name(event: Mapping[str, Any]) -> tuple[str, ...]:
+    return (str(event["i"]), str(event["x"]), str(_number(event["z"])), str(event["t"] or ""), str(event["X"]))
+
+
+def _algo_name(event: Mapping[str, Any]) -> tuple[str, ...]:
+    return (f"algo-{event['aid']}", f"ALGO_{event['X']}")
+
+
+def _entry_name(entry: Mapping[str, str]) -> tuple[str, ...]:
+    if entry["algoId"]:
+        return (entry["orderId"], entry["eventType"])
+    filled = str(_number(entry["executedQty"]))
+    return (entry["orderId"], entry["eventType"], filled, entry["tradeId"], entry["status"])
+
+
 class Bounds:
     """How old a vouched-for row may be, by what was going on when the venue's row moved on, and since.
 
@@ -170,6 +185,8 @@ class Reader:
         self._verified: dict[str, float] = {}
         self.history: list[dict[str, str]] = []
         """What happened before the log began, as if it stood there."""
+        self.unheard: set[str] = set()
+        """Orders of which something was lost without a sign."""
         self.looks = 0
         self.events = 0
 
@@ -355,4 +372,20 @@ class Reader:
         if stored.status.get("state") != "live":
             return [f"the state is {stored.status.get('state')}: {stored.status.get('reason')}"]
         found = differences(stored, dump)
-        return found or gap_differences(self.history + self.log(), dump["orderEvents"], algo_events)
+        return found or self._of_the_log(dump["orderEvents"], algo_events)
+
+    def _of_the_log(self, order_events: list[dict[str, Any]], algo_events: list[dict[str, Any]]) -> list[str]:
+        """Where the log is not what happened.
+
+        Where frames were lost without a sign, later ones of the same order may have come before REST told the lost
+        ones, which then stand behind them: there the order of an order's events is not compared.
+        """
+        entries = self.history + self.log()
+        places = {_event_name(event): at for at, event in enumerate(order_events)}
+        places |= {_algo_name(event): at for at, event in enumerate(algo_events)}
+        unheard = [entry for entry in entries if entry["orderId"] in self.unheard]
+        unheard.sort(key=lambda entry: places.get(_entry_name(entry), -1))
+        numbers = [entry["eventSeq"] for entry in entries]
+        entries = [entry for entry in entries if entry["orderId"] not in self.unheard] + unheard
+        renumbered = [entry | {"eventSeq": number} for entry, number in zip(entries, numbers, strict=True)]
+        return gap_differences(renumbered, order_events, algo_events)

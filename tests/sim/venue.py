@@ -88,14 +88,22 @@ class VenueService:
         self.lag_ms = 0
         """REST shows the state of up to so long ago."""
         self._frozen: dict[str, tuple[int, Response]] = {}
+        self._connections: list[Connection] = []
         self.unanswered = 0
         """So many of the next REST calls are never answered."""
 
+    @property
+    def deaf(self) -> bool:
+        """Whether a user socket is open to nobody."""
+        return any(one.black_hole and one.kind == "private" and one.open for one in self._connections)
+
     def accepted(self, connection: Connection) -> None:
+        self._connections.append(connection)
         connection.state = _Http()
         connection.kind = "http"
 
     def lost(self, connection: Connection) -> None:
+        self._connections.remove(connection)
         stream = connection.state.stream
         if stream is not None:
             stream.wake = _nothing
