@@ -6,12 +6,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 ARGS ?=
+SEED ?=
+SEEDS ?=
+PLANT ?=
 
-.PHONY: help demo test check format bench clean
+.PHONY: help demo test sim check format bench clean
 
 help:
 	@echo "make demo    a whole account on this machine, without keys   (ARGS=\"--seconds 20\")"
 	@echo "make test    all tests, three at a time                      (ARGS=\"-k name\")"
+	@echo "make sim     worlds in which everything fails, each from one number (SEED=7, or SEEDS=10000)"
 	@echo "make check   formatting, lint, strict types, import contracts"
 	@echo "make format  put the code into the form that check wants"
 	@echo "make bench   rates and latencies beside the server's own     (ARGS=\"--help\")"
@@ -22,6 +26,10 @@ demo: $(VENV)/.run
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest --numprocesses 3 --dist worksteal $(ARGS)
+
+# With SEED=n one world, told line by line; with SEEDS=n so many, on all cores. PLANT=name breaks the program first.
+sim: $(VENV)/.test
+	@PYTHONPATH=.:tests $(BIN)/python -m sim $(if $(SEEDS),--seeds $(SEEDS),$(or $(SEED),1)) $(if $(PLANT),--plant $(PLANT)) $(ARGS)
 
 check: $(VENV)/.check
 	$(BIN)/ruff format --check .

@@ -25,6 +25,7 @@ def main() -> int:
     parser.add_argument("--plant", default="", help="break the program on purpose; see sim/plants.py")
     parser.add_argument("--quiet", action="store_true", help="of one seed, print the verdict alone")
     parser.add_argument("--stop-after", type=int, default=1_000_000, help="so many failing seeds")
+    parser.add_argument("--hashes", action="store_true", help="print the hash of every seed's trace")
     given = parser.parse_args()
     if given.seed is not None:
         return _one(given.seed, given.plant, quiet=given.quiet)
@@ -40,7 +41,8 @@ def _one(seed: int, plant: str, *, quiet: bool) -> int:
 
 
 def _many(given: argparse.Namespace) -> int:
-    from sim.batch import Verdict, run_seeds
+    from sim.batch import run_seeds
+    from sim.world import Verdict
 
     began, last = time.monotonic(), time.monotonic()
     faults: Counter[str] = Counter()
@@ -60,6 +62,8 @@ def _many(given: argparse.Namespace) -> int:
             failed.append(verdict)
             promises[verdict.promise] += 1
             print(_told(verdict, given.plant, trace=len(failed) <= 3), flush=True)
+        elif given.hashes:
+            print(_told(verdict, given.plant, trace=False), flush=True)
         if time.monotonic() - last > 10:
             last = time.monotonic()
             print(f"{done} of {given.seeds} seeds, {len(failed)} failed, {last - began:.0f} s", flush=True)
@@ -80,7 +84,7 @@ def _many(given: argparse.Namespace) -> int:
 
 
 def _told(verdict: object, plant: str, *, trace: bool) -> str:
-    from sim.batch import Verdict
+    from sim.world import Verdict
 
     assert isinstance(verdict, Verdict)
     if verdict.good:
@@ -92,7 +96,8 @@ def _told(verdict: object, plant: str, *, trace: bool) -> str:
     lines = [f"seed {verdict.seed} at {verdict.simulated_s:.3f} s: BROKEN: {verdict.promise}"]
     lines += [f"    {detail}" for detail in verdict.details]
     if trace:
-        lines += [f"  {line}" for line in verdict.trace[-40:]]
+        faults = [line for line in verdict.trace[:-40] if "FAULT" in line or ": warning" in line]
+        lines += [f"  {line}" for line in (*faults, "…", *verdict.trace[-40:])]
     lines.append(f"  make sim SEED={verdict.seed}" + (f" PLANT={plant}" if plant else ""))
     return "\n".join(lines)
 

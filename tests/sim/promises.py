@@ -32,6 +32,9 @@ FINISHED = frozenset({"FILLED", "CANCELED", "EXPIRED", "EXPIRED_IN_MATCH", "REJE
 WAITING_ALGOS = frozenset({"NEW", "TRIGGERING"})
 
 
+BEYOND_MS = 1 << 60
+
+
 class Broken(Exception):
     """A promise was broken: which, and how."""
 
@@ -87,6 +90,10 @@ class Truth:
                 return past[at + 1][0]
         return -1.0
 
+    def moved_twice(self, name: RowName, at: float) -> bool:
+        """Whether the row moved more than once at that moment: its frames then have the same times."""
+        return sum(since == at for since, _ in self.rows.get(name, ())) > 1
+
 
 def stored_row(kind: str, fields: Mapping[str, str] | None) -> Row:
     """The same of a row in Redis."""
@@ -104,7 +111,8 @@ def stored_row(kind: str, fields: Mapping[str, str] | None) -> Row:
 
 
 def _event_name(event: Mapping[str, Any]) -> tuple[str, ...]:
-    return (str(event["i"]), str(event["x"]), str(_number(event["z"])), str(event["t"] or ""), str(event["X"]))
+    filled = str(_number(event["z"]).normalize())
+    return (str(event["i"]), str(event["x"]), filled, str(event["t"] or ""), str(event["X"]))
 
 
 def _algo_name(event: Mapping[str, Any]) -> tuple[str, ...]:
@@ -114,7 +122,7 @@ def _algo_name(event: Mapping[str, Any]) -> tuple[str, ...]:
 def _entry_name(entry: Mapping[str, str]) -> tuple[str, ...]:
     if entry["algoId"]:
         return (entry["orderId"], entry["eventType"])
-    filled = str(_number(entry["executedQty"]))
+    filled = str(_number(entry["executedQty"]).normalize())
     return (entry["orderId"], entry["eventType"], filled, entry["tradeId"], entry["status"])
 
 
@@ -131,6 +139,11 @@ class Bounds:
         self._silent: list[tuple[float, float]] = []
         self._disturbed: list[tuple[float, float]] = []
         self._excused: list[tuple[float, float]] = []
+        self._repeated: set[float] = set()
+
+    def repeated(self, at: float) -> None:
+        """A frame of then came again later. Of two frames with the same times it cannot be told which is older."""
+        self._repeated.add(at)
 
     def silent(self, since: float, until: float) -> None:
         """What the venue told then was lost or late, without a sign."""
@@ -144,11 +157,12 @@ class Bounds:
         """Nothing could be asked then, so the reconciliation has so much longer."""
         self._excused.append((since, until))
 
-    def of(self, departed: float, now: float) -> float:
+    def of(self, departed: float, now: float, *, moved_twice: bool) -> float:
         bound = self._plain_s
         if any(since <= now and departed <= until + self._disturbed_s for since, until in self._disturbed):
             bound = self._disturbed_s
-        if any(since <= departed <= until for since, until in self._silent):
+        ambiguous = moved_twice and departed in self._repeated
+        if ambiguous or any(since <= departed <= until for since, until in self._silent):
             excuse = sum(
                 max(0.0, min(until, now) - max(since, departed)) for since, until in self._excused
             )
@@ -282,7 +296,8 @@ class Reader:
             return
         at = self._verified.setdefault(verified, now)
         for name, departed in self._stale.items():
-            if at - departed > (bound := self._bounds.of(departed, at)):
+            bound = self._bounds.of(departed, at, moved_twice=self._truth.moved_twice(name, departed))
+            if at - departed > bound:
                 kind, entity = name
                 row = stored_row(kind, self._rows[kind].get(entity))
                 past = self._truth.rows.get(name, [])[-4:]
@@ -378,9 +393,19 @@ class Reader:
         """Where the log is not what happened.
 
         Where frames were lost without a sign, later ones of the same order may have come before REST told the lost
-        ones, which then stand behind them: there the order of an order's events is not compared.
+        ones, which then stand behind them: there the order of an order's events is not compared. And the venue tells
+        past conditional orders by symbol alone: one that came and went unheard, in a symbol of which nothing else was
+        known, is not found.
         """
-        entries = self.history + self.log()
+        log = self.log()
+        entries = self.history + log
+        known_from = {entry["symbol"]: int(entry["venueTimeMs"]) for entry in reversed(log)}
+        told = {entry["orderId"] for entry in entries}
+        algo_events = [
+            event
+            for event in algo_events
+            if f"algo-{event['aid']}" in told or event["at_ms"] >= known_from.get(event["s"], BEYOND_MS)
+        ]
         places = {_event_name(event): at for at, event in enumerate(order_events)}
         places |= {_algo_name(event): at for at, event in enumerate(algo_events)}
         unheard = [entry for entry in entries if entry["orderId"] in self.unheard]

@@ -156,8 +156,8 @@ class RedisService:
         self.slow_s = 0.0
         self.lose_next = ""
         """`request` or `reply`: of the next script call, which ends its connection."""
-        self.before_write: Callable[[], None] = lambda: None
-        self.after_write: Callable[[Connection], None] = lambda connection: None
+        self.after_write: Callable[[Connection, bool], None] = lambda connection, script: None
+        """Called with the connection, and whether it was a script that wrote."""
         self.busy_until = 0.0
         server.raw([b"FLUSHALL"])
 
@@ -242,10 +242,9 @@ class RedisService:
         assert b"*" not in args or name != b"XADD", "the bridge does not know XADD with * outside of scripts"
         if self.error:
             return f"-{self.error}\r\n".encode()
-        self.before_write()
         reply = self._server.raw(args)
         self.log.append(_Write(self._loop.time(), args))
-        self.after_write(connection)
+        self.after_write(connection, False)
         self._wake(args[1:2])
         return reply
 
@@ -263,10 +262,9 @@ class RedisService:
         keys = args[3:keys_end]
         now = b"%d" % self._now_ms()
         call = [b"EVALSHA", script, b"%d" % (len(keys) + 1), *keys, now, *args[keys_end:]]
-        self.before_write()
         reply = self._server.raw(call)
         self.log.append(_Write(self._loop.time(), call))
-        self.after_write(connection)
+        self.after_write(connection, True)
         self._wake(keys)
         if fate == "reply":
             connection.cut()

@@ -150,8 +150,8 @@ class World:
         self.broken: Broken | None = None
         rng = self.rng
         self.reconcile_s = rng.choice((1.0, 2.0, 5.0, 10.0))
-        self.trading_s = rng.choice((12.0, 20.0, 30.0, 45.0))
-        self.trade_rate = rng.choice((1.0, 3.0, 6.0))
+        self.trading_s = rng.choice((10.0, 15.0, 20.0, 40.0))
+        self.trade_rate = rng.choice((1.0, 3.0, 5.0))
         self.hedge = rng.random() < 0.4
         self.hosts = ("one", "two") if rng.random() < 0.4 else ("one",)
         self.wall_offsets_ms = {host: rng.choice((0, 0, -700, 400, 30_000, -3_600_000)) for host in ("one", "two")}
@@ -185,6 +185,7 @@ class World:
         self.reader = Reader(server, self.config.accounts[0].account_id, self.truth, self.bounds)
         self.redis.after_write = self._look
         self.exchange.on_frame = self._told
+        self.exchange.on_repeat = lambda: self.bounds.repeated(self.loop.time())
         self.exchange.later = lambda delay_ms, call: self._later(delay_ms / 1000, call)
         for wallet in ledger.wallets():
             row = (wallet.balance, ledger.cross_wallet(wallet.asset))
@@ -233,10 +234,10 @@ class World:
         if late:
             self.bounds.silent(now, now + LATE_AT_MOST_S)
 
-    def _look(self, connection: Any) -> None:
+    def _look(self, connection: Any, script: bool) -> None:
         before = self.reader.status
         try:
-            self.reader.look(self.loop.time())
+            self.reader.look(self.loop.time(), whole=not script)
         except Broken as broken:
             self.trace(f"after a write of {connection.process.name}")
             self.fail(broken)
@@ -315,19 +316,17 @@ class World:
         await asyncio.wait(tasks[:1])
         tasks[0].result()
         self.quiet_at = self.loop.time()
+        # Nothing moves any more.
+        dump = ledger_dump(self.exchange, 0, self.now_ms())
         found = ["never compared"]
         while found:
             if self.loop.time() > self.quiet_at + CONVERGED_WITHIN_S:
                 raise Broken(f"equal to the ledger {CONVERGED_WITHIN_S:.0f} s after the faults", *found[:12])
             await asyncio.sleep(1.0)
-            found = self._unequal()
+            found = self.reader.unequal(dump, self.exchange.algo_events, self.redis_ms())
         self.converged_s = self.loop.time() - self.quiet_at
         self.reader.look(self.loop.time(), whole=True)
         tasks[1].cancel()
-
-    def _unequal(self) -> list[str]:
-        dump = ledger_dump(self.exchange, 0, self.now_ms())
-        return self.reader.unequal(dump, self.exchange.algo_events, self.redis_ms())
 
     async def _main(self) -> None:
         self.ended = asyncio.Event()
