@@ -19,12 +19,14 @@ PROGRAM_OPTIONS = (
     ("--ws-url", "WS_URL", "URL", "in place of the venue's stream host, such as ws://127.0.0.1:8900"),
     ("--market-ws-url", "MARKET_WS_URL", "URL", "the same for market data; follows --ws-url"),
     ("--reconcile-s", "RECONCILE_S", "SECONDS", "period of the light REST reconciliation"),
+    ("--lease-s", "LEASE_S", "SECONDS", "a writer that was killed holds the account this long"),
     ("--mark-price-interval-s", "MARK_PRICE_INTERVAL_S", "SECONDS", "at most one commit of mark prices in this time"),
 )
 
 DESCRIPTION = """\
 Follow an exchange account and keep its state in Redis: balances, positions and open orders as hashes, order events as a
-stream. Any number of readers may use them; exactly one publisher writes, a second one waits for the first to go.
+stream. Any number of readers may use them; exactly one publisher writes, a second one follows along and writes on when
+the first is gone.
 """
 
 EPILOG = """\

@@ -19,10 +19,11 @@ from typing import NamedTuple, TypeVar
 from publisher.committer import Committer
 from publisher.logs import Log
 from statecast.clock import Clock
-from statecast.domain.changes import Change, Gap, OrderUpdate, Snapshot
+from statecast.domain.changes import Change, OrderUpdate, Snapshot, Told
 from statecast.domain.fold import Account
 from statecast.domain.models import Order, OrderEvent
 from statecast.errors import AuthFailed, Rejected, StoreError
+from statecast.store.writer import Remains
 from statecast.venues.binance import wire
 from statecast.venues.binance.history import EXECUTIONS, PastOrder, PastTrade, Retold, fill_id, retold
 from statecast.venues.binance.rest import BinanceRest
@@ -56,7 +57,7 @@ OrderKey = tuple[str, str]
 """Symbol and order id."""
 
 
-class Told(NamedTuple):
+class Merged(NamedTuple):
     """Changes of the gap, to be applied around the frames that were buffered: `first`, then each frame after what
     `before` has for the ids of its order events, then `last`. The log is then complete until `until_ms`."""
 
@@ -89,29 +90,38 @@ class Backfill:
         self._log = log
         self._stream_from_ms = 0
         self._complete_ms = 0
+        self._remains = Remains()
         self._progress_at = 0.0
 
-    def stream_begins(self) -> None:
-        """Whatever happens from now on, the stream tells; what it told before may have a hole."""
+    def stream_begins(self) -> int:
+        """Whatever happens from now on, the stream tells; what it told before may have a hole. Returns since when."""
         self._stream_from_ms = self._rest.venue_now_ms() + CONNECTED_MS
+        return self._stream_from_ms
 
     def complete(self, until_ms: int) -> None:
         """Every event until this venue time was submitted."""
+        self._remains = Remains()
         self._complete_ms = max(self._complete_ms, until_ms)
         self._committer.events_complete_ms = self._complete_ms
 
-    async def fetch(self, snapshot: Snapshot, buffered: Callable[[], Iterable[OrderUpdate]]) -> Told:
+    def begin_again(self, remains: Remains, since_ms: int) -> None:
+        """The log, of which `remains` tells, is complete until `since_ms` only; 0 where that is not known."""
+        self._remains = remains
+        self._complete_ms = since_ms
+
+    async def fetch(self, snapshot: Snapshot, buffered: Callable[[], Iterable[OrderEvent]]) -> Merged:
         """What the log lacks of the time before the stream began; `buffered` is what the stream has told since then.
 
-        An account that was never published has no gap: its log begins now, and nothing of its past is told.
+        An account that was never published has no gap: its log begins now, and nothing of its past is told. A publisher
+        that stands by leaves gaps to the one that writes.
 
         Raises:
             VenueUnreachable, FrameError: ask again. AuthFailed: the operator must act.
         """
         until_ms = self._stream_from_ms
         since_ms = self._since_ms()
-        if not since_ms:
-            return Told((), {}, (), until_ms)
+        if not since_ms or self._committer.standing_by:
+            return Merged((), {}, (), until_ms)
         gap = await self._gap(since_ms, until_ms, snapshot)
         began = self._progress_at = self._clock.monotonic()
         found = await self._read(gap, snapshot, lost := list(gap.lost))
@@ -121,7 +131,7 @@ class Backfill:
             self._log.warning("histories_disagree", orders=[row.order_id for row in found.behind])
             await self._clock.sleep(BEHIND_PAUSE_S)
             found = await self._read(gap, snapshot, lost := list(gap.lost))
-        lost += [Gap(_lost_order(row, self._clock.now_ms())) for row in found.behind]
+        lost += [Told(_lost_order(row, self._clock.now_ms())) for row in found.behind]
         lost = [change for change in lost if _event(change).event_id not in gap.told]
         for change in lost:
             self._log.error("order_events_lost", gap=_event(change).event_id, reason="the venue does not tell them")
@@ -143,7 +153,7 @@ class Backfill:
         """The beginning of the window, in the venue's time; 0 when there is no log to go on with."""
         if self._complete_ms:
             return self._complete_ms - OVERLAP_MS
-        remains = self._committer.remains
+        remains = self._remains
         if remains.events_complete_ms:
             return remains.events_complete_ms - OVERLAP_MS
         if not remains.last_event_ms:
@@ -163,15 +173,12 @@ class Backfill:
             since_ms = now_ms - wire.KEPT_MS
         if since_ms < now_ms - wire.UNFILLED_KEPT_MS:
             lost.append(_gap_entry("UNFILLED", "", since_ms, now_ms - wire.UNFILLED_KEPT_MS, received_at_ms))
-        remains = self._committer.remains
-        if self._account.complete:
-            known = dict(self._account.orders)
-            symbols = set(self._account.symbols_with_position)
-        else:
-            known = {order.order_id: order for order in remains.orders}
-            symbols = set(remains.symbols)
-            if remains.unreadable:
-                self._log.error("open_orders_unreadable", orders=remains.unreadable)
+        remains = self._remains
+        # What the last writer has left is of the time before the gap, and so is what this one knows of its own.
+        known = self._account.orders | {order.order_id: order for order in remains.orders}
+        symbols = self._account.symbols_with_position | remains.symbols
+        if remains.unreadable:
+            self._log.error("open_orders_unreadable", orders=remains.unreadable)
         symbols |= {order.symbol for order in (*known.values(), *snapshot.orders)}
         symbols |= {position.symbol for position in snapshot.positions}
         try:
@@ -181,8 +188,8 @@ class Backfill:
             self._log.warning("log_not_read", reason=str(error))
             written = []
         symbols |= {symbol for _, symbol in written if symbol}
-        told = _Told(self._account, frozenset(event_id for event_id, _ in written))
-        return _Gap(since_ms, until_ms, known, symbols, told, lost)
+        told = _InLog(self._account, frozenset(event_id for event_id, _ in written))
+        return _Gap(since_ms, until_ms, known, set(symbols), told, lost)
 
     # The histories
 
@@ -276,7 +283,7 @@ class Backfill:
             self._committer.move("doubt", f"fetching missed order events, {done}")
 
 
-class _Told:
+class _InLog:
     """What the log has, or will have: asked for one id at a time."""
 
     def __init__(self, account: Account, written: frozenset[str]) -> None:
@@ -288,14 +295,14 @@ class _Told:
 
 
 def _around(
-    lost: list[Change], updates: tuple[OrderUpdate, ...], buffered: Iterable[OrderUpdate], until_ms: int
-) -> Told:
+    lost: list[Change], updates: tuple[OrderUpdate, ...], buffered: Iterable[OrderEvent], until_ms: int
+) -> Merged:
     """Merge the history with what the stream told of the same orders, which counts: where both tell an event, the
     stream has it with all fields. What the history alone has of such an order goes before the first event of the stream
     that is not older, and behind the last one that both tell."""
-    heard: defaultdict[OrderKey, list[OrderUpdate]] = defaultdict(list)
-    for update in buffered:
-        heard[update.order.symbol, update.order.order_id].append(update)
+    heard: defaultdict[OrderKey, list[OrderEvent]] = defaultdict(list)
+    for event in buffered:
+        heard[event.order.symbol, event.order.order_id].append(event)
     first: list[Change] = list(lost)
     before: dict[str, list[OrderUpdate]] = {}
     last: list[OrderUpdate] = []
@@ -303,7 +310,7 @@ def _around(
     for update in updates:
         key = update.order.symbol, update.order.order_id
         own, at = heard.get(key, []), reached.get(key, 0)
-        same = next((i for i, other in enumerate(own) if _same(update.event, other.event)), None)
+        same = next((i for i, other in enumerate(own) if _same(update.event, other)), None)
         if same is not None:
             reached[key] = max(at, same + 1)
             continue
@@ -313,10 +320,10 @@ def _around(
         if at == 0:
             first.append(update)
         elif at < len(own):
-            before.setdefault(own[at].event.event_id, []).append(update)
+            before.setdefault(own[at].event_id, []).append(update)
         else:
             last.append(update)
-    return Told(tuple(first), before, tuple(last), until_ms)
+    return Merged(tuple(first), before, tuple(last), until_ms)
 
 
 def _same(event: OrderEvent, heard: OrderEvent) -> bool:
@@ -327,7 +334,7 @@ def _same(event: OrderEvent, heard: OrderEvent) -> bool:
 
 
 def _event(change: Change) -> OrderEvent:
-    assert isinstance(change, Gap | OrderUpdate)
+    assert isinstance(change, Told | OrderUpdate)
     return change.event
 
 
@@ -343,7 +350,7 @@ def _lost_order(order: Order, received_at_ms: int) -> OrderEvent:
     return OrderEvent(f"{name}:GAP", "GAP", order._replace(status="", source="rest"), received_at_ms)
 
 
-def _gap_entry(what: str, symbol: str, since_ms: int, until_ms: int, received_at_ms: int) -> Gap:
+def _gap_entry(what: str, symbol: str, since_ms: int, until_ms: int, received_at_ms: int) -> Told:
     """That the venue does not tell what happened from `since_ms` to `until_ms`, which is the entry's venue time.
 
     `ALL` is everything, `UNFILLED` are orders that ended without a fill, `REFUSED` everything of the symbol. The id has
@@ -369,4 +376,4 @@ def _gap_entry(what: str, symbol: str, since_ms: int, until_ms: int, received_at
         source="rest",
     )
     event_id = f"{symbol}:GAP:{since_ms}:{what}" if symbol else f"GAP:{since_ms}:{what}"
-    return Gap(OrderEvent(event_id, "GAP", nothing, received_at_ms))
+    return Told(OrderEvent(event_id, "GAP", nothing, received_at_ms))

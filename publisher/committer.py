@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Set
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -18,11 +18,13 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wai
 
 from publisher.lifecycle import Move, State, after
 from publisher.logs import Log
+from publisher.record import EventRecord
 from statecast.clock import Clock
+from statecast.domain.changes import Told
 from statecast.domain.fold import Account, Delta
 from statecast.domain.models import OrderEvent
 from statecast.errors import LeaseLost, StoreDiverged, StoreRefused, StoreUnreachable
-from statecast.store.keys import CONTRACT, LEASE_TTL_MS
+from statecast.store.keys import CONTRACT
 from statecast.store.writer import AccountWriter, Batch, Remains
 
 HEARTBEAT_S = 1.0
@@ -34,15 +36,26 @@ MAX_EVENTS_IN_COMMIT = 500
 """Order events in one commit, some 6 ms of the server's time; what a backfill has beyond it goes ahead of it."""
 
 MAX_QUEUED = 20_000
-"""Deltas kept while Redis cannot be written, by estimate some 40 MB. Beyond it only their order events are
-kept, for the state itself is in the account."""
+"""Deltas kept while Redis cannot be written, by estimate some 40 MB. Beyond it the account and the record of events
+must do, from which everything is written anew."""
 
-MAX_QUEUED_EVENTS = 100_000
-"""Commits of order events kept while Redis cannot be written; older ones are given up, and the log says so."""
+LOG_MARGIN = 5_000
+WRITTEN_LATE_MS = 60_000
+"""The log is searched this much further back than the record goes, in entries and in time: other publishers may have
+written meanwhile, and clocks may have been set."""
 
-LOG_TAIL = 5_000
-"""Entries of the log, at the least, that are looked at for what it already holds: the outcome of a write was perhaps
-never learnt, or another publisher has written meanwhile what waits here."""
+WATCH_S = 0.1
+"""A publisher that stands by looks so often whether the lease is free."""
+
+REGISTER_S = 1.0
+"""And shows itself so often among the publishers of the account."""
+
+TICK_S = 0.1
+STALL_S = 0.5
+"""A process that ticks so much later than it meant to did not run. What has arrived meanwhile it has not read yet."""
+
+CATCH_UP_S = 0.2
+"""Until it has."""
 
 T = TypeVar("T")
 
@@ -77,6 +90,19 @@ class Health:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The lease was taken. `missing` are the events of the record that the log lacks, in their order; submit them.
+
+    `since_ms` is None where the log lacks nothing else; otherwise the venue's histories must tell what happened from
+    then on before anything younger is written (0: see `remains`).
+    """
+
+    remains: Remains
+    missing: tuple[OrderEvent, ...]
+    since_ms: int | None
+
+
 @dataclass(slots=True)
 class _InFlight:
     batch: Batch
@@ -84,18 +110,28 @@ class _InFlight:
 
 
 class Committer:
-    """Owns the writing of one account. `submit` and `move` never wait; `run` does the work until it is cancelled."""
+    """Owns the writing of one account. `submit` and `move` never wait; `run` does the work until it is cancelled.
+
+    While another publisher holds the lease, nothing is written, and what was submitted is kept in `record`.
+    """
 
     def __init__(self, writer: AccountWriter, account: Account, clock: Clock, log: Log) -> None:
         self.health = Health()
+        self.record = EventRecord()
+        self.asked = asyncio.Event()
+        """Set once Redis has said who holds the lease."""
         self.opened = asyncio.Event()
-        """Set once this publisher has held the lease: only then is the venue worth connecting to."""
+        """Set once this publisher has held the lease."""
+        self.standing_by = False
+        """Whether another publisher holds the lease, as far as is known."""
         self.remains = Remains()
-        """What an earlier publisher had left when this one took the lease for the first time."""
+        """What stood in Redis when this publisher last took the lease."""
         self.events_complete_ms = 0
         """Venue time until which every order event was submitted. Readers learn it once those events are written."""
         self.on_lease_lost: Callable[[str], None] = lambda reason: None
         """Called with the reason when a lease that was held is not any more."""
+        self.on_lease_taken: Callable[[Taken], None] = self._submit_missing
+        """Called when the lease was taken, before anything is written under it."""
         self._writer = writer
         self._account = account
         self._clock = clock
@@ -103,11 +139,18 @@ class Committer:
         self._queue: deque[Delta] = deque()
         self._in_flight: _InFlight | None = None
         self._wake = asyncio.Event()
+        self._heartbeat_s = min(HEARTBEAT_S, writer.lease_ttl_ms / 2500)
+        """It renews the lease as well, and the next one must come in time when a reply is late."""
         self._heartbeat_at = 0.0
+        self._ticked_at = clock.monotonic()
+        self._stalled_until = 0.0
         self._published = False
+        self._leading = False
         self._rewrite = False
+        self._overflowed = False
         self._trouble = ""
-        self._events_given_up = 0
+        self._known_event_seq = 0
+        """The highest number that this process has seen given to an event."""
 
     # What the follower calls
 
@@ -118,14 +161,18 @@ class Committer:
         while len(delta.events) > MAX_EVENTS_IN_COMMIT:
             self.submit(_events_only(delta.events[:MAX_EVENTS_IN_COMMIT], delta))
             delta = delta._replace(events=delta.events[MAX_EVENTS_IN_COMMIT:])
-        if len(self._queue) >= MAX_QUEUED and not self._rewrite:
-            self._keep_events_only(self._queue)
+        self.record.add(delta.events, self._clock.monotonic())
+        if not self._leading or self._overflowed:
+            return
+        if len(self._queue) >= MAX_QUEUED:
+            self._overflowed = True
+            self._queue.clear()
+            return
         if not self._rewrite:
             self._queue.append(delta)
         elif delta.events:
             # The state will be written as it is by then; an older row after that would be a step back.
             self._queue.append(_events_only(delta.events, delta))
-            self._bound_events()
         self._wake.set()
 
     def move(self, move: Move, reason: str = "") -> None:
@@ -136,24 +183,34 @@ class Committer:
             self._heartbeat_at = 0.0
             self._wake.set()
             level = self._log.warning if self.health.state in ("recovering", "refused") else self._log.info
-            level("state", state=self.health.state, before=before, reason=reason)
+            standby = {"standby": True} if self.standing_by else {}
+            level("state", state=self.health.state, before=before, reason=reason, **standby)
 
     async def events_of_last(self, age_ms: int) -> list[tuple[str, str]]:
         """Event id and symbol of what was written within `age_ms`, as Redis has it. Raises StoreError."""
-        return await self._writer.events_of_last(age_ms)
+        return await self._writer.youngest_events(age_ms)
 
     # The work
 
     async def run(self) -> None:
         """Hold the lease and write, until cancelled."""
+        ticking = asyncio.create_task(self._tick())
+        try:
+            await self._lead()
+        finally:
+            ticking.cancel()
+
+    async def _lead(self) -> None:
         while True:
             try:
-                await self._open()
+                await self._take_lease()
                 await self._write()
             except LeaseLost as error:
+                self._stand_down()
                 # Either Redis was away, or this process did not run for a while: then what it knows is old, too.
                 self.on_lease_lost(f"lease lost: {error.reason}")
             except StoreDiverged as error:
+                self._stand_down()
                 self._log.warning("rewriting", reason=error.reason)
 
     async def close(self) -> None:
@@ -161,7 +218,7 @@ class Committer:
 
         Tries once and lets errors through: there is no time to wait for a Redis that is not there.
         """
-        if self.opened.is_set() and self._account.complete and not self._rewrite:
+        if self._leading and self._account.complete and not self._rewrite and not self._overflowed:
             while True:
                 self._in_flight = self._in_flight or self._next_batch()
                 await self._writer.send(self._in_flight.batch)
@@ -170,35 +227,103 @@ class Committer:
                     break
         await self._writer.release(self.health.state, self.health.reason)
 
-    async def _open(self) -> None:
-        last_event_seq = self._writer.event_seq
-        while (holder := await self._persistently(self._open_once)) is not None:
-            self._note(f"waiting: publisher {holder} holds the lease")
-            await self._clock.sleep(LEASE_TTL_MS / 5000)
-        waiting = self._in_flight is not None or self._queue
-        if not self.opened.is_set():
-            self.remains = await self._persistently(self._writer.remains)
-            self.health.events_complete_ms = self.remains.events_complete_ms
-        count = max(LOG_TAIL, self._writer.event_seq - last_event_seq) if waiting else LOG_TAIL
-        stored = await self._persistently(partial(self._writer.last_event_ids, count))
-        self._account.remember_events(stored)
-        in_log = set(stored)
-        unwritten = self._in_flight.deltas if self._in_flight is not None else ()
+    def _stand_down(self) -> None:
+        """What waits is in the account and in the record; whether the last batch was written, the log will tell."""
+        self._leading = self._overflowed = False
         self._in_flight = None
-        self._keep_events_only((*unwritten, *self._queue), in_log)
-        self._log.info("writing", epoch=self._writer.epoch, seq=self._writer.seq, event_seq=self._writer.event_seq)
+        self._queue.clear()
+
+    async def _take_lease(self) -> None:
+        """Wait for the lease, take it, and find out what the log lacks."""
+        while True:
+            while (holder := await self._persistently(self._open)) is not None:
+                await self._stand_by(holder)
+            remains = await self._persistently(self._writer.remains)
+            in_log = await self._persistently(self._log_beside_the_record)
+            lost = self.record.lost(in_log)
+            # What is written again gets the numbers that it had. Where that is not all, numbers go on, and show a hole.
+            whole = remains.events_complete_ms >= self.record.complete_since_ms or self._remembers_all(remains)
+            least = max(0, self._known_event_seq - lost) if whole else self._known_event_seq
+            if least <= self._writer.event_seq or await self._persistently(partial(self._open, least)) is None:
+                break
+        self._account.remember_events(in_log)
+        missing = self.record.take_missing(frozenset(in_log))
+        self._account.forget_events(event.event_id for event in missing)
+        self.remains = remains
+        self.events_complete_ms = self.health.events_complete_ms = remains.events_complete_ms
+        self.standing_by, self._leading, self._rewrite = False, True, True
+        self._heartbeat_at = 0.0
+        self._log.info(
+            "writing",
+            epoch=self._writer.epoch,
+            seq=self._writer.seq,
+            event_seq=self._writer.event_seq,
+            **({"events_lost_by_redis": lost} if lost else {}),
+        )
+        if not self.record.complete_since_ms or whole:
+            since_ms = None
+        else:
+            since_ms = remains.events_complete_ms or (0 if remains.last_event_ms else self.record.began_ms)
+        self.on_lease_taken(Taken(remains, missing, since_ms))
         self.opened.set()
 
-    async def _open_once(self) -> str | None:
+    def _remembers_all(self, remains: Remains) -> bool:
+        """Whether Redis is empty, and everything since the beginning of this process is in the record."""
+        is_empty = not remains.last_event_ms and not remains.events_complete_ms
+        return is_empty and self.record.complete_since_ms == self.record.began_ms
+
+    async def _log_beside_the_record(self) -> dict[str, None]:
+        """Ids of the log's events from the time of the record, and of the youngest, in their order."""
+        oldest_at = self.record.oldest_at
+        age_ms = 0 if oldest_at is None else round((self._clock.monotonic() - oldest_at) * 1000)
+        found = await self._writer.youngest_events(age_ms + WRITTEN_LATE_MS, len(self.record) + LOG_MARGIN)
+        return dict.fromkeys(event_id for event_id, _ in found)
+
+    async def _open(self, least_event_seq: int = 0) -> str | None:
+        self._known_event_seq = max(self._known_event_seq, self._writer.event_seq)
         reason = "taking the lease" if self.health.state == "starting" else self.health.reason
-        return await self._writer.open(self.health.state, reason)
+        holder = await self._writer.open(self.health.state, reason, least_event_seq)
+        self.asked.set()
+        return holder
+
+    async def _stand_by(self, holder: str) -> None:
+        """Until the lease is free, or it is time to show oneself again."""
+        if not self.standing_by:
+            self.standing_by = True
+            self._log.info("standing_by", holder=holder)
+        began = self._clock.monotonic()
+        while self._clock.monotonic() - began < REGISTER_S:
+            await self._clock.sleep(WATCH_S)
+            if await self._persistently(self._writer.holder) is None and not self._has_stalled():
+                return
+
+    async def _tick(self) -> None:
+        while True:
+            self._ticked_at = self._clock.monotonic()
+            await self._clock.sleep(TICK_S)
+            self._has_stalled()
+
+    def _has_stalled(self) -> bool:
+        """Whether this process did not run lately, and has not had the time to read what came meanwhile."""
+        now = self._clock.monotonic()
+        late_s = now - self._ticked_at - TICK_S
+        if late_s > STALL_S and now >= self._stalled_until:
+            self._log.warning("stalled", late_s=round(late_s, 1))
+            self._stalled_until = now + CATCH_UP_S
+        return now < self._stalled_until
+
+    def _submit_missing(self, taken: Taken) -> None:
+        self.submit(self._account.apply([Told(event) for event in taken.missing], "stream"))
 
     async def _write(self) -> None:
-        while True:
+        while not self._overflowed:
             await self._something_to_do()
             self._in_flight = self._next_batch()
             await self._persistently(partial(self._writer.send, self._in_flight.batch))
+            self.record.wrote(sum(len(delta.events) for delta in self._in_flight.deltas))
             self._in_flight = None
+        self._log.warning("rewriting", reason=f"more than {MAX_QUEUED} changes waited for Redis")
+        self._stand_down()
 
     async def _something_to_do(self) -> None:
         while not self._queue and self._clock.monotonic() < self._heartbeat_at and not self._must_rewrite:
@@ -226,38 +351,16 @@ class Committer:
         if now >= self._heartbeat_at:
             # With a rest in the queue, Redis does not hold what is known here: the next batch may vouch for it.
             drained = not self._queue
-            verified = drained and not self._rewrite and self.health.state == "live"
+            ours = drained and not self._rewrite and self.health.state == "live"
+            verified = ours and not self._has_stalled()
             if drained:
                 self.health.events_complete_ms = max(self.health.events_complete_ms, self.events_complete_ms)
             status = self.health.fields(self._writer.publisher_id, self._writer.epoch)
             if drained:
-                self._heartbeat_at = now + HEARTBEAT_S
-                self._tell_what_was_given_up()
+                self._heartbeat_at = now + self._heartbeat_s if verified or not ours else self._stalled_until
         batch = self._writer.encode(deltas, status, verified=verified, published=self._published)
         self._published = self._published or any(delta.replaces for delta in deltas)
         return _InFlight(batch, tuple(deltas))
-
-    def _keep_events_only(self, deltas: Iterable[Delta], known: Set[str] = frozenset()) -> None:
-        """Make the queue one of order events alone, without those in `known`; the state will be written anew."""
-        self._queue = deque(
-            _events_only(events, delta)
-            for delta in deltas
-            if (events := tuple(event for event in delta.events if event.event_id not in known))
-        )
-        self._rewrite = True
-        self._bound_events()
-
-    def _bound_events(self) -> None:
-        while len(self._queue) > MAX_QUEUED_EVENTS:
-            self._queue.popleft()
-            if self._events_given_up == 0:
-                self._log.error("order_events_lost", reason=f"Redis was away for more than {MAX_QUEUED_EVENTS} events")
-            self._events_given_up += 1
-
-    def _tell_what_was_given_up(self) -> None:
-        if self._events_given_up:
-            self._log.error("order_events_lost", reason="they stand in no log", count=self._events_given_up)
-            self._events_given_up = 0
 
     async def _persistently(self, call: Callable[[], Awaitable[T]]) -> T:
         """Call until Redis has answered; what is called must be harmless to repeat."""

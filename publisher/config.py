@@ -9,7 +9,7 @@ from statecast import settings
 from statecast.errors import ConfigError
 from statecast.settings import PREFIX, Settings
 from statecast.store.client import check_url
-from statecast.store.keys import AccountId
+from statecast.store.keys import LEASE_TTL_MS, AccountId
 from statecast.venues import access
 from statecast.venues.access import Access
 
@@ -28,6 +28,8 @@ class AccountConfig:
     reconcile_s: float
     mark_price_interval_s: float
     delete_listen_key: bool
+    lease_s: float
+    shared_stream: bool
     events_retention_s: float
     group_expiry_s: float
 
@@ -69,6 +71,8 @@ def _account(values: Mapping[str, str]) -> AccountConfig:
         reconcile_s=settings.seconds(values, "RECONCILE_S", 60.0, least=1.0),
         mark_price_interval_s=settings.seconds(values, "MARK_PRICE_INTERVAL_S", 1.0, least=0.1),
         delete_listen_key=settings.flag(values, "DELETE_LISTEN_KEY"),
+        lease_s=settings.seconds(values, "LEASE_S", LEASE_TTL_MS / 1000, least=1.0, most=60.0),
+        shared_stream=settings.flag(values, "SHARED_STREAM", default=True),
         events_retention_s=settings.seconds(values, "EVENTS_RETENTION_S", WEEK_S, least=1.0, most=YEARS_S),
         group_expiry_s=settings.seconds(values, "GROUP_EXPIRY_S", WEEK_S, least=1.0, most=YEARS_S),
     )

@@ -13,17 +13,17 @@ from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
 
-from publisher.backfill import Backfill, Told
-from publisher.committer import Committer
+from publisher.backfill import Backfill, Merged
+from publisher.committer import Committer, Taken
 from publisher.config import AccountConfig
 from publisher.logs import Log
 from publisher.market import MarkPrices
 from publisher.reconcile import GRACE_S, differences
 from publisher.stream import Stream, open_stream
 from statecast.clock import Clock
-from statecast.domain.changes import Change, Frame, OrderUpdate, Refresh, Snapshot
+from statecast.domain.changes import Change, Frame, OrderUpdate, Refresh, Snapshot, Told
 from statecast.domain.fold import Account, Delta
-from statecast.domain.models import Source
+from statecast.domain.models import OrderEvent, Source
 from statecast.errors import AuthFailed, FrameError, RateLimited, VenueError, VenueUnreachable
 from statecast.secret import Secret
 from statecast.venues.binance.decode import decode_user_frame
@@ -76,6 +76,9 @@ class Follower:
         self._log = log
         self._venue = config.account_id.venue
         self._unreconciled: deque[Frame] | None = None
+        """What the stream has said while the state is in doubt."""
+        self._pending: list[OrderEvent] = []
+        """Order events of before that, which are in no log: they come behind what the histories tell of a gap."""
         self._doubt = asyncio.Event()
         self._moved = asyncio.Event()
         self._permissions_known = False
@@ -85,11 +88,13 @@ class Follower:
         self._backfill = Backfill(rest, account, committer, clock, log)
         self._marks = MarkPrices(config.access.urls, self._venue, clock, log)
         committer.on_lease_lost = self._distrust
+        committer.on_lease_taken = self._take_over
 
     async def run(self) -> None:
         """Follow the account for ever: connect, and connect again."""
         failures = 0
-        await self._committer.opened.wait()
+        if not self._config.shared_stream:
+            await self._committer.opened.wait()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._marks.run())
             tasks.create_task(self._follow_marks())
@@ -142,9 +147,7 @@ class Follower:
         url = self._config.access.urls.private_stream_url(listen_key)
         async with open_stream(url, self._venue, "user stream") as stream:
             self._committer.health.stream_since_ms = self._clock.now_ms()
-            self._unreconciled = deque()
-            self._backfill.stream_begins()
-            self._doubt.set()
+            self._hear_from_now_on()
             try:
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(self._read(stream))
@@ -153,6 +156,21 @@ class Follower:
                     tasks.create_task(self._refresh())
             except BaseExceptionGroup as group:
                 raise _first(group) from None
+
+    def _hear_from_now_on(self) -> None:
+        """There is a hole before this moment. Whoever writes fills it; who stands by knows what comes after it."""
+        self._keep_order_events()
+        since_ms = self._backfill.stream_begins()
+        record = self._committer.record
+        if self._committer.standing_by or not record.complete_since_ms:
+            record.begin(since_ms)
+            self._pending.clear()
+        self._doubt.set()
+
+    def _keep_order_events(self) -> None:
+        """Begin anew with the frames that wait for a snapshot; of those so far, what they tell of orders is kept."""
+        self._pending += self._buffered_events()
+        self._unreconciled = deque()
 
     async def _check_permissions(self) -> None:
         """A publisher needs to read and nothing else; a key that can do more is worth a word, once."""
@@ -209,9 +227,10 @@ class Follower:
                 self._moved.set()
             return
         self._unreconciled.append(frame)
-        if len(self._unreconciled) > MAX_REMEMBERED_FRAMES:
-            # What it held is in the histories as well; a new beginning leaves room for what comes.
+        if len(self._unreconciled) + len(self._pending) > MAX_REMEMBERED_FRAMES:
+            # What they held is in the histories as well; a new beginning leaves room for what comes.
             self._unreconciled.clear()
+            self._pending.clear()
             self._backfill.stream_begins()
             self._doubt.set()
 
@@ -238,9 +257,28 @@ class Follower:
         # What came before the doubt is in the next snapshot; told again after it, it could bring back an order whose
         # end was the frame that made no sense. Before the first snapshot, though, these frames are all there is.
         if self._unreconciled is None or self._account.complete:
-            self._unreconciled = deque()
+            self._keep_order_events()
         self._backfill.stream_begins()
         self._doubt.set()
+
+    def _take_over(self, taken: Taken) -> None:
+        """The lease was taken, for the first time or again. What the log lacks comes before all else."""
+        if taken.since_ms is not None:
+            self._pending[:0] = taken.missing
+            self._backfill.begin_again(taken.remains, taken.since_ms)
+            self._distrust("taking over: the log of order events is not complete")
+            return
+        if self._committer.record.complete_since_ms:
+            self._backfill.complete(taken.remains.events_complete_ms)
+        else:
+            self._backfill.begin_again(taken.remains, taken.remains.events_complete_ms)
+        try:
+            self._apply([Told(event) for event in taken.missing], "stream")
+        except FrameError as error:
+            self._distrust(str(error))
+        if self._unreconciled is not None:
+            self._doubt.set()  # What was begun by one that stood by is finished by one that writes.
+        self._moved.set()
 
     async def _keep_alive(self, listen_key: Secret) -> None:
         pause_s = KEEPALIVE_S
@@ -263,12 +301,13 @@ class Follower:
     async def _reconcile(self) -> None:
         """A snapshot whenever there is doubt: at the start of a connection, after a frame that made no sense."""
         failures = 0
+        await self._committer.asked.wait()
         while True:
             await self._doubt.wait()
             self._doubt.clear()
             try:
                 snapshot = await self._rest.fetch_snapshot()
-                told = await self._backfill.fetch(snapshot, self._buffered_events)
+                found = await self._backfill.fetch(snapshot, self._waiting_events)
             except AuthFailed:
                 raise
             except (VenueUnreachable, RateLimited, FrameError) as error:
@@ -285,28 +324,37 @@ class Follower:
             if self._doubt.is_set():  # A frame made no sense meanwhile: this answer may be older than it.
                 await self._clock.sleep(BACKOFF_S[2])
                 continue
-            self._apply_all(told, snapshot)
+            self._apply_all(found, snapshot)
             self._committer.health.reconciled_at_ms = self._clock.now_ms()
             self._committer.move("reconciled", "stream connected, snapshot reconciled")
             await self._clock.sleep(BACKOFF_S[2])  # A stream of nonsense must not become a stream of snapshots.
 
-    def _buffered_events(self) -> list[OrderUpdate]:
-        return [c for frame in self._unreconciled or () for c in frame.changes if isinstance(c, OrderUpdate)]
+    def _buffered_events(self) -> list[OrderEvent]:
+        return [c.event for frame in self._unreconciled or () for c in frame.changes if isinstance(c, OrderUpdate)]
 
-    def _apply_all(self, told: Told, snapshot: Snapshot) -> None:
-        """The missed order events, the snapshot, and the frames that waited, in the order that each order needs.
+    def _waiting_events(self) -> list[OrderEvent]:
+        """Order events that are told after those of the gap, in their order."""
+        return self._pending + self._buffered_events()
+
+    def _apply_all(self, found: Merged, snapshot: Snapshot) -> None:
+        """The missed order events, the snapshot, and what has waited, in the order that each order needs.
 
         They are one commit: no reader sees a state that never was.
         """
-        changes: list[Change] = [*told.first, snapshot]
+        changes: list[Change] = [*found.first]
+        for event in self._pending:
+            changes += (*found.before.get(event.event_id, ()), Told(event))
+        changes.append(snapshot)
         for frame in self._unreconciled or ():
             for change in frame.changes:
                 if isinstance(change, OrderUpdate):
-                    changes += told.before.get(change.event.event_id, ())
+                    changes += found.before.get(change.event.event_id, ())
                 changes.append(change)
-        self._apply((*changes, *told.last), "rest")
+        self._apply((*changes, *found.last), "rest")
+        self._pending.clear()
         self._unreconciled = None
-        self._backfill.complete(told.until_ms)
+        if not self._committer.standing_by:
+            self._backfill.complete(found.until_ms)
 
     async def _refresh(self) -> None:
         """What no event carries, by REST: soon after a change, and from time to time without one."""
@@ -342,7 +390,8 @@ class Follower:
             self._distrust("drift from the venue: " + "; ".join(drift))
         elif not found:
             self._committer.health.reconciled_at_ms = self._clock.now_ms()
-            self._backfill.complete(answer.taken_ms - round(GRACE_S * 1000))
+            if not self._committer.standing_by:
+                self._backfill.complete(answer.taken_ms - round(GRACE_S * 1000))
 
     def take_answer(self, answer: Refresh) -> None:
         """A REST answer that readers have asked for: as good as a periodic one, while live. If it says otherwise than

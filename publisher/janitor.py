@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from publisher.committer import LOG_TAIL
+from publisher.committer import LOG_MARGIN
 from publisher.config import AccountConfig
 from publisher.logs import Log
+from publisher.record import MAX_EVENTS
 from statecast.clock import Clock
 from statecast.errors import LeaseLost, StoreRefused, StoreUnreachable
 from statecast.store.client import Client
@@ -16,6 +17,9 @@ from statecast.store.writer import AccountWriter
 TRIM_EVERY_S = 30.0
 """Against a retention of days this is at once, and a busy account writes some thousands of events meanwhile."""
 
+KEPT_ENTRIES = MAX_EVENTS + LOG_MARGIN
+"""What a publisher that takes the lease compares its record with must still be there, however old it is."""
+
 BREATH_S = 0.05
 """Between two calls of one round: a log that grew for months goes in pieces, and the others come in between."""
 
@@ -24,13 +28,12 @@ class Janitor:
     """Trims the log of the account that `writer` writes, while that one holds the lease."""
 
     def __init__(self, client: Client, config: AccountConfig, writer: AccountWriter, clock: Clock, log: Log) -> None:
-        # What the committer looks for in the log must still be there, however old it is.
         self._trimmer = Trimmer(
             client,
             config.account_id,
             retention_ms=round(config.events_retention_s * 1000),
             expiry_ms=round(config.group_expiry_s * 1000),
-            keep=LOG_TAIL,
+            keep=KEPT_ENTRIES,
         )
         self._retention_s = config.events_retention_s
         self._writer = writer

@@ -119,7 +119,7 @@ class _Publication:
         self._config = config
         self._log = account_log(config.account_id)
         account = Account()
-        writer = AccountWriter(client, config.account_id, self._publisher_id)
+        writer = AccountWriter(client, config.account_id, self._publisher_id, lease_ttl_ms=round(config.lease_s * 1000))
         rest = config.access.rest(clock, budget)
         self._committer = Committer(writer, account, clock, self._log)
         self._follower = Follower(config, rest, account, self._committer, clock, self._log)

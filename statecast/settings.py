@@ -40,6 +40,8 @@ NAMES = (
     "WS_URL",
     "MARKET_WS_URL",
     "RECONCILE_S",
+    "LEASE_S",
+    "SHARED_STREAM",
     "MARK_PRICE_INTERVAL_S",
     "DELETE_LISTEN_KEY",
     "BINANCE_PRIVATE_PATH",
@@ -153,9 +155,9 @@ def secret(values: Mapping[str, str], name: str) -> Secret | None:
     return Secret(content)
 
 
-def flag(values: Mapping[str, str], name: str) -> bool:
-    """A setting that is on or off; off where it was not given."""
-    text = values.get(name, "false").lower()
+def flag(values: Mapping[str, str], name: str, *, default: bool = False) -> bool:
+    """A setting that is on or off."""
+    text = values.get(name, str(default)).lower()
     if text in ("true", "1", "yes", "on"):
         return True
     if text in ("false", "0", "no", "off"):

@@ -5,7 +5,7 @@ OrderUpdate                     upsert one order, if newer; appends its event on
 LeverageUpdate                  replaces one symbol's leverage
 MultiAssetsUpdate               replaces the margin mode
 MarkPriceUpdate                 replaces one symbol's mark price, if newer
-Gap                             appends its entry once
+Told                            appends its event once
 Snapshot                        replaces everything, except rows that the stream knows better
 Refresh                         replaces what no event carries
 """
@@ -57,8 +57,8 @@ class OrderUpdate(NamedTuple):
         return self.event.order
 
 
-class Gap(NamedTuple):
-    """Order events of some time that the venue does not tell any more: the log says so in an entry of its own."""
+class Told(NamedTuple):
+    """An event for the log alone: what is known of the account has it in it already, or it is no order's (a gap)."""
 
     event: OrderEvent
 
@@ -119,7 +119,7 @@ Change = (
     BalanceUpdate
     | PositionUpdate
     | OrderUpdate
-    | Gap
+    | Told
     | LeverageUpdate
     | MultiAssetsUpdate
     | MarkPriceUpdate

@@ -24,7 +24,6 @@ from typing import NamedTuple, TypeVar
 from statecast.domain.changes import (
     BalanceUpdate,
     Change,
-    Gap,
     LeverageUpdate,
     MarkPriceUpdate,
     MultiAssetsUpdate,
@@ -32,6 +31,7 @@ from statecast.domain.changes import (
     PositionUpdate,
     Refresh,
     Snapshot,
+    Told,
 )
 from statecast.domain.models import (
     Balance,
@@ -126,6 +126,11 @@ class Account:
         """Whether an order event is among those remembered."""
         return event_id in self._seen
 
+    def forget_events(self, event_ids: Iterable[str]) -> None:
+        """Tell these again when they are applied again: they stand in no log."""
+        for event_id in event_ids:
+            self._seen.pop(event_id, None)
+
     def remember_events(self, event_ids: Iterable[str]) -> None:
         """Count `event_ids` as told: they stand in the log already."""
         for event_id in event_ids:
@@ -138,7 +143,7 @@ class Account:
             match change:
                 case OrderUpdate():
                     self._apply_order(change)
-                case Gap(event):
+                case Told(event):
                     if self._is_new(event.event_id):
                         self._events.append(event)
                 case PositionUpdate():
@@ -162,7 +167,7 @@ class Account:
     def events_alone(self, changes: Sequence[Change], source: Source) -> Delta:
         """After an `apply` that failed: what its changes tell of orders, without what they do to the account. The
         account can be read again, and what happened to orders is told once."""
-        rest = (change.event for change in changes if isinstance(change, OrderUpdate | Gap))
+        rest = (change.event for change in changes if isinstance(change, OrderUpdate | Told))
         events = (*self._events, *(event for event in rest if self._is_new(event.event_id)))
         return Delta(source, self._times, events=events)
 

@@ -26,7 +26,14 @@ if known[4] and known[4] ~= ARGV[5] then return {'CONTRACT', known[4]} end
 -- By the clock as well as by counting: a number lost in a fail-over is not handed out twice.
 local epoch = math.max((tonumber(known[1]) or 0) + 1, tonumber(ARGV[9]) + 1, now)
 local seq = math.max(tonumber(known[2]) or 0, tonumber(ARGV[3]))
+-- The status may be lost while the log is not.
 local event_seq = math.max(tonumber(known[3]) or 0, tonumber(ARGV[4]))
+local last = redis.call('XREVRANGE', KEYS[7], '+', '-', 'COUNT', 1)[1]
+if last then
+  for i = 1, #last[2], 2 do
+    if last[2][i] == 'eventSeq' then event_seq = math.max(event_seq, tonumber(last[2][i + 1]) or 0) end
+  end
+end
 redis.call('SET', KEYS[1], token, 'PX', ARGV[2])
 redis.call('HSET', KEYS[2], 'epoch', text(epoch), 'seq', text(seq), 'eventSeq', text(event_seq), 'publisherId', token,
   'state', ARGV[7], 'reason', ARGV[8], 'heartbeatAtMs', text(now), 'contract', ARGV[5])

@@ -27,8 +27,8 @@ from statecast.store.keys import (
     AccountKeys,
 )
 
-PAGE = 5_000
-"""Entries of the log in one answer, some 4 MB: it comes within the time-out, and readers do not wait long."""
+PAGE = 2_000
+"""Entries of the log that one call looks at, some ms of the server's time: readers do not wait long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class AccountWriter:
         """Redis time of the last batch that vouched for the state."""
         self._client = client
         self._keys = keys = AccountKeys(account_id)
-        self._lease_ttl_ms = lease_ttl_ms
+        self.lease_ttl_ms = lease_ttl_ms
         self.keys = (
             keys.lease,
             keys.status,
@@ -86,13 +86,14 @@ class AccountWriter:
             keys.publishers,
         )
         scripts = files("statecast.store")
-        self._open, self._commit, self._release = (
+        self._open, self._commit, self._release, self._event_ids = (
             client.redis.register_script(scripts.joinpath(name).read_text("utf-8"))
-            for name in ("open.lua", "commit.lua", "release.lua")
+            for name in ("open.lua", "commit.lua", "release.lua", "event_ids.lua")
         )
 
-    async def open(self, state: str, reason: str) -> str | None:
-        """Take the lease and open a new epoch; numbers go on from the highest that Redis or this writer has known.
+    async def open(self, state: str, reason: str, least_event_seq: int = 0) -> str | None:
+        """Take the lease and open a new epoch. `seq` goes on from the highest that Redis or this writer has known,
+        `event_seq` from what the log in Redis has, or from `least_event_seq` where that is more.
 
         Returns None, or the id of the publisher that holds the account.
 
@@ -106,9 +107,9 @@ class AccountWriter:
                 self.keys,
                 (
                     self.publisher_id,
-                    self._lease_ttl_ms,
+                    self.lease_ttl_ms,
                     self.seq,
-                    self.event_seq,
+                    least_event_seq,
                     CONTRACT,
                     REGISTERED_MS,
                     state,
@@ -154,7 +155,7 @@ class AccountWriter:
         arguments: list[str | bytes | int] = [
             self.publisher_id,
             self.epoch,
-            self._lease_ttl_ms,
+            self.lease_ttl_ms,
             self.seq,
             self.event_seq,
             len(deltas),
@@ -221,35 +222,26 @@ class AccountWriter:
             symbols=frozenset(row["symbol"] for row in entities(positions).values() if "symbol" in row),
         )
 
-    async def events_of_last(self, age_ms: int) -> list[tuple[str, str]]:
-        """Event id and symbol of every order event that was written within `age_ms`, by Redis's clock; oldest first."""
+    async def youngest_events(self, age_ms: int, least: int = 0) -> list[tuple[str, str]]:
+        """Event id and symbol of every order event that was written within `age_ms`, by Redis's clock, and of the
+        youngest `least` however old they are; oldest first."""
         with self._client.errors():
             seconds, _ = await self._client.redis.time()
-        after = f"{max(0, int(seconds) * 1000 - age_ms)}-0"
+        after_ms = int(seconds) * 1000 - age_ms
         found: list[tuple[str, str]] = []
+        below = "+"
         while True:
             with self._client.errors():
-                entries = await self._client.redis.xrange(self._keys.order_events, min=after, count=PAGE)
-            page = cast("list[tuple[str, dict[str, str]]]", entries)
-            found += [(fields["eventId"], fields["symbol"]) for _, fields in page]
-            if len(page) < PAGE:
-                return found
-            after = f"({page[-1][0]}"
+                oldest, *flat = await self._event_ids((self._keys.order_events,), (below, PAGE))
+            found += zip(flat[::2], flat[1::2], strict=True)
+            if len(flat) < 2 * PAGE or (len(found) >= least and int(oldest.partition("-")[0]) < after_ms):
+                return found[::-1]
+            below = f"({oldest}"
 
-    async def last_event_ids(self, count: int) -> list[str]:
-        """Ids of the youngest `count` order events in the log, oldest first."""
-        ids: list[str] = []
-        below = "+"
-        while len(ids) < count:
-            asked = min(PAGE, count - len(ids))
-            with self._client.errors():
-                entries = await self._client.redis.xrevrange(self._keys.order_events, max=below, count=asked)
-            page = cast("list[tuple[str, dict[str, str]]]", entries)
-            ids += [fields["eventId"] for _, fields in page]
-            if len(page) < asked:
-                break
-            below = f"({page[-1][0]}"
-        return ids[::-1]
+    async def holder(self) -> str | None:
+        """The id of the publisher that holds the account now; None while nobody does."""
+        with self._client.errors():
+            return cast("str | None", await self._client.redis.get(self._keys.lease))
 
 
 def _whole(text: str | None) -> int:

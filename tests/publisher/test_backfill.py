@@ -10,7 +10,7 @@ from support.changes import event, fill
 from support.world import World, new_server, published, until, world
 
 from publisher import committer, service
-from publisher.backfill import Told, _around
+from publisher.backfill import Merged, _around
 from statecast.clock import SystemClock
 from statecast.domain.changes import OrderUpdate
 from statecast.simulator.ledger import Ledger
@@ -49,7 +49,7 @@ async def leave_alone(server: SimulatorServer, redis_url: str, account: str) -> 
 async def test_what_happened_while_no_publisher_ran_is_in_the_log(
     redis_url: str, account_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(committer, "LOG_TAIL", 5)  # what the log has is found by time, however much it is
+    monkeypatch.setattr(committer, "LOG_MARGIN", 5)  # what the log has is found by time, however much it is
     async with new_server(seed=3) as server:
         await leave_alone(server, redis_url, account_name)
         async with published(server, redis_url, account_name, seed=4, live=False) as here:
@@ -273,7 +273,7 @@ def ids(updates: object) -> list[str]:
 
 
 def merged(history: list[OrderUpdate], stream: list[OrderUpdate]) -> list[str]:
-    told: Told = _around([], tuple(history), stream, 0)
+    told: Merged = _around([], tuple(history), [update.event for update in stream], 0)
     found = ids(told.first)
     for update in stream:
         found += [*ids(told.before.get(update.event.event_id, [])), update.event.event_id]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 
@@ -13,8 +14,9 @@ from support.proxy import proxied
 from support.written import Stored, eventually
 
 from publisher import committer as committing
-from publisher.committer import Committer
+from publisher.committer import Committer, Taken
 from publisher.logs import account_log
+from publisher.record import EventRecord
 from statecast.clock import SystemClock
 from statecast.domain.changes import Change, Snapshot
 from statecast.domain.fold import Account
@@ -32,7 +34,6 @@ LEASE_MS = 1_000
 def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
     """A heartbeat every 0.1 s and a lease of a second, so that nothing has to be waited for long."""
     monkeypatch.setattr(committing, "HEARTBEAT_S", 0.1)
-    monkeypatch.setattr(committing, "LEASE_TTL_MS", LEASE_MS // 2)
 
 
 class NotingWriter(AccountWriter):
@@ -81,6 +82,12 @@ class Publisher:
         await self.crash()
         self.committer.move("stop", "the publisher was stopped")
         await self.committer.close()
+
+    async def committed_to_stand_by(self) -> None:
+        async def so() -> bool:
+            return self.committer.standing_by
+
+        await eventually(so)
 
     async def opened(self) -> None:
         async with asyncio.timeout(10):
@@ -212,6 +219,7 @@ async def test_readers_learn_of_complete_events_when_they_are_written(place: Pla
     first.committer.move("doubt", "so that a status goes out with the first of them")
 
     async def told() -> bool:
+        first.committer.events_complete_ms = 1_793_000_000_007  # again, should the lease have been lost by slowness
         status = await place.stored.status()
         complete = status["eventsCompleteMs"] == "1793000000007"
         assert not complete or status["eventSeq"] == "999"
@@ -233,7 +241,7 @@ async def test_what_an_earlier_publisher_left_is_known_and_not_forgotten(place: 
     await place.shows(publisherId="second", state="starting", eventsCompleteMs="1793000000007")
     await place.beats(1)
     assert (await place.stored.status())["eventsCompleteMs"] == "1793000000007"
-    assert await second.committer.events_of_last(60_000) == await second.writer.events_of_last(60_000) != []
+    assert await second.committer.events_of_last(60_000) == await second.writer.youngest_events(60_000) != []
 
 
 async def test_before_a_snapshot_it_says_starting_once_a_heartbeat_and_no_state(place: Place) -> None:
@@ -305,7 +313,7 @@ async def test_the_second_waits_and_takes_over_when_the_first_is_stopped(place: 
         second = place.publisher("second")
 
         async def told() -> bool:
-            return any("first holds the lease" in line.get("reason", "") for line in logs)
+            return any((line["event"], line.get("holder")) == ("standing_by", "first") for line in logs)
 
         await eventually(told)
     assert not second.committer.opened.is_set()
@@ -369,7 +377,7 @@ async def test_a_first_that_wakes_after_losing_the_lease_writes_nothing_until_it
         first.writer.awake.set()
 
         async def fenced() -> bool:
-            return any("second holds the lease" in line.get("reason", "") for line in logs)
+            return any((line["event"], line.get("holder")) == ("standing_by", "second") for line in logs)
 
         await eventually(fenced)
         await place.beats(3)
@@ -393,7 +401,8 @@ async def test_a_first_that_wakes_after_losing_the_lease_writes_nothing_until_it
 async def test_events_that_another_wrote_meanwhile_are_not_doubled_however_many_they_are(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(committing, "LOG_TAIL", 5)
+    monkeypatch.setattr(committing, "LOG_MARGIN", 5)
+    monkeypatch.setattr(committing, "WRITTEN_LATE_MS", 0)
     monkeypatch.setattr(writing, "PAGE", 70)
     first = await place.live()
     first.orders(range(1, 4))
@@ -425,8 +434,8 @@ async def test_a_redis_that_comes_back_empty_gets_everything_again_and_no_number
         first.take(fill(40, "0.050", order_id="11"))
         own_redis.start()
         status = await place.shows(state="live", eventSeq="21")
-        assert await place.events(11) == [*numbers(range(11, 21)), "11"]
-        assert [entry["eventSeq"] for entry in await place.stored.events()] == numbers(range(11, 22))
+        assert await place.events(21) == [*numbers(range(1, 21)), "11"]
+        assert [entry["eventSeq"] for entry in await place.stored.events()] == numbers(range(1, 22))
         assert int(status["seq"]) > int(before["seq"])
         assert int(status["epoch"]) > int(before["epoch"])
         await place.verified_after(int(before["verifiedAtMs"]))
@@ -476,21 +485,85 @@ async def test_beyond_the_limit_only_order_events_are_kept_and_the_state_is_writ
     await place.stored.expect_without_holes()
 
 
-async def test_beyond_the_limit_of_events_the_oldest_are_given_up_and_the_log_says_how_many_each_time(
+async def test_events_beyond_the_record_are_left_to_the_histories(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(committing, "MAX_QUEUED", 10)
-    monkeypatch.setattr(committing, "MAX_QUEUED_EVENTS", 20)
     first = await place.live()
-    for outage, kept in ((range(1, 101), 20), (range(101, 201), 40)):
-        with capture_logs() as logs:
-            first.writer.awake.clear()
-            first.orders(outage)
-            first.writer.awake.set()
-            written = await place.events(kept)
-            await place.beats(2)
-        lost = [line for line in logs if line["event"] == "order_events_lost"]
-        assert [(line["log_level"], line.get("count")) for line in lost] == [("error", None), ("error", 80)]
-        assert written[-20:] == numbers(range(outage.stop - 20, outage.stop))
-    await place.stored.expect(first.account)
+    first.committer.record = EventRecord(limit=20)
+    first.committer.record.begin(5)
+    taken: list[Taken] = []
+    first.committer.on_lease_taken = taken.append
+    first.orders([1])
+    await place.shows(eventSeq="1")
+    first.committer.events_complete_ms = 7
+    await place.shows(eventsCompleteMs="7")
+    first.writer.awake.clear()
+    first.orders(range(2, 102))
+    first.writer.awake.set()
+
+    async def told() -> bool:
+        return bool(taken)
+
+    await eventually(told)
+    assert taken[0].since_ms == 7, "until then the log is complete"
+    assert [event.order.order_id for event in taken[0].missing] == numbers(range(82, 102))
+    assert int((await place.stored.status())["eventSeq"]) >= 1
+
+
+async def test_the_tail_that_redis_lost_is_written_again_with_its_numbers(
+    own_redis: EmbeddedServer, account_name: str
+) -> None:
+    async with at(own_redis.url, account_name) as place:
+        first = await place.live()
+        first.committer.record.begin(1)
+        first.orders(range(1, 8))
+        first.committer.events_complete_ms = 7
+        await place.shows(eventsCompleteMs="7", eventSeq="7")
+        before = await place.stored.events()
+        for entry_id, _ in (await place.client.redis.xrevrange(place.keys.order_events, count=3))[::-1]:
+            await place.client.redis.xdel(place.keys.order_events, entry_id)
+        await place.client.redis.hset(place.keys.status, mapping={"eventSeq": "4", "seq": "5"})
+        first.orders([8])
+        await place.events(8)
+        entries = await place.stored.events()
+        assert [entry["eventSeq"] for entry in entries] == numbers(range(1, 9))
+        assert [entry["eventId"] for entry in entries[:7]] == [entry["eventId"] for entry in before]
+        assert int(entries[6]["epoch"]) > int(before[6]["epoch"])
+        await place.stored.expect_without_holes()
+
+
+async def test_one_that_stands_by_writes_what_the_dead_one_had_not(place: Place) -> None:
+    first = await place.live()
+    second = place.publisher("second")
+    second.committer.record.begin(1)
+    await second.committed_to_stand_by()
+    second.go_live()
+    for publisher in (first, second):
+        publisher.orders(range(1, 6))
+    await place.events(5)
+    first.writer.awake.clear()
+    for publisher in (first, second):
+        publisher.orders(range(6, 11))
+    await first.crash()
+    assert await place.events(10) == numbers(range(1, 11))
+    status = await place.shows(publisherId="second", state="live", eventSeq="10")
+    assert int(status["epoch"]) == second.writer.epoch
     await place.stored.expect_without_holes()
+    await place.stored.expect(second.account)
+
+
+async def test_a_process_that_did_not_run_vouches_for_nothing_until_it_has_read_what_came(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(committing, "CATCH_UP_S", 0.3)
+    first = await place.live()
+    await place.verified_after(0)
+    sent = len(first.writer.batches)
+    time.sleep(0.8)  # noqa: ASYNC251 - the whole process stands still
+
+    async def caught_up() -> bool:
+        return any(batch.verified for batch in first.writer.batches[sent:])
+
+    await eventually(caught_up)
+    assert not first.writer.batches[sent].verified

@@ -16,10 +16,11 @@ from support.world import until, world
 from support.written import Desk, eventually
 
 from publisher import config, janitor
-from publisher.committer import LOG_TAIL
+from publisher.committer import LOG_MARGIN
 from publisher.config import AccountConfig
 from publisher.janitor import Janitor
 from publisher.logs import account_log
+from publisher.record import MAX_EVENTS
 from statecast import settings
 from statecast.clock import Clock, SystemClock
 from statecast.store import trimming
@@ -38,7 +39,7 @@ def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
     """A round every 0.05 s, and a tail that a test can write."""
     monkeypatch.setattr(janitor, "TRIM_EVERY_S", 0.05)
     monkeypatch.setattr(janitor, "BREATH_S", 0.0)
-    monkeypatch.setattr(janitor, "LOG_TAIL", KEPT)
+    monkeypatch.setattr(janitor, "KEPT_ENTRIES", KEPT)
 
 
 def account_config(account: str, **values: str) -> AccountConfig:
@@ -121,7 +122,7 @@ async def client(redis_url: str) -> AsyncIterator[Client]:
 @pytest.fixture
 async def office(client: Client, account_name: str) -> Office:
     opened = Office(client, account_name)
-    opened.desk.writer._lease_ttl_ms = 60_000
+    opened.desk.writer.lease_ttl_ms = 60_000
     await opened.desk.open()
     await opened.desk.commit([snapshot()])
     return opened
@@ -180,7 +181,7 @@ async def test_a_publisher_trims_what_is_old(own_redis: EmbeddedServer) -> None:
 async def test_the_tail_that_the_committer_looks_at_is_never_trimmed(
     office: Office, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(janitor, "LOG_TAIL", LOG_TAIL)
+    monkeypatch.setattr(janitor, "KEPT_ENTRIES", MAX_EVENTS + LOG_MARGIN)
     await office.write(200)
     async with office.at_work(client) as lines:
         await rounds(monkeypatch, 5)

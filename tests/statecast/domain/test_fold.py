@@ -26,7 +26,7 @@ from support.changes import (
 )
 
 from statecast.domain import fold
-from statecast.domain.changes import Change, Gap, LeverageUpdate, MultiAssetsUpdate, OrderUpdate, Snapshot
+from statecast.domain.changes import Change, LeverageUpdate, MultiAssetsUpdate, OrderUpdate, Snapshot, Told
 from statecast.domain.fold import Account, Delta, Times
 from statecast.domain.models import Balance, Order, Position, PositionKey, Source, Stamp, SymbolConfig
 
@@ -369,7 +369,7 @@ def test_events_that_the_log_holds_already_are_not_told_again() -> None:
 def test_a_gap_is_told_once_and_is_no_order() -> None:
     account = Account()
     account.apply([snapshot()], "rest")
-    gap = Gap(event(10, "GAP", event_id="GAP:5:ALL", order_id="").event)
+    gap = Told(event(10, "GAP", event_id="GAP:5:ALL", order_id="").event)
     delta = account.apply([gap], "rest")
     assert [told.event_id for told in delta.events] == ["GAP:5:ALL"]
     assert (delta.orders, account.orders) == ((), {})

@@ -366,4 +366,4 @@ async def test_the_commits_of_a_publisher_go_on_beside(log: Log) -> None:
     await eventually(trimmed)
     assert [int(fields["eventSeq"]) for _, fields in await log.redis.xrange(log.keys.order_events)] == [*range(21, 31)]
     await desk.commit([event(31, "NEW", order_id="31")])
-    assert len(await desk.writer.last_event_ids(100)) == 11
+    assert len(await desk.writer.youngest_events(0, 100)) == 11

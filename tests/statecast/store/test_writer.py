@@ -539,7 +539,9 @@ async def test_a_redis_that_was_emptied_is_written_again_and_no_number_goes_back
         assert await client.redis.dbsize() == 0
         await desk.open("recovering", "the lease has run out")
         assert desk.writer.epoch > epoch
-        assert (desk.writer.seq, desk.writer.event_seq, desk.writer.verified_at_ms) == (3, 1, 0)
+        assert (desk.writer.seq, desk.writer.event_seq, desk.writer.verified_at_ms) == (3, 0, 0)
+        assert await desk.writer.open("recovering", "", least_event_seq=1) is None
+        assert (desk.writer.seq, desk.writer.event_seq) == (3, 1)
         await desk.commit_whole()
         await desk.commit([event(40, "NEW", order_id="10")])
         await stored.expect(desk.account)
@@ -677,25 +679,21 @@ async def test_a_heartbeat_registers(desk: Desk, stored: Stored) -> None:
 # The log's end
 
 
-async def test_the_last_event_ids_are_those_of_the_youngest_events_oldest_first(desk: Desk) -> None:
-    assert await desk.writer.last_event_ids(5) == []
-    await desk.commit(*([event(n, "NEW", order_id=str(n), event_id=f"e{n}")] for n in range(1, 8)))
-    assert await desk.writer.last_event_ids(3) == ["e5", "e6", "e7"]
-    assert len(await desk.writer.last_event_ids(100)) == 7
-
-
 async def test_the_events_of_a_time_are_found_over_several_pages(
     desk: Desk, stored: Stored, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer_module, "PAGE", 3)
-    assert await desk.writer.events_of_last(60_000) == []
+    assert await desk.writer.youngest_events(60_000) == []
     await desk.commit(*([event(n, "NEW", order_id=str(n), event_id=f"e{n}")] for n in range(1, 8)))
     expected = [(f"e{n}", "BTCUSDT") for n in range(1, 8)]
-    assert await desk.writer.events_of_last(60_000) == expected
+    assert await desk.writer.youngest_events(60_000) == expected
     old = dict.fromkeys(EVENT_FIELDS, "") | {"eventId": "later", "symbol": "ETHUSDT"}
     future_ms = await redis_ms(stored) + 600_000
     await stored.redis.xadd(stored.keys.order_events, old, id=f"{future_ms}-0")
-    assert await desk.writer.events_of_last(-300_000) == [("later", "ETHUSDT")], "by the time of writing"
+    later = ("later", "ETHUSDT")
+    assert await desk.writer.youngest_events(-300_000) == [*expected[-2:], later], "by the time of writing, whole pages"
+    assert await desk.writer.youngest_events(-300_000, least=5) == [*expected[-5:], later]
+    assert await desk.writer.youngest_events(-300_000, least=100) == [*expected, later]
 
 
 async def test_what_an_earlier_publisher_left_is_read_as_of_one_moment(desk: Desk, stored: Stored) -> None:
@@ -731,8 +729,8 @@ async def test_an_unreachable_redis_is_told_by_every_call(account_id: AccountId,
         calls = (
             writer.open("starting", ""),
             writer.release("stopped", ""),
-            writer.last_event_ids(1),
-            writer.events_of_last(1),
+            writer.holder(),
+            writer.youngest_events(1),
             writer.remains(),
             desk.commit([FULL]),
         )
