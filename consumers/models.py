@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import Any, ClassVar, Generic, Literal, NamedTuple, Self, TypeVar, overload
 
 from statecast.errors import ConfigError
+from statecast.store.event_log import Untold, untold
 from statecast.store.keys import ACCOUNT_FIELDS, BALANCE_FIELDS, EVENT_FIELDS, ORDER_FIELDS, POSITION_FIELDS
 
 Source = Literal["stream", "rest", "derived"]
@@ -206,6 +207,9 @@ class EventFields(OrderFields):
 
     `event_id` is made of venue facts alone and stays the same however often it is delivered: the key for a handler that
     must not do a thing twice. From `last_qty` to `maker` it is one fill, else None.
+
+    An `event_type` of `GAP` is no event, but stands for those that nobody can tell any more: `untold` says which. Its
+    order is as it was last known, or empty.
     """
 
     FIELDS: ClassVar = EVENT_FIELDS
@@ -222,6 +226,19 @@ class EventFields(OrderFields):
     maker: bool | None
     received_at_ms: int
     epoch: int
+
+    @property
+    def untold(self) -> Untold | None:
+        """Which events are missing for good, for a GAP; None for every event that is one."""
+        return untold(
+            {
+                "eventType": self.event_type,
+                "eventId": self.event_id,
+                "symbol": self.symbol,
+                "orderId": self.order_id,
+                "venueTimeMs": str(self.venue_time_ms),
+            }
+        )
 
 
 def check_side(symbol: str, side: str, held: Container[str]) -> None:

@@ -35,7 +35,7 @@ from statecast.errors import (
     StoreRefused,
 )
 from statecast.store.client import SOCKET_TIMEOUT_S, AnyRedis, Client
-from statecast.store.event_log import first_entry_from_seq
+from statecast.store.event_log import GAP, first_entry_from_seq, seq_before
 from statecast.store.groups import (
     ConsumerGroup,
     Entry,
@@ -58,6 +58,10 @@ MOST_UNACKNOWLEDGED = 10_000
 
 KEPT_GAPS = 100
 
+REMEMBERED = 50_000
+"""Ids of events that are known again when Redis has lost them and the publisher writes them again: as many as the
+publisher itself tells apart. Some 10 MB."""
+
 STANDBY_S = 0.5
 """How often a consumer without work asks for some: so long a partition that was given back stays without one."""
 
@@ -77,12 +81,13 @@ class Gap:
     """Something that this group missed, or may have missed. Compare with the account's orders.
 
     `trimmed`: events left the log before the group had them; they are `expected_event_seq` up to the one before
-    `found_event_seq`, where these are known. `reset`: Redis lost data, and with it the group or the numbers; what is in
-    the log comes again from the beginning. `progress`: Redis forgot how far the group had come, so that events that
-    were trimmed meanwhile would not be noticed.
+    `found_event_seq`, where these are known. `reset`: Redis lost data, and with it the numbers, or the group before
+    this consumer knew how far it had come; what is in the log comes again. `progress`: Redis forgot how far the group
+    had come, so that events that were trimmed meanwhile would not be noticed. `untold`: the log itself says that
+    nobody can tell some events any more; its entry comes as an event of type GAP as well, with `event.untold`.
     """
 
-    kind: Literal["trimmed", "reset", "progress"]
+    kind: Literal["trimmed", "reset", "progress", "untold"]
     expected_event_seq: int | None
     found_event_seq: int | None
     reason: str
@@ -156,6 +161,8 @@ class _Partition:
     """In the order of the log, so that what comes again comes before what is later."""
     handed: set[str] = field(default_factory=set)
     """Ids in the user's hands. They are kept when the partition is lost: what is in hand need not come again."""
+    settled: dict[str, None] = field(default_factory=dict)
+    """Ids of the events that were acknowledged here, the youngest at the end."""
     not_before: float = 0.0
     room: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -290,6 +297,8 @@ class OrderEvents(AsyncIterator[OrderEvent]):
         self._tasks: set[asyncio.Task[None]] = set()
         self._failure: BaseException | None = None
         self._closing: asyncio.Task[None] | None = None
+        self._seen: dict[str, None] = {}
+        """Ids of the events that were read here, whether they were wanted or not."""
         self._group_lost = False
         self._rejoined = False
         """Whether the group was lost, and joined again, since the last renewal."""
@@ -371,6 +380,12 @@ class OrderEvents(AsyncIterator[OrderEvent]):
                 await self._something_ready()
                 continue
             waiting = partition.queue[0]
+            if waiting.event.event_id in partition.settled:
+                # Redis lost it, or its acknowledgement, and the publisher wrote it again.
+                del partition.queue[0]
+                partition.room.set()
+                self._task(self._acknowledge(waiting.event))
+                continue
             if waiting.again:
                 if waiting.counting is None or waiting.counting.done():
                     waiting.counting = self._task(self._count(partition, waiting))
@@ -457,6 +472,7 @@ class OrderEvents(AsyncIterator[OrderEvent]):
         progress = Progress(event.event_seq, event.epoch, event.entry_id)
         await self._insist(lambda: self._redis.ack(p.number, [event.entry_id], progress))
         p.drop(event.entry_id)
+        _remember(p.settled, event.event_id, REMEMBERED // len(self._partitions))
 
     async def _retry(self, event: OrderEvent, reason: str) -> None:
         if event.attempt >= self._max_attempts:
@@ -644,9 +660,10 @@ class OrderEvents(AsyncIterator[OrderEvent]):
         while True:
             claim = await self._redis.claim(p.number, term, p.told)
             p.told = ""
+            knew = p.last is not None
             p.learn(claim.progress)
             if claim.lost:
-                await self._tell_lost(p, claim.lost)
+                await self._tell_lost(p, claim.lost, knew=knew)
                 p.told = claim.lost
             if claim.gone:
                 await self._tell_gone(p, claim.gone)
@@ -681,7 +698,7 @@ class OrderEvents(AsyncIterator[OrderEvent]):
                 await self._tell_gone(p, gone)
                 gone = []
             progress = _progress(entry_id, fields)
-            redelivered = await self._follow(p, progress) or (pending and not p.caught_up)
+            redelivered = await self._follow(p, progress, fields.get("eventId", "")) or (pending and not p.caught_up)
             if not self._wanted(p, fields):
                 passed.append(entry_id)
                 passed_up_to = progress or passed_up_to
@@ -699,6 +716,8 @@ class OrderEvents(AsyncIterator[OrderEvent]):
                 reason = f"not an order event of this contract: {error}"
                 await self._dead_letter(p, term, entry_id, f"entry {entry_id}", 1, reason)
                 continue
+            if event.untold is not None:
+                await self._tell_untold(p, event)
             p.add(event, again=pending and redelivered)
             self._wake.set()
         if gone:
@@ -707,19 +726,29 @@ class OrderEvents(AsyncIterator[OrderEvent]):
             await self._insist(lambda: self._redis.ack(p.number, passed, passed_up_to))
 
     def _wanted(self, p: _Partition, fields: Fields) -> bool:
+        order_id = fields.get("orderId", "")
+        own = partition_of(order_id, len(self._partitions)) == p.number
+        if fields.get("eventType") == GAP:
+            # No filter can tell whom it concerns; and one that names no order concerns those of every partition.
+            return own or not order_id
         return (
-            partition_of(fields.get("orderId", ""), len(self._partitions)) == p.number
+            own
             and (self._symbols is None or fields.get("symbol") in self._symbols)
             and fields.get("clientOrderId", "").startswith(self._prefix)
         )
 
     # Gaps
 
-    async def _follow(self, p: _Partition, found: Progress | None) -> bool:
-        """Compare an entry's number with the last; whether it was delivered before."""
+    async def _follow(self, p: _Partition, found: Progress | None, event_id: str) -> bool:
+        """Compare an entry's number with the last; whether it was delivered before, or what it tells was.
+
+        What Redis lost is written again under the same numbers and a higher epoch, with ids that are known here.
+        """
         last = p.last
         if found is None:
             return False
+        known = event_id in self._seen
+        _remember(self._seen, event_id, REMEMBERED)
         if last is not None:
             if position(found.entry_id) <= position(last.entry_id) and found.epoch <= last.epoch:
                 return True
@@ -727,11 +756,25 @@ class OrderEvents(AsyncIterator[OrderEvent]):
             if found.event_seq > expected:
                 missing = f"events {expected} to {found.event_seq - 1} are not in the log any more"
                 await self._tell(p, Gap("trimmed", expected, found.event_seq, f"{missing}: trimmed, or lost by Redis"))
+            elif found.event_seq < expected and known and found.epoch > last.epoch:
+                await self._check_lost(p, found)
             elif found.event_seq < expected:
                 why = "Redis lost data, and the numbers of events went back"
                 await self._tell(p, Gap("reset", expected, found.event_seq, why))
         p.last = found
-        return False
+        return known
+
+    async def _check_lost(self, p: _Partition, found: Progress) -> None:
+        """The log tells again what it told before, from `found` on: tell a gap if it does not go on where it ended."""
+        before = await self._insist(lambda: seq_before(self._client, self.account_id, found.entry_id))
+        LOG.info("%s: Redis lost order events, and has them again from %d on", self.group, found.event_seq)
+        if before is None or before >= found.event_seq - 1:
+            return
+        here = {waiting.event.event_seq for waiting in p.queue}
+        missing = [number for number in range(before + 1, found.event_seq) if number not in here][:1]
+        if missing:
+            what = f"events {missing[0]} to {found.event_seq - 1} were lost by Redis and not written again"
+            await self._tell(p, Gap("trimmed", missing[0], found.event_seq, what))
 
     async def _tell_gone(self, p: _Partition, ids: list[str]) -> None:
         """Tell entries that were delivered and are not in the log any more, and only then acknowledge them."""
@@ -747,11 +790,14 @@ class OrderEvents(AsyncIterator[OrderEvent]):
         progress = p.last if expected is not None else None
         await self._insist(lambda: self._redis.ack(p.number, ids, progress))
 
-    async def _tell_lost(self, p: _Partition, what: str) -> None:
+    async def _tell_lost(self, p: _Partition, what: str, *, knew: bool) -> None:
         expected = None if p.last is None else p.last.event_seq + 1
         if what.startswith("group"):
             why = "Redis lost the group; it begins again with the oldest entry of the log, and events come again"
-            await self._tell(p, Gap("reset", expected, None, why))
+            if knew:  # the numbers tell whether anything is missing
+                LOG.warning("%s: %s, but for those that were handled here", self.group, why)
+            else:
+                await self._tell(p, Gap("reset", expected, None, why))
         else:
             why = "Redis lost how far the group had come; what was trimmed meanwhile would not be noticed"
             await self._tell(p, Gap("progress", None, None, why))
@@ -761,8 +807,14 @@ class OrderEvents(AsyncIterator[OrderEvent]):
         why = f"{len(p.queue)} events were read and not given out when Redis lost the group, and another took over"
         await self._tell(p, Gap("reset", first, None, why))
 
+    async def _tell_untold(self, p: _Partition, event: OrderEvent) -> None:
+        """Beside the event itself, which a handler may take for an ordinary one; once for all partitions."""
+        gap = Gap("untold", None, event.event_seq, f"{event.untold} ({event.event_id})")
+        if gap not in self.gaps:
+            await self._tell(p, gap)
+
     async def _tell(self, p: _Partition, gap: Gap) -> None:
-        if len(self._partitions) > 1:
+        if len(self._partitions) > 1 and gap.kind != "untold":
             gap = replace(gap, reason=f"{gap.reason} (partition {p.number} of {len(self._partitions)})")
         self.gaps.append(gap)
         LOG.warning("%s: gap in the order events of %s: %s", self.group, self.account_id, gap.reason)
@@ -842,6 +894,14 @@ def _progress(entry_id: str, fields: Fields) -> Progress | None:
         return Progress(int(fields["eventSeq"]), int(fields["epoch"]), entry_id)
     except (KeyError, ValueError):
         return None
+
+
+def _remember(ids: dict[str, None], event_id: str, most: int) -> None:
+    """Make `event_id` the youngest, and forget the oldest beyond `most`."""
+    ids.pop(event_id, None)
+    ids[event_id] = None
+    if len(ids) > most:
+        del ids[next(iter(ids))]
 
 
 def _check(good: bool, setting: str, value: object, accepted: str) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-from consumers import AccountMirror, Position, StaleState
+from consumers import AccountMirror, Position, StaleState, StoreUnreachable
 
 
 def told(before: Position | None, after: Position | None) -> None:
@@ -22,7 +22,7 @@ def told(before: Position | None, after: Position | None) -> None:
         print(f"{row.symbol} {row.position_side} {was} → {now}", flush=True)
 
 
-async def main() -> None:
+async def watch() -> None:
     async with AccountMirror.from_env() as mirror:
         mirror.on_position(told)
         seq = 0
@@ -36,6 +36,15 @@ async def main() -> None:
                 continue
             seq = await mirror.changed("totals", since=max(seq, totals.seq))
             await asyncio.sleep(0.5)  # not every tick is worth a line
+
+
+async def main() -> None:
+    while True:
+        try:
+            await watch()
+        except StoreUnreachable as reason:  # at the start alone: later, the mirror waits for Redis by itself
+            print(f"does nothing: {reason}", flush=True)
+            await asyncio.sleep(1)
 
 
 if __name__ == "__main__":

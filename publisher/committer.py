@@ -33,7 +33,8 @@ MAX_BATCH = 128
 """Commits in one call: some 5 ms of the server's time where it was measured, which readers wait for at the most."""
 
 MAX_EVENTS_IN_COMMIT = 500
-"""Order events in one commit, some 6 ms of the server's time; what a backfill has beyond it goes ahead of it."""
+"""Order events in one commit, some 6 ms of the server's time; what a backfill has beyond it goes ahead of it.
+A batch with as many takes no further commit: tens of thousands in one call outlast the lease, again and again."""
 
 MAX_QUEUED = 20_000
 """Deltas kept while Redis cannot be written, by estimate some 40 MB. Beyond it the account and the record of events
@@ -343,8 +344,10 @@ class Committer:
         if self._must_rewrite:
             deltas.append(self._account.whole())
             self._rewrite = False
-        while self._queue and len(deltas) < MAX_BATCH:
+        events = 0
+        while self._queue and len(deltas) < MAX_BATCH and events < MAX_EVENTS_IN_COMMIT:
             deltas.append(self._queue.popleft())
+            events += len(deltas[-1].events)
         status: dict[str, str | int] = {}
         verified = False
         now = self._clock.monotonic()

@@ -294,11 +294,14 @@ async def _blocks(source: _Source, bots: Bots, page: LivePage) -> list[Block]:
 
     from statecast.cli.page import Table
     from statecast.cli.views import account_blocks, event_line
+    from statecast.store.event_log import GAP
 
     entries, stored = await source.events(), await source.account()
     hints = [Text("the same from another terminal (Ctrl-C ends the demo):", "bold")]
     hints += [Text(line, "cyan") for line in source.questions(page.width)]
-    newest_first = [[Text(event_line(entry))] for entry in reversed(entries)]
+    newest_first = [
+        [Text(event_line(entry), "bold red" if entry["eventType"] == GAP else "")] for entry in reversed(entries)
+    ]
     said = [[Text(f"{name:<8}{line}")] for name, line in bots.last_lines.items()]
     blocks = [*account_blocks(stored), Table("last order events", (), newest_first)]
     return [*blocks, Table("bots that read this account", (), said), hints] if said else [*blocks, hints]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from statecast.cli import arguments, source
@@ -23,6 +23,8 @@ EPILOG = """\
 
 Numbers (eventSeq) follow each other without a hole. A hole in what is shown is told on standard error, and so is, while
 waiting for more, that nobody publishes or that Redis cannot be read: silence alone would read as "nothing happens".
+An entry of type GAP stands for events that the venue does not tell any more. What Redis lost and the publisher wrote
+again is told, and not printed a second time.
 This command reads beside all consumer groups and acknowledges nothing.
 Exit codes: 0 at the end of the log, 3 if the account was never published, 2 for wrong settings, 1 without Redis.
 """
@@ -30,6 +32,9 @@ Exit codes: 0 at the end of the log, 3 if the account was never published, 2 for
 NEVER_PUBLISHED = 3
 RETRY_EVERY_S = 1.0
 BLOCK_MS = 1000
+
+REMEMBERED = 50_000
+"""Ids of printed events, to know them again when Redis has lost them and the publisher writes them again."""
 
 
 def add_parser(commands: Commands) -> None:
@@ -134,23 +139,38 @@ class _Output:
     from_seq: int | None = None
     seq: int | None = None
     trusted: str = "live"
+    printed: dict[str, None] = field(default_factory=dict)
+    """Ids of the events that were printed, the youngest at the end."""
 
     def print(self, entries: list[dict[str, str]]) -> None:
         """Print entries, and before them what is not in the log."""
         import orjson
 
         from statecast.cli.views import event_line
+        from statecast.store.event_log import GAP, untold
 
         for entry in entries:
             number = int(entry["eventSeq"])
             if self.seq is None and number < (self.from_seq or 0):
                 continue
+            again = entry["eventId"] in self.printed
             expected = self.seq + 1 if self.seq is not None else max(1, self.from_seq or number)
             if number > expected:
                 _tell(f"HOLE: the log has no events {expected} to {number - 1}")
+            elif number < expected and again:
+                _tell(
+                    f"AGAIN: Redis lost events {number} to {expected - 1}; they were written again under the same ids"
+                )
             elif number < expected:
                 _tell(f"BACK: event {number} follows event {expected - 1}; Redis has lost what was between")
             self.seq = number
+            if again:
+                continue
+            self.printed[entry["eventId"]] = None
+            if len(self.printed) > REMEMBERED:
+                del self.printed[next(iter(self.printed))]
+            if self.as_json and (missing := untold(entry)) is not None:
+                _tell(f"{GAP}: {missing}")
             print(orjson.dumps(entry).decode() if self.as_json else event_line(entry))
         sys.stdout.flush()
 

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from statecast.cli.page import Block, Column, Table
 from statecast.domain.freshness import Verdict, judge
+from statecast.store.event_log import GAP, untold, utc
 from statecast.store.keys import CONTRACT, AccountId, AccountKeys
 from statecast.store.reader import StoredAccount
 
@@ -22,6 +23,9 @@ STALE_AFTER_MS = 10_000
 
 OLD_PART_MS = 10_000
 """A figure with a time of its own that is older than this is marked with its age, while a position is open."""
+
+NUMBERS = ("seq", "eventSeq", "eventsCompleteMs")
+"""Of the status, shown beside the verdict."""
 
 BRIEF_ROWS = 5
 """Rows of a kind in the brief form of an account."""
@@ -128,7 +132,7 @@ def account_lines(stored: StoredAccount, max_age_ms: int = STALE_AFTER_MS, *, br
 
 
 def _headline(stored: StoredAccount, judged: Verdict) -> str:
-    numbers = [f"{name}={stored.status[name]}" for name in ("seq", "eventSeq") if name in stored.status]
+    numbers = [f"{name}={stored.status[name]}" for name in NUMBERS if name in stored.status]
     return " ".join([f"{stored.account_id} {judged}", *numbers])
 
 
@@ -145,7 +149,9 @@ def _pairs(row: Row, names: Iterable[str]) -> str:
 
 
 def event_line(entry: Row) -> str:
-    """An order event in one line."""
+    """An order event in one line; of a GAP, what it says is missing for good."""
+    if (missing := untold(entry)) is not None:
+        return f"#{entry['eventSeq']} {GAP}: {missing}"
     filled = f" {entry['lastQty']} @ {entry['lastPrice']}" if entry.get("lastQty") else ""
     profit = f" profit {entry['realizedProfit']}" if _number(entry.get("realizedProfit")) else ""
     at = f" @ {entry['price']}" if _number(entry.get("price")) else ""
@@ -195,6 +201,7 @@ def account_blocks(stored: StoredAccount, max_age_ms: int = STALE_AFTER_MS) -> l
     head = Text.assemble((f" {stored.account_id} ", "bold"), (f" {judged} ", style))
     if "seq" in stored.status:
         head.append(f"  seq {stored.status['seq']}  order events {stored.status.get('eventSeq', '0')}", "dim")
+        head.append(_complete(stored.status), "dim")
     if verdict(stored).never_published:
         return [[head]]
     mark = f" {judged.mark}" if judged.mark else ""
@@ -206,6 +213,14 @@ def account_blocks(stored: StoredAccount, max_age_ms: int = STALE_AFTER_MS) -> l
     ):
         blocks.append(_table(kind, table, columns, stored, judged))
     return [*blocks, [head]] if judged.mark else blocks
+
+
+def _complete(status: Row) -> str:
+    """Until when the log of order events holds everything, in the venue's time."""
+    text = status.get("eventsCompleteMs", "")
+    if not text.isdecimal():
+        return ""
+    return f", complete until {utc(int(text))}" if int(text) else ", not yet known to be complete"
 
 
 def _totals(stored: StoredAccount, mark: str) -> Table:

@@ -8,6 +8,7 @@
 --       empty
 -- ->    {'OK', contract version or '', 1 if Redis had lost something else 0}
 --       {'PARTITIONS', n} the group has another number of them
+--       {'BEYOND', eventSeq} least_seq is beyond what comes next after that event, and the group is new
 -- A group that was lost begins again with the oldest entry, never with the newest: what came between is not skipped.
 -- What was lost stands in <partition>.lost until the owner of the partition has told it.
 local log, hash, activity = KEYS[1], KEYS[2], KEYS[3]
@@ -38,6 +39,29 @@ local function first_after(id)
   return redis.call('XRANGE', log, '(' .. id, '+', 'COUNT', 1)[1]
 end
 
+-- Events with lower numbers would come before one that is beyond the next; or Redis has lost data, and it never comes.
+if least_seq and not known and not again then
+  local last = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
+  local youngest = math.max(tonumber(status[2]) or 0, last and tonumber(field_of(last, 'eventSeq')) or 0)
+  if least_seq > youngest + 1 then return {'BEYOND', string.format('%.0f', youngest)} end
+end
+
+-- What was written since the start was looked up, and is before the one that is wanted.
+local wanted_after = ARGV[2]
+if least_seq then
+  for _, entry in ipairs(redis.call('XRANGE', log, '(' .. wanted_after, '+', 'COUNT', 1000)) do
+    if (tonumber(field_of(entry, 'eventSeq')) or least_seq) >= least_seq then break end
+    wanted_after = entry[1]
+  end
+end
+
+-- A group may begin at a time to come. How many events there will be before it is not known yet.
+local function to_come(id)
+  local ms = string.match(id, '^(%d+)')
+  return ms ~= nil and tonumber(ms) >= tonumber(now)
+end
+local function begins_at_a_time(id) return string.find(id, '-18446744073709551615', 1, true) ~= nil end
+
 -- The last event before what is read first: progress to begin with.
 local function baseline(id)
   local entry = first_after(id)
@@ -62,7 +86,7 @@ for partition = 1, partitions do
   local has_progress = redis.call('HEXISTS', hash, partition .. '.eventSeq') == 1
   if not delivered[name] then
     local was_lost = known or again
-    local start = was_lost and '0-0' or ARGV[2]
+    local start = was_lost and '0-0' or wanted_after
     redis.call('XGROUP', 'CREATE', log, name, start, 'MKSTREAM')
     redis.call('HSET', activity, name, now)
     if was_lost then
@@ -71,7 +95,7 @@ for partition = 1, partitions do
     end
     if not has_progress and seq then
       remember(partition, seq, epoch, id)
-    elseif not has_progress then
+    elseif not has_progress and not to_come(start) then
       local base, base_epoch = baseline(start)
       remember(partition, base, base_epoch, start == '$' and '0-0' or start)
     end
@@ -82,10 +106,10 @@ for partition = 1, partitions do
     local entry = redis.call('XRANGE', log, delivered[name], delivered[name])[1]
     if entry then
       remember(partition, tonumber(field_of(entry, 'eventSeq')), field_of(entry, 'epoch') or '0', entry[1])
-    else
+    elseif not to_come(delivered[name]) then
       local base, base_epoch = baseline(delivered[name])
       remember(partition, base, base_epoch, delivered[name])
-      if delivered[name] ~= '0-0' then
+      if delivered[name] ~= '0-0' and not begins_at_a_time(delivered[name]) then
         redis.call('HSET', hash, partition .. '.lost', 'progress ' .. now)
         lost = 1
       end

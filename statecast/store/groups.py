@@ -153,11 +153,12 @@ class ConsumerGroup:
         """Create what is missing of the group. Returns whether the account was ever published.
 
         A new group is given what comes after the id `start` (`$`: what comes from now on). `least_seq` is the first
-        event that is wanted there. `again` says that the group existed: what is missing was lost, and begins with
-        the oldest entry. `known` is how far this consumer knows the partitions to have come, if Redis has forgotten it.
+        event that is wanted there, at most the next one to be written. `again` says that the group existed: what is
+        missing was lost, and begins with the oldest entry. `known` is how far this consumer knows the partitions to
+        have come, if Redis has forgotten it.
 
         Raises:
-            ConfigError: the group has another number of partitions.
+            ConfigError: the group has another number of partitions, or `least_seq` is beyond the next event.
             ContractMismatch: the account is written under another contract version.
         """
         arguments: list[str | int] = [
@@ -173,8 +174,15 @@ class ConsumerGroup:
             answer = await self._join(
                 (self._keys.order_events, self._hash, self._keys.group_activity, self._keys.status), arguments
             )
-        if answer[0] == "PARTITIONS":
-            raise self._other_partitions(answer[1])
+        match answer:
+            case ["PARTITIONS", number]:
+                raise self._other_partitions(number)
+            case ["BEYOND", youngest]:
+                accepted = (
+                    f"up to {int(youngest) + 1}: the last order event of {self.account_id} is {youngest}. If it was"
+                    " more once, Redis has lost data, and numbers do not tell where to go on"
+                )
+                raise ConfigError("start_event_seq", str(least_seq), accepted)
         version = cast(str, answer[1])
         if version not in ("", CONTRACT):
             reason = f"{self.account_id} is written under contract {version}, this program reads {CONTRACT}"

@@ -336,6 +336,7 @@ class SharedRefresh:
                     reason,
                     pause_ms,
                     longest_pause_ms,
+                    turn.now_ms,
                 ),
             )
 

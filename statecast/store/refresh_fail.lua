@@ -1,8 +1,11 @@
 -- End a turn without an answer: say why and until when nobody is to ask the venue; free the lock, wake who waits.
+-- A turn that another has taken over meanwhile says nothing: its lock is another's, or an answer was stored that was
+-- asked for after the turn began. What it knows is old, and must not make all readers pause.
 -- KEYS  refresh refresh-lock refresh-news
 -- ARGV  token credentials news_length used_weight used_weight_time_ms
 --       ended: failed (for all), refused (these credentials alone), or given-up (no word about the venue)
 --       reason pause_ms (doubled with each failure in a row) longest_pause_ms
+--       turn_at_ms (when the turn was given)
 -- ->    retry_at_ms, '' where others may ask at once
 local token, ended = ARGV[1], ARGV[6]
 local t = redis.call('TIME')
@@ -11,7 +14,10 @@ local function text(number) return string.format('%.0f', number) end
 -- A script does not roll back: a key of another type is found before the first write.
 local failures = (tonumber(redis.call('HGET', KEYS[1], 'failures')) or 0) + 1
 local holder = redis.call('GET', KEYS[2])
+local taken = tonumber(redis.call('HGET', KEYS[1], 'takenAtMs'))
 redis.call('XLEN', KEYS[3])
+if holder and holder ~= token then return '' end
+if taken and taken <= now and taken > tonumber(ARGV[10]) then ended = 'given-up' end
 
 local retry = ''
 if ended == 'failed' then

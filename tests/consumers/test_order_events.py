@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import signal
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from decimal import Decimal
@@ -14,15 +14,18 @@ from typing import Any
 
 import pytest
 from support.changes import NOW, fill
+from support.changes import event as order_update
 from support.groups import Log, die, handle, log_of, nothing_comes, take
 from support.proxy import Fate, proxied
 from support.written import eventually
 
-from consumers import order_events
+from consumers import AccountMirror, blocking, order_events
 from consumers.order_events import Gap, OrderEvent, OrderEvents
+from statecast.domain import changes
 from statecast.errors import ConfigError, ContractMismatch, StoreAuthFailed, StoreRefused
 from statecast.store.client import connect
 from statecast.store.embedded import EmbeddedServer
+from statecast.store.group_admin import requeue
 from statecast.store.keys import REQUEUED
 
 LEASE_S = 1.0
@@ -171,6 +174,45 @@ async def test_a_new_group_can_begin_at_the_beginning_at_a_number_or_at_a_time(l
             assert not events.gaps
             if not expected:
                 await nothing_comes(events, 0.1)
+
+
+async def test_a_number_that_is_to_come_later_is_refused(log: Log, url: str) -> None:
+    await log.write(3)
+    with pytest.raises(ConfigError) as refused:
+        async with consumer(log, url, start_event_seq=5):
+            pass
+    assert str(refused.value) == (
+        f"start_event_seq is '5'; accepted: up to 4: the last order event of {log.account_id} is 3. If it was more"
+        " once, Redis has lost data, and numbers do not tell where to go on"
+    )
+    assert not await log.redis.exists(log.keys.group("bot"))
+    async with consumer(log, url, start_event_seq=4) as events:
+        await log.write(2)
+        assert await handle(events, 2) == [4, 5]
+    async with consumer(log, url, start_event_seq=99) as events:  # the group is there, and asks no more where to begin
+        await log.write(1)
+        assert await handle(events, 1) == [6]
+        assert not events.gaps
+
+
+async def test_a_time_to_come_is_waited_for_and_what_is_before_it_is_no_gap(log: Log, url: str) -> None:
+    await log.write(2)
+    seconds, _ = await log.redis.time()
+    start_ms = (int(seconds) + 2) * 1000
+    async with consumer(log, url, start_ms=start_ms) as first, consumer(log, url, start_ms=start_ms):
+        await log.write(3)
+        await nothing_comes(first, 0.1)
+        await die(first)
+    async with consumer(log, url, start_ms=start_ms) as events:
+
+        async def come() -> bool:
+            now, _ = await log.redis.time()
+            return int(now) * 1000 >= start_ms
+
+        await eventually(come)
+        await log.write(2)
+        assert await handle(events, 2) == [6, 7]
+        assert not events.gaps
 
 
 async def test_a_number_that_is_trimmed_is_told(log: Log, url: str) -> None:
@@ -637,7 +679,7 @@ async def test_an_entry_that_is_no_order_event_goes_to_the_dead_letters(log: Log
         await log.redis.xadd(log.keys.order_events, {"hello": "world"})
         ((_, fields),) = await log.redis.xrange(log.keys.order_events, count=1)
         await log.redis.xadd(log.keys.order_events, fields | {"eventSeq": "2", "price": "cheap"})
-        await log.redis.xadd(log.keys.order_events, fields | {"eventSeq": "3"})
+        await log.redis.xadd(log.keys.order_events, fields | {"eventSeq": "3", "eventId": "event-3"})
         assert await handle(events, 2) == [1, 3]
         reasons = [letter["reason"] for letter in await log.letters("bot")]
         assert reasons == [
@@ -975,14 +1017,12 @@ async def test_a_flushed_redis_is_noticed_and_nothing_that_comes_after_is_lost(o
         await log.desk.commit_whole()
         assert await log.write(3) == [6, 7, 8]
         assert await handle(events, 3) == [6, 7, 8]
-        assert [gap.kind for gap in events.gaps] == ["reset"]
-        assert events.gaps[0].expected_event_seq == 6
         await log.redis.flushall()
         await log.desk.open()
         await log.desk.commit_whole()
         assert await log.write(1) == [9]
         assert await handle(events, 1) == [9]
-        assert [gap.kind for gap in events.gaps] == ["reset", "reset"]
+        assert not events.gaps, "no number is missing"
 
 
 async def test_what_a_flushed_redis_lost_unread_is_told(own_redis: EmbeddedServer) -> None:
@@ -1000,7 +1040,7 @@ async def test_what_a_flushed_redis_lost_unread_is_told(own_redis: EmbeddedServe
         assert found[:-1] == list(range(11, read + 1)), "what was read is not lost"
         trimmed = [gap for gap in events.gaps if gap.kind == "trimmed"]
         assert [(gap.expected_event_seq, gap.found_event_seq) for gap in trimmed] == [(read + 1, 301)]
-        assert [gap.kind for gap in events.gaps] == ["reset", "trimmed"]
+        assert events.gaps == deque(trimmed)
 
 
 async def test_numbers_that_went_back_are_told(own_redis: EmbeddedServer) -> None:
@@ -1010,10 +1050,10 @@ async def test_numbers_that_went_back_are_told(own_redis: EmbeddedServer) -> Non
         await log.redis.flushall()
         newcomer = Log(log.client, log.account_id)  # a publisher that remembers nothing
         await newcomer.open()
+        newcomer.written = 100  # other events, under the numbers of those that are lost
         assert await newcomer.write(2) == [1, 2]
         assert await handle(events, 2) == [1, 2]
         assert [(gap.kind, gap.expected_event_seq, gap.found_event_seq) for gap in events.gaps] == [
-            ("reset", 6, None),
             ("reset", 6, 1),
         ]
 
@@ -1026,27 +1066,246 @@ async def test_numbers_that_went_back_are_told_also_when_the_clock_did(own_redis
         await log.redis.flushall()
         fields["epoch"] = str(int(fields["epoch"]) + 1)
         for number in (1, 2):
-            fields["eventSeq"] = str(number)
+            fields |= {"eventSeq": str(number), "eventId": f"other-{number}"}
             await log.redis.xadd(log.keys.order_events, fields, id=f"1000-{number}")
         found = await take(events, 2)
         assert seqs(found) == [1, 2]
         assert [event.redelivered for event in found] == [False, False]
-        assert [(gap.kind, gap.found_event_seq) for gap in events.gaps] == [("reset", None), ("reset", 1)]
+        assert [(gap.kind, gap.found_event_seq) for gap in events.gaps] == [("reset", 1)]
 
 
-async def test_a_group_that_is_destroyed_is_made_again_and_its_events_come_again(log: Log, url: str) -> None:
-    async with consumer(log, url, start="now") as events:
+async def test_a_group_that_is_destroyed_is_made_again_and_what_others_had_comes_again(log: Log, url: str) -> None:
+    async with consumer(log, url) as before:
+        await log.write(2)
+        assert await handle(before, 2) == [1, 2]
+    async with consumer(log, url) as events:
+        await log.write(2)
+        assert await handle(events, 1) == [3]
+        (fourth,) = await take(events, 1)
+        await log.redis.xgroup_destroy(log.keys.order_events, "bot")
+        await log.write(1)
+        again = await take(events, 3)
+        assert seqs(again) == [1, 2, 5], "what was handled here, or is in hand, does not come again"
+        assert [event.redelivered for event in again] == [True, True, False]
+        assert not events.gaps
+        for event in (fourth, *again):
+            await event.ack()
+        await eventually(lambda: _nothing_pending(log))
+
+
+async def test_a_consumer_that_does_not_know_how_far_a_lost_group_had_come_tells_a_gap(log: Log, url: str) -> None:
+    async with consumer(log, url) as events:
+        await log.write(2)
+        assert await handle(events, 2) == [1, 2]
+    await log.redis.xgroup_destroy(log.keys.order_events, "bot")
+    async with consumer(log, url) as events:
+        assert await handle(events, 2) == [1, 2]
+        assert [(gap.kind, gap.expected_event_seq) for gap in events.gaps] == [("reset", 3)]
+
+
+async def _nothing_pending(log: Log) -> bool:
+    return not await log.pending("bot")
+
+
+# What Redis lost comes again, written anew by the publisher
+
+
+async def written_again(log: Log, entries: list[dict[str, str]]) -> None:
+    """As the publisher does when it has opened a new epoch: the same events and numbers in new entries."""
+    for fields in entries:
+        again = fields | {"epoch": str(log.desk.writer.epoch)}
+        await log.redis.xadd(log.keys.order_events, again)
+
+
+async def entries_of(log: Log) -> list[dict[str, str]]:
+    return [fields for _, fields in await log.redis.xrange(log.keys.order_events)]
+
+
+async def test_after_a_flush_each_event_is_handled_once(own_redis: EmbeddedServer) -> None:
+    async with log_of(own_redis.url, "main") as log, consumer(log, own_redis.url) as events:
+        await log.write(6)
+        assert await handle(events, 4) == [1, 2, 3, 4]
+        (fifth,) = await take(events, 1)
+        known = await entries_of(log)
+        await log.redis.flushall()
+        await log.desk.open()
+        await written_again(log, known)
+        await log.desk.commit_whole()
+        assert await log.write(2) == [7, 8]
+        await fifth.ack()
+        assert await handle(events, 3) == [6, 7, 8]
+        await nothing_comes(events)
+        assert not events.gaps
+        await eventually(lambda: _nothing_pending(log))
+
+
+async def test_after_a_flush_the_work_of_one_that_is_gone_comes_again_under_the_same_ids(
+    own_redis: EmbeddedServer,
+) -> None:
+    async with log_of(own_redis.url, "main") as log:
+        async with consumer(log, own_redis.url) as events:
+            await log.write(3)
+            before = await take(events, 3)
+            await before[0].ack()
+        known = await entries_of(log)
+        await log.redis.flushall()
+        await log.desk.open()
+        await written_again(log, known)
+        async with consumer(log, own_redis.url) as events:
+            after = await take(events, 3)
+            assert [event.event_id for event in after] == [event.event_id for event in before]
+            assert seqs(after) == [1, 2, 3]
+
+
+async def test_a_failover_whose_loss_is_written_again_loses_and_doubles_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    with EmbeddedServer(directory=tmp_path / "a") as old, EmbeddedServer(directory=tmp_path / "b") as new:
+        async with proxied(old.url) as proxy, connect(new.url, client_name="test") as replica:
+            redis: Any = replica.redis
+            async with log_of(proxy.url, "main", lease_ttl_ms=60_000) as log, consumer(log, proxy.url) as events:
+                await log.redis.config_set("repl-diskless-sync-delay", "0")
+                await redis.execute_command("REPLICAOF", old.host, str(old.port))
+                await log.write(5)
+                assert await handle(events, 4) == [1, 2, 3, 4]
+
+                async def replicated() -> bool:
+                    return (await redis.hgetall(log.keys.group("bot"))).get("1.eventSeq") == "4"
+
+                await eventually(replicated)
+                await redis.execute_command("REPLICAOF", "NO", "ONE")
+                await log.write(4)  # which the replica never sees
+                assert await handle(events, 2) == [5, 6]
+                (seventh,) = await take(events, 1)
+                lost = (await entries_of(log))[5:]
+                proxy._target = (new.host, new.port)
+                old.kill()
+                await eventually(lambda: reopened(log))
+                await written_again(log, lost)
+                await log.desk.commit_whole()
+                await log.write(2)
+                await seventh.ack()
+                assert await handle(events, 4) == [8, 9, 10, 11]
+                await nothing_comes(events)
+                assert not events.gaps
+                await eventually(lambda: _nothing_pending(log))
+
+
+async def test_what_was_lost_and_not_written_again_is_told(own_redis: EmbeddedServer) -> None:
+    async with log_of(own_redis.url, "main") as log, consumer(log, own_redis.url) as events:
         await log.write(3)
         assert await handle(events, 3) == [1, 2, 3]
-        await log.redis.xgroup_destroy(log.keys.order_events, "bot")
-        await log.write(2)
-        again = await take(events, 5)
-        assert seqs(again) == [1, 2, 3, 4, 5]
-        assert [event.redelivered for event in again] == [True, True, True, False, False]
-        assert [(gap.kind, gap.expected_event_seq) for gap in events.gaps] == [("reset", 4)]
-        for event in again:
+        await log.write(4)
+        (fourth,) = await take(events, 1)
+        partition = events._partitions[0]
+
+        async def read() -> bool:
+            return len(partition.queue) == 3
+
+        await eventually(read)
+        partition.queue.clear()  # as with a lease that was lost: the next holder reads it again
+        lost = await log.redis.xrange(log.keys.order_events)
+        await log.redis.xdel(log.keys.order_events, *(entry_id for entry_id, _ in lost[3:]))
+        await log.desk.open()
+        await written_again(log, [fields for _, fields in lost[5:]])
+        assert await handle(events, 2) == [6, 7]
+        assert [(gap.kind, gap.expected_event_seq, gap.found_event_seq) for gap in events.gaps] == [("trimmed", 4, 6)]
+        await fourth.ack()
+
+
+async def test_ids_are_remembered_up_to_a_limit(log: Log, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(order_events, "REMEMBERED", 20)
+    async with consumer(log, url) as events:
+        await log.write(100)
+        await handle(events, 100)
+        assert len(events._seen) == 20
+        assert list(events._partitions[0].settled) == [f"event-{number}" for number in range(81, 101)]
+
+
+async def test_what_was_given_up_can_be_put_back_all_the_same(log: Log, url: str) -> None:
+    async with consumer(log, url) as events:
+        await log.write(1)
+        (one,) = await take(events, 1)
+        await one.reject("not now")
+        (letter_id, _), *_ = await log.redis.xrange(log.keys.dead_letters("bot"))
+        assert await requeue(log.client, log.account_id, "bot", [letter_id]) == ["requeued"]
+        assert await handle(events, 1) == [1]
+
+
+# Events that nobody can tell any more
+
+ALL = f"GAP:{NOW}:ALL"
+
+
+async def write_gap(log: Log, event_id: str = ALL, **fields: Any) -> None:
+    """An entry as a backfill makes it: what is not known is empty."""
+    nothing: dict[str, Any] = {
+        "order_id": "", "symbol": "", "client_order_id": "", "side": "", "position_side": "", "type": "",
+        "orig_type": "", "time_in_force": "", "price": None, "stop_price": None, "quantity": None,
+        "executed_qty": None, "avg_price": None, "reduce_only": None, "source": "rest",
+    }  # fmt: skip
+    told = order_update(3_600_000, "GAP", "", event_id=event_id, **(nothing | fields)).event
+    await log.desk.commit([changes.Told(told)])
+
+
+@pytest.mark.parametrize(
+    ("event_id", "fields", "sentence"),
+    [
+        (
+            ALL,
+            {},
+            "the venue does not tell any order event between 2026-10-26 07:33:20 UTC and 2026-10-26 08:33:20 UTC",
+        ),
+        (
+            f"ETHUSDT:GAP:{NOW}:REFUSED",
+            {"symbol": "ETHUSDT"},
+            "the venue does not tell any order event of ETHUSDT between 2026-10-26 07:33:20 UTC and"
+            " 2026-10-26 08:33:20 UTC",
+        ),
+        (
+            "ETHUSDT:77:GAP",
+            {"symbol": "ETHUSDT", "order_id": "77", "client_order_id": "other-1", "side": "BUY"},
+            "the venue does not tell all that became of order 77 of ETHUSDT after 2026-10-26 08:33:20 UTC",
+        ),
+    ],
+)
+async def test_a_gap_of_the_log_passes_every_filter_and_is_told_twice(
+    log: Log, url: str, event_id: str, fields: dict[str, str], sentence: str
+) -> None:
+    told: list[Gap] = []
+    filters: dict[str, Any] = {"symbols": {"BTCUSDT"}, "client_order_id_prefix": "bot7-"}
+    async with consumer(log, url, on_gap=told.append, **filters) as events:
+        await log.write(1)
+        await write_gap(log, event_id, **fields)
+        await log.write(1, client_order_id="bot7-1")
+        gap, ordinary = await take(events, 2)
+        assert (gap.event_seq, gap.event_type, gap.event_id) == (2, "GAP", event_id)
+        assert str(gap.untold) == sentence
+        assert ordinary.untold is None
+        assert told == [Gap("untold", None, 2, f"{sentence} ({event_id})")] == list(events.gaps)
+
+        async def passed() -> bool:  # the first, which is not wanted, is acknowledged a moment later
+            return await log.pending("bot") == [gap.entry_id, ordinary.entry_id]
+
+        await eventually(passed)
+        await gap.ack()
+
+
+async def test_a_gap_reaches_the_handlers_of_all_partitions_and_is_told_once(log: Log, url: str) -> None:
+    async with consumer(log, url, partitions=3) as events:
+        await write_gap(log)
+        found = await take(events, 3)
+        assert {event.event_id for event in found} == {ALL}
+        assert sorted(event._partition for event in found) == [1, 2, 3]
+        for event in found:
             await event.ack()
-        assert await log.pending("bot") == []
+        await write_gap(log, "BTCUSDT:77:GAP", symbol="BTCUSDT", order_id="77")
+        (of_one_order,) = await take(events, 1)
+        assert of_one_order.untold is not None
+        assert of_one_order.untold.order_id == "77"
+        await of_one_order.ack()
+        await nothing_comes(events)
+        assert [gap.kind for gap in events.gaps] == ["untold", "untold"]
 
 
 async def test_a_lost_hash_alone_loses_no_event(log: Log, url: str) -> None:
@@ -1132,3 +1391,24 @@ async def reopened(log: Log) -> bool:
         return await log.desk.open() is None
     except Exception:  # noqa: BLE001 - until the connections are those to the new master
         return False
+
+
+async def test_a_gap_disturbs_neither_a_mirror_nor_code_that_is_not_async(log: Log, url: str) -> None:
+    def first() -> str:
+        with blocking.OrderEvents(log.account_id, url, "bot", start="beginning", lease_s=LEASE_S) as events:
+            one = next(iter(events))
+            one.ack()
+            return str(one.untold)
+
+    await log.desk.beat()
+    async with AccountMirror(log.account_id, url) as mirror:
+        seq = mirror.snapshot(max_age_s=60).seq
+        await write_gap(log)
+        assert await mirror.changed(since=seq - 1) >= seq
+        assert (await asyncio.to_thread(first)).startswith("the venue does not tell any order event between")
+
+        async def followed() -> bool:
+            return mirror.snapshot(max_age_s=60).seq > seq
+
+        await eventually(followed)
+        assert mirror.rejoins == ()

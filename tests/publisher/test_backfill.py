@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from support.changes import event, fill
 from support.world import World, new_server, published, until, world
 
-from publisher import committer, service
+from publisher import backfill, committer, service
 from publisher.backfill import Merged, _around
 from statecast.clock import SystemClock
 from statecast.domain.changes import OrderUpdate
@@ -18,6 +19,7 @@ from statecast.simulator.orders import AlgoRequest, OrderRequest, OrderType, Sid
 from statecast.simulator.server import SimulatorServer
 from statecast.store.client import connect
 from statecast.store.keys import EVENT_FIELDS, AccountKeys
+from statecast.venues.binance.history import PastOrder, Retold, retold
 from statecast.venues.binance.rest import HISTORY_RESERVE
 from statecast.venues.binance.weight import WeightBudget
 
@@ -44,6 +46,28 @@ async def leave_alone(server: SimulatorServer, redis_url: str, account: str) -> 
     async with published(server, redis_url, account) as here:
         here.trade(20)
         await here.agree()
+
+
+async def test_a_long_history_is_told_in_slices_so_that_the_lease_is_kept(
+    redis_url: str, account_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+
+    def noted(past_orders: list[PastOrder], *args: Any, **kwargs: Any) -> Retold:
+        sizes.append(len(past_orders))
+        return retold(past_orders, *args, **kwargs)
+
+    monkeypatch.setattr(backfill, "SLICE", 2)
+    monkeypatch.setattr(backfill, "retold", noted)
+    async with new_server(seed=3) as server:
+        await leave_alone(server, redis_url, account_name)
+        async with published(server, redis_url, account_name, seed=4, live=False) as here:
+            here.trade(300)
+            await here.state("live")
+            await here.agree()
+            await here.agree_on_events_after_gaps()
+    assert max(sizes) == 2
+    assert len(sizes) > 20
 
 
 async def test_what_happened_while_no_publisher_ran_is_in_the_log(

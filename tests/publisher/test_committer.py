@@ -189,6 +189,20 @@ async def test_a_burst_is_written_in_few_batches_and_in_order(place: Place) -> N
     await place.stored.expect_without_holes()
 
 
+async def test_a_backlog_is_written_in_batches_that_do_not_outlast_the_lease(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(committing, "MAX_EVENTS_IN_COMMIT", 10)
+    first = await place.live()
+    before = len(first.writer.batches)
+    first.take(*(event(n, "NEW", order_id=str(n)) for n in range(1, 101)))
+    await place.events(100)
+    sizes = [int(batch.arguments[6]) for batch in first.writer.batches[before:]]
+    assert sum(sizes) == 100
+    assert max(sizes) == 10
+    await place.stored.expect_without_holes()
+
+
 async def test_a_single_event_waits_for_no_heartbeat(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(committing, "HEARTBEAT_S", 0.4)
     first = await place.live()

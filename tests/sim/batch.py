@@ -29,7 +29,7 @@ _plant: str
 
 
 def _begin(port: int, plant: str) -> None:
-    global _server, _plant  # noqa: PLW0603 - a worker process has one server
+    global _server, _plant
     # One server for each worker: what one of them empties must not be another's.
     embedded = EmbeddedServer()
     embedded.start()

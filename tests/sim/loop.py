@@ -1,4 +1,4 @@
-"""An event loop whose time is simulated: it jumps to the next timer when nothing is ready, and nothing happens by chance.
+"""An event loop whose time is simulated: it jumps to the next timer when nothing is ready. Nothing happens by chance.
 
 Callbacks belong to the simulated process in whose context they were made, so that a process can be stopped (SIGSTOP)
 and go on later while all others run.
@@ -27,6 +27,8 @@ class Process:
     def __init__(self, name: str) -> None:
         self.name = name
         self.stopped = False
+        self.stood_still = False
+        """Whether it ever was stopped."""
         self.dead = False
         self.parked: deque[asyncio.Handle] = deque()
         self.wall_offset_ms = 0

@@ -100,9 +100,7 @@ class Connection:
     def send(self, data: bytes) -> None:
         if self.open and not self.black_hole:
             path = self.path
-            at = max(
-                self._loop.time() + path.latency_s(), self._down_at, path.stalled_until, path.down_stalled_until
-            )
+            at = max(self._loop.time() + path.latency_s(), self._down_at, path.stalled_until, path.down_stalled_until)
             self._down_at = at + IN_ORDER_S
             self._loop.call_at(at, self._arrive_down, data, context=self.transport.context)
 

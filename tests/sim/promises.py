@@ -149,6 +149,9 @@ class Bounds:
         """What the venue told then was lost or late, without a sign."""
         self._silent.append((since, until))
 
+    def is_silent(self, at: float) -> bool:
+        return any(since <= at <= until for since, until in self._silent)
+
     def disturbed(self, since: float, until: float) -> None:
         """Redis or a process stood still then."""
         self._disturbed.append((since, until))
@@ -163,9 +166,7 @@ class Bounds:
             bound = self._disturbed_s
         ambiguous = moved_twice and departed in self._repeated
         if ambiguous or any(since <= departed <= until for since, until in self._silent):
-            excuse = sum(
-                max(0.0, min(until, now) - max(since, departed)) for since, until in self._excused
-            )
+            excuse = sum(max(0.0, min(until, now) - max(since, departed)) for since, until in self._excused)
             bound = max(bound, self._silent_s + excuse)
         return bound
 
@@ -193,12 +194,16 @@ class Reader:
         self._event_ids: set[str] = set()
         self.status: dict[str, str] = {}
         self._seq = self._event_seq = self._epoch = 0
-        self._most_seq = self._most_event_seq = 0
+        self._most_seq = self._most_epoch = 0
         self._after_loss = False
         self._lost_by = ""
         self._verified: dict[str, float] = {}
         self.history: list[dict[str, str]] = []
         """What happened before the log began, as if it stood there."""
+        self.forgotten: set[tuple[str, ...]] = set()
+        """Events that Redis lost when nobody was left who knew them."""
+        self.nothing_left = False
+        """Whether Redis, when it lost something, lost everything."""
         self.unheard: set[str] = set()
         """Orders of which something was lost without a sign."""
         self.looks = 0
@@ -229,8 +234,8 @@ class Reader:
     def _judge_numbers(self, status: dict[str, str], events: list[Any]) -> None:
         seq, event_seq, epoch = (int(status.get(name, 0)) for name in ("seq", "eventSeq", "epoch"))
         if epoch != self._epoch and status:
-            if epoch < self._epoch:
-                raise Broken("epochs never go back", f"{self._epoch} → {epoch}")
+            if epoch <= self._most_epoch:
+                raise Broken("epochs never go back", f"{self._most_epoch} → {epoch}")
             if self._lost_by and self._lost_by == status.get("publisherId") and seq < self._most_seq:
                 raise Broken("seq never goes back while a publisher lives", f"{self._most_seq} → {seq}")
             self._lost_by = ""
@@ -250,10 +255,8 @@ class Reader:
                 self.events += 1
             if self._event_seq != event_seq:
                 raise Broken("eventSeq is the last entry's", f"{event_seq}, log {self._event_seq}")
-        if epoch != self._epoch and self._after_loss:
-            self._event_seq = min(self._event_seq, event_seq)
-        self._seq, self._epoch, self.status = seq, max(epoch, self._epoch), status
-        self._most_seq = max(seq, self._most_seq)
+        self._seq, self._epoch, self.status = seq, epoch, status
+        self._most_seq, self._most_epoch = max(seq, self._most_seq), max(epoch, self._most_epoch)
 
     def _take_change(self, fields: dict[str, str]) -> set[RowName]:
         change = orjson.loads(fields["change"])
@@ -337,9 +340,10 @@ class Reader:
         entries = [dict(zip(flat[::2], flat[1::2], strict=True)) for _, flat in events]
         self._event_ids = {entry["eventId"] for entry in entries}
         self._event_seq = int(entries[-1]["eventSeq"]) if entries else 0
-        self._seq = int(status.get("seq", 0))
+        self._seq, self._epoch = int(status.get("seq", 0)), int(status.get("epoch", 0))
         self.status = status
         self._after_loss = True
+        self.nothing_left = not entries and status.get("eventsCompleteMs", "0") == "0"
 
     # When the faults have stopped
 
@@ -377,6 +381,11 @@ class Reader:
         for at, entry in enumerate(self.history):
             entry |= {"eventSeq": str(at + 1 - len(self.history)), "eventId": f"before-{at}"}
 
+    def forget(self, order_events: list[dict[str, Any]], algo_events: list[dict[str, Any]]) -> None:
+        """The log began anew: what happened until now, and does not stand there, nobody can know."""
+        self.history = []
+        self.forgotten = {_event_name(event) for event in order_events} | {_algo_name(event) for event in algo_events}
+
     def log(self) -> list[dict[str, str]]:
         (entries,) = self._server.call([b"XRANGE", self._keys.order_events.encode(), b"-", b"+"])
         return [dict(zip(flat[::2], flat[1::2], strict=True)) for _, flat in entries]
@@ -399,6 +408,9 @@ class Reader:
         """
         log = self.log()
         entries = self.history + log
+        names = {_entry_name(entry) for entry in log}
+        order_events = [e for e in order_events if _event_name(e) not in self.forgotten - names]
+        algo_events = [e for e in algo_events if _algo_name(e) not in self.forgotten - names]
         known_from = {entry["symbol"]: int(entry["venueTimeMs"]) for entry in reversed(log)}
         told = {entry["orderId"] for entry in entries}
         algo_events = [

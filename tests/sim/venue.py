@@ -146,7 +146,9 @@ class VenueService:
         if not self.lag_ms:
             self._frozen.clear()
         elif method == "GET" and path in FROZEN_PATHS and answer.status == 200:
-            name = path + "".join(sorted(part for part in query.split("&") if not part.startswith(("timestamp", "sig"))))
+            name = path + "".join(
+                sorted(part for part in query.split("&") if not part.startswith(("timestamp", "sig")))
+            )
             known = self._frozen.get(name)
             if known is not None and now_ms - known[0] <= self.lag_ms:
                 return Response(200, answer.headers, known[1].body, answer.delay_ms)

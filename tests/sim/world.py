@@ -125,6 +125,10 @@ class Publisher(Process):
         finally:
             world.trace(f"{self.name} has ended")
 
+    @property
+    def alive(self) -> bool:
+        return not self.dead and not self.task.done()
+
     def kill(self) -> None:
         """SIGKILL: what it has sent still arrives; nothing of it runs on."""
         self.dead = self.stopped = True
@@ -191,6 +195,8 @@ class World:
             row = (wallet.balance, ledger.cross_wallet(wallet.asset))
             self.truth.put(("balances", wallet.asset), row, 0.0)
         self.publishers: dict[str, Publisher] = {}
+        self.knowers: list[Publisher] | None = None
+        """Who may still know what Redis has lost altogether."""
         self.processes: list[Publisher] = []
         """All that ever ran."""
 
@@ -229,10 +235,10 @@ class World:
         lost = any(fault.kind == "drop" for fault in board.frames) or self.venue.deaf
         if board.user_sockets_muted or self.exchange.listen_key is None or lost:
             self.bounds.silent(now, now)
-            if "o" in frame.body:
-                self.reader.unheard.add(_order_id(frame.body["o"]))
         if late:
             self.bounds.silent(now, now + LATE_AT_MOST_S)
+        if "o" in frame.body and self.bounds.is_silent(now):
+            self.reader.unheard.add(_order_id(frame.body["o"]))
 
     def _look(self, connection: Any, script: bool) -> None:
         before = self.reader.status
@@ -242,6 +248,12 @@ class World:
             self.trace(f"after a write of {connection.process.name}")
             self.fail(broken)
         status = self.reader.status
+        if self.knowers is not None and status.get("state") == "live":
+            if not any(one.alive for one in self.knowers):
+                self.trace("the log has begun anew")
+                events = ledger_dump(self.exchange, 0, self.now_ms())["orderEvents"]
+                self.reader.forget(events, self.exchange.algo_events)
+            self.knowers = None
         if (status.get("state"), status.get("epoch")) != (before.get("state"), before.get("epoch")):
             self.trace(f"redis: {status.get('state')} epoch {status.get('epoch')} seq {status.get('seq')}")
         self._hash.update(f"{self.loop.time():.6f} {status.get('seq')} {status.get('eventSeq')}".encode())
@@ -263,9 +275,12 @@ class World:
             self.trace(f"{host} starts")
             self.publishers[host] = Publisher(self, host)
 
-    @property
-    def anyone_lives(self) -> bool:
-        return any(not one.dead and not one.task.done() for one in self.publishers.values())
+    def redis_lost(self) -> None:
+        """Redis holds less than it did."""
+        alive = [one for one in self.processes if one.alive]
+        self.reader.lost(bool(alive))
+        if self.reader.nothing_left:
+            self.knowers = alive
 
     # The run
 
@@ -396,14 +411,14 @@ _ssl_context = httpx.create_ssl_context()
 
 
 def patch_libraries(stack: ExitStack, world: World) -> None:
-    """What libraries take from outside of the world: time, chance, and an expensive context for TLS that nobody uses."""
+    """What libraries take from outside of the world: time, chance, and a context for TLS that nobody uses."""
     clock = SimpleNamespace(monotonic=lambda: 1000.0 + world.loop.time())
     chance = Random(world.seed)
     patch = stack.enter_context
     patch(mock.patch.object(httpcore._async.http11, "time", clock))
     # It would look for trio on the disk at every lock that it makes.
-    patch(mock.patch.object(httpcore._synchronization, "current_async_library", lambda: "asyncio"))
-    patch(mock.patch.object(httpx._transports.default, "create_ssl_context", lambda **_options: _ssl_context))
+    patch(mock.patch.object(httpcore._synchronization, "current_async_library", return_value="asyncio"))
+    patch(mock.patch.object(httpx._transports.default, "create_ssl_context", return_value=_ssl_context))
     patch(mock.patch.object(service, "secrets", SimpleNamespace(token_hex=lambda n: f"{chance.getrandbits(8 * n):x}")))
     patch(mock.patch.object(service, "os", SimpleNamespace(getpid=lambda: 1)))
     patch(mock.patch.object(service, "socket", SimpleNamespace(gethostname=_host_name)))

@@ -154,10 +154,7 @@ def gap_differences(
     ours: dict[str, list[Identity]] = {}
     theirs: dict[str, list[Identity]] = {}
     for entry in entries:
-        identity = (
-            (entry["eventType"], entry["actualOrderId"]) if entry["algoId"] else (entry["eventType"], *_identity(entry))
-        )
-        ours.setdefault(entry["orderId"], []).append(identity)
+        ours.setdefault(entry["orderId"], []).append(_told(entry))
     for event in ledger_events:
         theirs.setdefault(str(event["i"]), []).append((str(event["x"]), *_ledger_identity(event)))
     for row in algo_events:
@@ -165,6 +162,20 @@ def gap_differences(
     for order_id in ours.keys() | theirs.keys():
         found += _of_one_order(order_id, ours.get(order_id, []), theirs.get(order_id, []))
     return found
+
+
+def order_differences(
+    order_id: str, entries: Sequence[Mapping[str, str]], ledger_events: Sequence[Mapping[str, Any]]
+) -> list[str]:
+    """As `gap_differences`, of one ordinary order; numbers, which are those of all orders, are not looked at."""
+    theirs = [(str(event["x"]), *_ledger_identity(event)) for event in ledger_events]
+    return _of_one_order(order_id, [_told(entry) for entry in entries], theirs)
+
+
+def _told(entry: Mapping[str, str]) -> Identity:
+    if entry["algoId"]:
+        return (entry["eventType"], entry["actualOrderId"])
+    return (entry["eventType"], *_identity(entry))
 
 
 def _of_one_order(order_id: str, ours: list[Identity], theirs: list[Identity]) -> list[str]:

@@ -38,7 +38,8 @@ class Desk:
         self.published = False
 
     async def open(self, state: str = "starting", reason: str = "connecting") -> str | None:
-        return await self.writer.open(state, reason)
+        """Numbers of events go on, as those of a publisher do that cannot write again what Redis has lost."""
+        return await self.writer.open(state, reason, least_event_seq=self.writer.event_seq)
 
     def fold(self, *changes: Change) -> Delta:
         source: Source = "rest" if isinstance(changes[0], (Snapshot, Refresh)) else "stream"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from functools import partial
 from pathlib import Path
 
@@ -62,3 +63,19 @@ async def _lives(pid: int) -> bool:
 
 def test_the_examples_are_found() -> None:
     assert all((bots.DIRECTORY / name).is_file() for name in bots.EXAMPLES)
+
+
+async def test_an_example_waits_for_a_redis_that_is_not_there_yet(tmp_path: Path) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and does not listen
+        settings = {"STATECAST_REDIS_URL": f"redis://127.0.0.1:{nobody.getsockname()[1]}/0", "STATECAST_ACCOUNT": "a"}
+        async with bots.running(os.environ | settings) as running:
+
+            async def lines() -> dict[str, str]:
+                return dict(running.last_lines)
+
+            await until(lines, lambda found: {"poll", "mirror"} <= found.keys())
+            found = await lines()
+            assert found["poll"].startswith("does nothing: ")
+            assert found["mirror"].startswith("does nothing: ")
+    assert not any("exit code" in line for line in running.last_lines.values()), running.last_lines

@@ -124,6 +124,26 @@ async def test_a_flushed_redis_is_told(tmp_path: Path, own_redis: EmbeddedServer
         await following.prints(f"BACK: event 1 follows event {last}; Redis has lost what was between")
 
 
+async def test_what_redis_lost_and_has_again_is_told_and_printed_once(
+    tmp_path: Path, own_redis: EmbeddedServer, traded: World
+) -> None:
+    key, redis = AccountKeys(traded.account_id).order_events, traded.client.redis
+    entries = await redis.xrange(key)
+    last = len(entries)
+    async with program(tmp_path, *EVENTS, "--from-seq", "1", REDIS_URL=own_redis.url) as following:
+        await following.prints(f"#{last} ")
+        await redis.xdel(key, *(entry_id for entry_id, _ in entries[-3:]))
+        for _, fields in entries[-3:]:
+            await redis.xadd(key, fields | {"epoch": str(int(fields["epoch"]) + 1)})
+        gap = entries[-1][1] | {"eventSeq": f"{last + 1}", "eventType": "GAP", "eventId": "GAP:1:ALL", "orderId": ""}
+        await redis.xadd(key, gap)
+        await following.prints(f"#{last + 1} GAP: the venue does not tell any order event")
+        sentence = f"AGAIN: Redis lost events {last - 2} to {last}; they were written again under the same ids"
+        await following.prints(sentence)
+    assert numbers(following.lines) == list(range(1, last + 2))
+    assert not any(line.startswith(("HOLE", "BACK")) for line in following.lines)
+
+
 async def test_an_account_that_does_not_exist_is_told_with_those_that_do(
     tmp_path: Path, own_redis: EmbeddedServer
 ) -> None:

@@ -219,3 +219,37 @@ def test_shell_lines_are_quoted_and_continued_so_that_they_can_be_pasted() -> No
     assert shell_line(words) == "redis-cli XREVRANGE 'statecast:{binance:main}:order-events' + - COUNT 3"
     assert shell_line(words, 66) == "redis-cli XREVRANGE 'statecast:{binance:main}:order-events' + - \\\n    COUNT 3"
     assert all(len(line) <= 66 for line in shell_line(words, 66).split("\n"))
+
+
+GAP_ENTRY = dict.fromkeys(EVENT, "") | {
+    "eventSeq": "6",
+    "eventType": "GAP",
+    "eventId": f"GAP:{NOW_MS - 60_000}:UNFILLED",
+    "venueTimeMs": f"{NOW_MS}",
+}
+
+
+def test_a_gap_says_what_is_missing_for_good() -> None:
+    assert event_line(GAP_ENTRY) == (
+        "#6 GAP: the venue does not tell the orders that ended without a fill"
+        " between 2027-01-15 07:59:00 UTC and 2027-01-15 08:00:00 UTC"
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "line", "head"),
+    [
+        (
+            {"eventsCompleteMs": f"{NOW_MS - 1000}"},
+            " eventsCompleteMs=1799999999000",
+            ", complete until 2027-01-15 07:59:59",
+        ),
+        ({"eventsCompleteMs": "0"}, " eventsCompleteMs=0", ", not yet known to be complete"),
+        ({}, " eventSeq=3", "order events 3"),
+    ],
+    ids=["until a moment", "not known", "of an earlier version"],
+)
+def test_until_when_the_log_is_complete_is_shown(status: dict[str, str], line: str, head: str) -> None:
+    stored = with_status(LIVE, **status)
+    assert next(account_lines(stored)).endswith(line)
+    assert head in page(stored)[0]

@@ -240,6 +240,47 @@ async def test_a_late_answer_does_not_replace_a_younger_one(
     assert await client.redis.hget(keys.refresh, "by") == "quick"
 
 
+@pytest.mark.parametrize("meanwhile", ["another asks the venue", "another has an answer"])
+async def test_a_late_failure_is_not_everybodys(
+    client: Client, keys: AccountKeys, reader: Reader, monkeypatch: pytest.MonkeyPatch, meanwhile: str
+) -> None:
+    monkeypatch.setattr(refresh, "RENEW_S", 60.0)  # it stands still, and does not notice
+    slow, asker = Exchange(VenueUnreachable("binance", "/fapi", "no route")), reader()
+    slow.may_answer.clear()
+    late = await turn(asker, "slow")
+    fetching = asyncio.create_task(asker.fetch(late, slow))
+    await slow.asked.wait()
+    await client.redis.delete(keys.refresh_lock)
+    await eventually(lambda: _passed(client, late.now_ms))
+    other = reader()
+    quick = await turn(other, "quick")
+    if meanwhile == "another has an answer":
+        await other.fetch(quick, Exchange())
+    before = await client.redis.hgetall(keys.refresh)
+    slow.may_answer.set()
+    assert await fetching is None
+    after = await client.redis.hgetall(keys.refresh)
+    assert "failedAtMs" not in after
+    assert {name: after[name] for name in before if not name.startswith("usedWeight")} == {
+        name: before[name] for name in before if not name.startswith("usedWeight")
+    }
+    if meanwhile == "another asks the venue":
+        assert await client.redis.get(keys.refresh_lock) == "quick"
+        assert await other.fetch(quick, Exchange()) == WHOLE
+    assert isinstance(await reader().begin("c", LONG_MS), RestAnswer)
+
+
+async def test_a_failure_counts_while_nobody_has_taken_over(client: Client, keys: AccountKeys, reader: Reader) -> None:
+    asker, venue = reader(), Exchange(VenueUnreachable("binance", "/fapi", "no route"))
+    venue.may_answer.clear()
+    fetching = asyncio.create_task(asker.fetch(await turn(asker, "slow"), venue))
+    await venue.asked.wait()
+    await client.redis.delete(keys.refresh_lock)
+    venue.may_answer.set()
+    assert await fetching is None
+    assert isinstance(await reader().begin("b", 0), Paused)
+
+
 async def _passed(client: Client, moment_ms: int) -> bool:
     return await now_ms(client) > moment_ms
 
