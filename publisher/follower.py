@@ -163,7 +163,8 @@ class Follower:
         since_ms = self._backfill.stream_begins()
         record = self._committer.record
         if self._committer.standing_by or not record.complete_since_ms:
-            record.begin(since_ms)
+            # The histories must tell them again, should this publisher take over from one that has not written them.
+            self._account.forget_events(record.begin(since_ms))
             self._pending.clear()
         self._doubt.set()
 
