@@ -126,6 +126,8 @@ class Backfill:
         if not since_ms or self._committer.standing_by:
             return Merged((), {}, (), until_ms)
         gap = await self._gap(since_ms, until_ms, snapshot)
+        # What waits to be told stands in neither account nor log, and may have gone on where nobody listened.
+        gap.symbols.update(event.order.symbol for event in buffered())
         began = self._progress_at = self._clock.monotonic()
         found = await self._read(gap, snapshot, lost := list(gap.lost))
         for _ in range(BEHIND_TRIES - 1):
