@@ -38,7 +38,7 @@ def test_the_same_seed_is_the_same_world() -> None:
 def test_a_seed_does_not_depend_on_those_before_it() -> None:
     among_others = sim("--seeds", "4", "--first", "5", "--workers", "1", "--hashes")
     alone = sim("--seeds", "1", "--first", "8", "--workers", "1", "--hashes")
-    last = [line for line in alone.stdout.splitlines() if line.startswith("seed 8 ")]
+    last = [line for line in alone.stdout.splitlines() if line.startswith("seed 8:")]
     assert last
     assert set(last) <= set(among_others.stdout.splitlines())
 
