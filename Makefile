@@ -6,13 +6,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 ARGS ?=
+SEED ?=
+SEEDS ?=
+PLANT ?=
+ALL ?=
 
-.PHONY: help demo test failures check format bench soak clean
+.PHONY: help demo test sim failures check format bench soak clean
 
 help:
 	@echo "make demo    a whole account on this machine, without keys   (ARGS=\"--seconds 20\")"
 	@echo "make test    all tests, three at a time                      (ARGS=\"-k name\")"
-	@echo "make failures  play every known failure, write docs/failures.md (ARGS=\"--runs 5 --full\")"
+	@echo "make failures every known failure, into docs/failures.md    (ARGS=\"--runs 5 --full\")"
+	@echo "make sim     worlds in which everything fails, each from one number (SEED=7, or SEEDS=10000)"
 	@echo "make check   formatting, lint, strict types, import contracts"
 	@echo "make format  put the code into the form that check wants"
 	@echo "make bench   rates and latencies beside the server's own     (ARGS=\"--help\")"
@@ -27,6 +32,11 @@ test: $(VENV)/.test
 
 failures: $(VENV)/.test
 	@PYTHONPATH=.:tests $(BIN)/python -m failures $(ARGS)
+
+# With SEED=n one world, told line by line; with SEEDS=n so many, on all cores. PLANT=name breaks the program first;
+# ALL=1 lets happen what is known not to be survived yet (tests/sim/faults.py).
+sim: $(VENV)/.test
+	@PYTHONPATH=.:tests SIM_ALL=$(ALL) $(BIN)/python -m sim $(if $(SEEDS),--seeds $(SEEDS),$(or $(SEED),1)) $(if $(PLANT),--plant $(PLANT)) $(ARGS)
 
 check: $(VENV)/.check
 	$(BIN)/ruff format --check .

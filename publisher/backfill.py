@@ -84,6 +84,7 @@ class _Gap:
     symbols: set[str]
     told: Container[str]
     lost: list[Change] = field(default_factory=list)
+    triggered: frozenset[str] = frozenset()
     ended: dict[str, int] = field(default_factory=dict)
 
 
@@ -100,6 +101,8 @@ class Backfill:
         self._stream_from_ms = 0
         self._listening_since_ms = 0
         self._complete_ms = 0
+        self._log_begins_ms = 0
+        """Since when there is a log, where this process has begun it: of older events it has no part."""
         self._remains = Remains()
         self._progress_at = 0.0
 
@@ -144,9 +147,13 @@ class Backfill:
         # Anew: the venue's clock may have stepped, and what it is was perhaps not known before the snapshot.
         until_ms = self._stream_from_ms = self._rest.venue_ms_at(self._stream_from) + CONNECTED_MS
         since_ms = self._since_ms()
+        if not since_ms and not self._committer.standing_by:
+            self._log_begins_ms = until_ms - CONNECTED_MS
         if not since_ms or self._committer.standing_by:
             return Merged((), {}, (), until_ms, until_ms, {})
         gap = await self._gap(since_ms, until_ms, snapshot)
+        # What waits to be told stands in neither account nor log, and may have gone on where nobody listened.
+        gap.symbols.update(event.order.symbol for event in buffered())
         began = self._progress_at = self._clock.monotonic()
         found = await self._read(gap, snapshot, lost := list(gap.lost))
         for _ in range(BEHIND_TRIES - 1):
@@ -176,7 +183,7 @@ class Backfill:
     def _since_ms(self) -> int:
         """The beginning of the window, in the venue's time; 0 when there is no log to go on with."""
         if self._complete_ms:
-            return self._complete_ms - OVERLAP_MS
+            return max(self._complete_ms - OVERLAP_MS, self._log_begins_ms)
         remains = self._remains
         if remains.events_complete_ms:
             return remains.events_complete_ms - OVERLAP_MS
@@ -214,7 +221,7 @@ class Backfill:
             written = []
         symbols |= {symbol for _, symbol in written if symbol}
         told = _InLog(self._account, frozenset(event_id for event_id, _ in written))
-        return _Gap(since_ms, until_ms, known, set(symbols), told, lost)
+        return _Gap(since_ms, until_ms, known, set(symbols), told, lost, _triggered(event_id for event_id, _ in written))
 
     # The histories
 
@@ -237,6 +244,9 @@ class Backfill:
         for symbol in sorted(symbols):
             conditional = self._rest.fetch_algo_orders_since(since_ms, symbol, waiting)
             take(await self._unless_refused(gap, symbol, conditional, lost) or ())
+        for algo_id in sorted(gap.triggered - {past.order.algo_id for past in orders.values()}):
+            past = await self._rest.fetch_algo_order(algo_id, waiting)
+            take([past] if past is not None else ())
         take(await self._known_orders(gap, orders, {order.order_id: order for order in snapshot.orders}, lost))
         trades: list[PastTrade] = []
         for at, symbol in enumerate(sorted(symbols), start=1):
@@ -385,6 +395,16 @@ def _same(event: OrderEvent, heard: OrderEvent) -> bool:
 def _event(change: Change) -> OrderEvent:
     assert isinstance(change, Told | OrderUpdate)
     return change.event
+
+
+def _triggered(event_ids: Iterable[str]) -> frozenset[str]:
+    """Conditional orders that stand among the open orders no more, and whose end is not told."""
+    steps: dict[str, str] = {}
+    for event_id in event_ids:
+        if event_id.startswith("algo-"):
+            name, _, step = event_id.partition(":")
+            steps[name.removeprefix("algo-")] = step
+    return frozenset(algo_id for algo_id, step in steps.items() if step == "TRIGGERED")
 
 
 def _is_over(order: Order) -> bool:

@@ -155,6 +155,8 @@ class Committer:
         self._published = False
         self._leading = False
         self._rewrite = False
+        self._gap = False
+        """Whether the hashes in Redis are those of before a gap that the log has, and needed to fill it."""
         self._overflowed = False
         self._trouble = ""
         self._known_event_seq = 0
@@ -194,9 +196,17 @@ class Committer:
             standby = {"standby": True} if self.standing_by else {}
             level("state", state=self.health.state, before=before, reason=reason, **standby)
 
+    def fill_gap(self) -> None:
+        """What the log lacked was submitted: the state may be written anew behind it."""
+        self._gap = False
+        self._wake.set()
+
     async def events_of_last(self, age_ms: int) -> list[tuple[str, str]]:
-        """Event id and symbol of what was written within `age_ms`, as Redis has it. Raises StoreError."""
-        return await self._writer.youngest_events(age_ms)
+        """Event id and symbol of what was written within `age_ms`, and of some more, as Redis has it; oldest first.
+
+        Raises StoreError.
+        """
+        return await self._writer.youngest_events(age_ms, LOG_MARGIN)
 
     # The work
 
@@ -272,6 +282,7 @@ class Committer:
             since_ms = None
         else:
             since_ms = remains.events_complete_ms or (0 if remains.last_event_ms else self.record.began_ms)
+        self._gap = since_ms is not None and remains.published
         self.on_lease_taken(Taken(remains, missing, since_ms))
         self.opened.set()
 
@@ -321,6 +332,7 @@ class Committer:
         return now < self._stalled_until
 
     def _submit_missing(self, taken: Taken) -> None:
+        self._gap = False
         self.submit(self._account.apply([Told(event) for event in taken.missing], "stream"))
 
     async def _write(self) -> None:
@@ -344,17 +356,20 @@ class Committer:
 
     @property
     def _must_rewrite(self) -> bool:
-        return self._rewrite and self._account.complete
+        return self._rewrite and self._account.complete and not self._gap
 
     def _next_batch(self) -> _InFlight:
         deltas: list[Delta] = []
-        if self._must_rewrite:
-            deltas.append(self._account.whole())
-            self._rewrite = False
+        # What the last writer has left may have to be replaced, but not before the order events that lead there: should
+        # this one die in between, the next one needs to know which orders were open.
+        anew = self._rewrite
         events = 0
         while self._queue and len(deltas) < MAX_BATCH and events < MAX_EVENTS_IN_COMMIT:
             deltas.append(self._queue.popleft())
             events += len(deltas[-1].events)
+        if self._must_rewrite and not self._queue:
+            deltas.append(self._account.whole())
+            self._rewrite = False
         status: dict[str, str | int] = {}
         verified = False
         now = self._clock.monotonic()
@@ -369,7 +384,7 @@ class Committer:
             status = self.health.fields(self._writer.publisher_id, self._writer.epoch)
             if drained:
                 self._heartbeat_at = now + self._heartbeat_s if verified or not ours else self._stalled_until
-        batch = self._writer.encode(deltas, status, verified=verified, published=self._published)
+        batch = self._writer.encode(deltas, status, verified=verified, published=self._published and not anew)
         self._published = self._published or any(delta.replaces for delta in deltas)
         return _InFlight(batch, tuple(deltas))
 

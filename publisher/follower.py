@@ -172,7 +172,8 @@ class Follower:
         since_ms = self._backfill.stream_begins()
         record = self._committer.record
         if self._committer.standing_by or not record.complete_since_ms:
-            record.begin(since_ms)
+            # The histories must tell them again, should this publisher take over from one that has not written them.
+            self._account.forget_events(record.begin(since_ms))
             self._pending.clear()
         self._doubt.set()
 
@@ -303,6 +304,7 @@ class Follower:
             self._doubt.clear()
             asked_at = self._clock.monotonic()
             try:
+                await self._rest.sync_clock()  # by which rows are compared with the answer's time
                 snapshot = await self._rest.fetch_snapshot()
                 found = await self._backfill.fetch(snapshot, self._waiting_events)
             except AuthFailed:
@@ -354,6 +356,7 @@ class Follower:
         self._unreconciled = None
         if not self._committer.standing_by:
             self._backfill.filled(found.until_ms)
+            self._committer.fill_gap()
 
     def take_answer(self, answer: Refresh) -> None:
         """A REST answer that readers have asked for: as good as a periodic one, while the stream is followed."""

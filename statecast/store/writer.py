@@ -55,6 +55,8 @@ class Remains:
     """Names of open orders that make no sense: somebody else wrote there."""
     symbols: frozenset[str] = frozenset()
     """Of the open positions."""
+    published: bool = False
+    """Whether open orders and positions are known, though there may be none."""
 
 
 class AccountWriter:
@@ -219,6 +221,7 @@ class AccountWriter:
             last_event_ms=max((_whole(fields.get("venueTimeMs")) for _, fields in last), default=0),
             orders=tuple(rows),
             unreadable=tuple(unreadable),
+            published=bool(orders and positions),
             symbols=frozenset(row["symbol"] for row in entities(positions).values() if "symbol" in row),
         )
 

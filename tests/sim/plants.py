@@ -1,0 +1,80 @@
+"""Three bugs planted on purpose: a simulation that does not find them proves nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from typing import Any
+from unittest import mock
+
+import ormsgpack
+
+from statecast.domain import fold
+from statecast.domain.changes import BalanceUpdate, PositionUpdate
+from statecast.domain.fold import Account
+from statecast.domain.models import Order, PositionKey
+from statecast.store.writer import AccountWriter, Batch
+from statecast.venues.binance import history
+
+_apply_balance, _apply_position = Account._apply_balance, Account._apply_position
+_send, _order_event_id = AccountWriter.send, history.order_event_id
+
+
+def no_order_check(patch: Callable[[Any, str, object], None]) -> None:
+    """The fold takes what is older than what it knows."""
+
+    def apply_balance(self: Account, update: BalanceUpdate) -> None:
+        known = self.balances.get(update.asset)
+        _apply_balance(self, update if known is None else replace(update, stamp=max(known.stamp, update.stamp)))
+
+    def apply_position(self: Account, update: PositionUpdate) -> None:
+        key = PositionKey(update.symbol, update.position_side)
+        known = self.positions.get(key)
+        last = known.stamp if known is not None else self._closed.get(key)
+        _apply_position(self, update if last is None else replace(update, stamp=max(last, update.stamp)))
+
+    patch(Account, "_apply_balance", apply_balance)
+    patch(Account, "_apply_position", apply_position)
+    patch(fold, "_progress", lambda _order: (0, 0))
+
+
+def hash_beside_the_commit(patch: Callable[[Any, str, object], None]) -> None:
+    """The fields of a commit's first hash are written a moment before the commit."""
+
+    async def send(self: AccountWriter, batch: Batch) -> None:
+        commits = ormsgpack.unpackb(batch.arguments[10])
+        if commits and commits[0][0]:
+            index, _, fields, _ = commits[0][0][0]
+            mapping = dict(zip(fields[::2], fields[1::2], strict=True))
+            with self._client.errors():
+                await self._client.redis.hset(self.keys[1 + index], mapping=mapping)
+        await _send(self, batch)
+
+    patch(AccountWriter, "send", send)
+
+
+def fills_of_rest_without_their_key(patch: Callable[[Any, str, object], None]) -> None:
+    """A fill that REST tells has another id than the same fill of the stream."""
+
+    def event_id(order: Order, execution: str, trade_id: int) -> str:
+        told = _order_event_id(order, execution, trade_id)
+        return f"{told}:REST" if trade_id else told
+
+    patch(history, "order_event_id", event_id)
+
+
+PLANTS = {
+    "no-order-check": no_order_check,
+    "hash-beside-the-commit": hash_beside_the_commit,
+    "fills-of-rest-without-their-key": fills_of_rest_without_their_key,
+}
+
+
+@contextmanager
+def planted(name: str) -> Iterator[None]:
+    """Break the program while the context lasts; an empty name leaves it whole."""
+    with ExitStack() as stack:
+        if name:
+            PLANTS[name](lambda owner, field, value: stack.enter_context(mock.patch.object(owner, field, value)))
+        yield

@@ -1,0 +1,428 @@
+"""What is promised whatever fails, checked by a reader that looks at Redis right after every write.
+
+- The state: each row of the hashes was the venue's at some moment that is not earlier than the one for which the
+  publisher vouches (`verifiedAtMs`), less what may have been under way. What was lost without a sign has the bound of
+  the reconciliation instead.
+- The hashes are what the entries of the changes stream make, one by one: nothing is written beside a commit.
+- `seq`, `eventSeq` and `epoch` never go back; what Redis itself lost is a new beginning, under a higher epoch.
+- The log has every order event once, in the venue's order per order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import Any
+
+import orjson
+from sim.redis_server import Server
+from support.truth import differences, gap_differences
+from support.written import applied
+
+from statecast.simulator.binance_frames import Frame
+from statecast.store.codec import entities
+from statecast.store.keys import AccountId, AccountKeys
+from statecast.store.reader import StoredAccount
+
+HASHES = ("account", "balances", "positions", "orders")
+RowName = tuple[str, str]
+Row = tuple[Any, ...] | None
+
+FINISHED = frozenset({"FILLED", "CANCELED", "EXPIRED", "EXPIRED_IN_MATCH", "REJECTED", "NEW_INSURANCE", "NEW_ADL"})
+WAITING_ALGOS = frozenset({"NEW", "TRIGGERING"})
+
+
+BEYOND_MS = 1 << 60
+
+
+class Broken(Exception):
+    """A promise was broken: which, and how."""
+
+    def __init__(self, promise: str, *details: str) -> None:
+        super().__init__(promise, *details)
+        self.promise = promise
+        self.details = details
+
+
+def _number(text: str) -> Decimal:
+    return Decimal(text or "0")
+
+
+class Truth:
+    """What every row of the account has been at the venue, and from when on, told by the frames that it made."""
+
+    def __init__(self) -> None:
+        self.rows: dict[RowName, list[tuple[float, Row]]] = {}
+        self.on_change: Callable[[RowName], None] = lambda name: None
+
+    def put(self, name: RowName, row: Row, at: float) -> None:
+        past = self.rows.setdefault(name, [(-1.0, None)])
+        if past[-1][1] != row:
+            past.append((at, row))
+            self.on_change(name)
+
+    def take(self, frame: Frame, at: float) -> None:
+        body = frame.body
+        match frame.event:
+            case "ACCOUNT_UPDATE":
+                for told in body["a"]["B"]:
+                    self.put(("balances", told["a"]), (_number(told["wb"]), _number(told["cw"])), at)
+                for told in body["a"].get("P", ()):
+                    amount = _number(told["pa"])
+                    row = (amount, _number(told["ep"])) if amount else None
+                    self.put(("positions", f"{told['s']}:{told['ps']}"), row, at)
+            case "ORDER_TRADE_UPDATE":
+                told = body["o"]
+                order = (told["X"], _number(told["z"]), _number(told["p"]), _number(told["q"]))
+                self.put(("orders", str(told["i"])), None if told["X"] in FINISHED else order, at)
+            case "ALGO_UPDATE":
+                told = body["o"]
+                algo = (told["X"], _number(told["p"]), _number(told["tp"]))
+                self.put(("orders", f"algo-{told['aid']}"), algo if told["X"] in WAITING_ALGOS else None, at)
+
+    def departed(self, name: RowName, row: Row) -> float | None:
+        """When the venue's row was last like this; None for now, and -1 for never."""
+        past = self.rows.get(name, [(-1.0, None)])
+        if past[-1][1] == row:
+            return None
+        for at in range(len(past) - 2, -1, -1):
+            if past[at][1] == row:
+                return past[at + 1][0]
+        return -1.0
+
+    def moved_twice(self, name: RowName, at: float) -> bool:
+        """Whether the row moved more than once at that moment: its frames then have the same times."""
+        return sum(since == at for since, _ in self.rows.get(name, ())) > 1
+
+
+def stored_row(kind: str, fields: Mapping[str, str] | None) -> Row:
+    """The same of a row in Redis."""
+    if not fields:
+        return None
+    match kind:
+        case "balances":
+            return (_number(fields["walletBalance"]), _number(fields["crossWalletBalance"]))
+        case "positions":
+            return (_number(fields["positionAmt"]), _number(fields["entryPrice"]))
+    if fields.get("algoId"):
+        return (fields["status"], _number(fields.get("price", "")), _number(fields.get("stopPrice", "")))
+    values = (fields.get(name, "") for name in ("executedQty", "price", "quantity"))
+    return (fields["status"], *(_number(value) for value in values))
+
+
+def _event_name(event: Mapping[str, Any]) -> tuple[str, ...]:
+    filled = str(_number(event["z"]).normalize())
+    return (str(event["i"]), str(event["x"]), filled, str(event["t"] or ""), str(event["X"]))
+
+
+def _algo_name(event: Mapping[str, Any]) -> tuple[str, ...]:
+    return (f"algo-{event['aid']}", f"ALGO_{event['X']}")
+
+
+def _entry_name(entry: Mapping[str, str]) -> tuple[str, ...]:
+    if entry["algoId"]:
+        return (entry["orderId"], entry["eventType"])
+    filled = str(_number(entry["executedQty"]).normalize())
+    return (entry["orderId"], entry["eventType"], filled, entry["tradeId"], entry["status"])
+
+
+class Bounds:
+    """How old a vouched-for row may be, by what was going on when the venue's row moved on, and since.
+
+    `plain_s` is what is under way between venue, publisher and Redis when nothing is slow; `disturbed_s` the same when
+    Redis or the process itself stood still, which the lease bounds; `silent_s` the reconciliation's."""
+
+    def __init__(self, plain_s: float, disturbed_s: float, silent_s: float) -> None:
+        self._plain_s = plain_s
+        self._disturbed_s = disturbed_s
+        self._silent_s = silent_s
+        self._silent: list[tuple[float, float]] = []
+        self._disturbed: list[tuple[float, float]] = []
+        self._excused: list[tuple[float, float]] = []
+        self._repeated: set[float] = set()
+
+    def repeated(self, at: float) -> None:
+        """A frame of then came again later. Of two frames with the same times it cannot be told which is older."""
+        self._repeated.add(at)
+
+    def silent(self, since: float, until: float) -> None:
+        """What the venue told then was lost or late, without a sign."""
+        self._silent.append((since, until))
+
+    def is_silent(self, at: float) -> bool:
+        return any(since <= at <= until for since, until in self._silent)
+
+    def disturbed(self, since: float, until: float) -> None:
+        """Redis or a process stood still then."""
+        self._disturbed.append((since, until))
+
+    def no_rest(self, since: float, until: float) -> None:
+        """Nothing could be asked then, so the reconciliation has so much longer."""
+        self._excused.append((since, until))
+
+    def of(self, departed: float, now: float, *, moved_twice: bool) -> float:
+        bound = self._plain_s
+        if any(since <= now and departed <= until + self._disturbed_s for since, until in self._disturbed):
+            bound = self._disturbed_s
+        ambiguous = moved_twice and departed in self._repeated
+        if ambiguous or any(since <= departed <= until for since, until in self._silent):
+            excuse = sum(max(0.0, min(until, now) - max(since, departed)) for since, until in self._excused)
+            bound = max(bound, self._silent_s + excuse)
+        return bound
+
+
+class Reader:
+    """Looks at the account in Redis."""
+
+    def __init__(self, server: Server, account_id: AccountId, truth: Truth, bounds: Bounds) -> None:
+        self._server = server
+        self._account_id = account_id
+        self._keys = keys = AccountKeys(account_id)
+        self._truth = truth
+        self._bounds = bounds
+        truth.on_change = self._judge_row
+        self._look = (
+            [b"HGETALL", keys.status.encode()],
+            [b"XRANGE", keys.changes.encode(), b"", b"+"],
+            [b"XRANGE", keys.order_events.encode(), b"", b"+"],
+        )
+        self._read_hashes = tuple([b"HGETALL", keys.table(name).encode()] for name in HASHES)
+        self._last_change = self._last_event = "0-0"
+        self._copy: dict[str, dict[str, str]] = {}
+        self._rows: dict[str, dict[str, dict[str, str]]] = {}
+        self._stale: dict[RowName, float] = {}
+        self._event_ids: set[str] = set()
+        self.status: dict[str, str] = {}
+        self._seq = self._event_seq = self._epoch = 0
+        self._most_seq = self._most_epoch = 0
+        self._after_loss = False
+        self._lost_by = ""
+        self._verified: dict[str, float] = {}
+        self.history: list[dict[str, str]] = []
+        """What happened before the log began, as if it stood there."""
+        self.forgotten: set[tuple[str, ...]] = set()
+        """Events that Redis lost when nobody was left who knew them."""
+        self.nothing_left = False
+        """Whether Redis, when it lost something, lost everything."""
+        self.unheard: set[str] = set()
+        """Orders of which something was lost without a sign."""
+        self.looks = 0
+        self.events = 0
+
+    # After a write
+
+    def look(self, now: float, *, whole: bool = False) -> None:
+        """Read what is new and judge it."""
+        self.looks += 1
+        self._look[1][2] = f"({self._last_change}".encode()
+        self._look[2][2] = f"({self._last_event}".encode()
+        status, changes, events = self._server.call(*self._look)
+        self._judge_numbers(status, events)
+        touched: set[RowName] = set()
+        for entry_id, flat in changes:
+            fields = dict(zip(flat[::2], flat[1::2], strict=True))
+            touched |= self._take_change(fields)
+            self._last_change = entry_id
+        if changes:
+            self._rows = {name: entities(self._copy.get(name, {})) for name in HASHES[1:]}
+        for name in touched:
+            self._judge_row(name)
+        if whole or self.looks % 8 == 0:
+            self._compare_with_hashes()
+        self._judge_state(status, now)
+
+    def _judge_numbers(self, status: dict[str, str], events: list[Any]) -> None:
+        seq, event_seq, epoch = (int(status.get(name, 0)) for name in ("seq", "eventSeq", "epoch"))
+        if epoch != self._epoch and status:
+            if epoch <= self._most_epoch:
+                raise Broken("epochs never go back", f"{self._most_epoch} → {epoch}")
+            if self._lost_by and self._lost_by == status.get("publisherId") and seq < self._most_seq:
+                raise Broken("seq never goes back while a publisher lives", f"{self._most_seq} → {seq}")
+            self._lost_by = ""
+        if not self._after_loss and (seq < self._seq or event_seq < self._event_seq):
+            raise Broken("seq never goes back", f"seq {self._seq} → {seq}, eventSeq {self._event_seq} → {event_seq}")
+        if events:
+            for entry_id, flat in events:
+                fields = dict(zip(flat[::2], flat[1::2], strict=True))
+                number = int(fields["eventSeq"])
+                if number != self._event_seq + 1 and not (self._after_loss and number > self._event_seq):
+                    raise Broken("eventSeq has no hole", f"{self._event_seq} → {number} ({fields['eventId']})")
+                if fields["eventId"] in self._event_ids:
+                    raise Broken("no order event stands in the log twice", fields["eventId"])
+                self._event_ids.add(fields["eventId"])
+                self._event_seq, self._last_event = number, entry_id
+                self._after_loss = False
+                self.events += 1
+            if self._event_seq != event_seq:
+                raise Broken("eventSeq is the last entry's", f"{event_seq}, log {self._event_seq}")
+        self._seq, self._epoch, self.status = seq, epoch, status
+        self._most_seq, self._most_epoch = max(seq, self._most_seq), max(epoch, self._most_epoch)
+
+    def _take_change(self, fields: dict[str, str]) -> set[RowName]:
+        change = orjson.loads(fields["change"])
+        before = self._rows if change.get("replaces") else {}
+        applied(self._copy, change)
+        touched = {(kind, name) for kind, rows in before.items() for name in rows}
+        if change.get("replaces"):
+            touched |= self._truth.rows.keys()
+        for kind in HASHES[1:]:
+            part = change.get(kind, {})
+            touched |= {(kind, name.rpartition(".")[0]) for name in part.get("set", ())}
+            touched |= {(kind, name) for name in part.get("removed", ())}
+        return touched
+
+    def _compare_with_hashes(self) -> None:
+        for name, flat in zip(HASHES, self._server.call(*self._read_hashes), strict=True):
+            fields = {field: value for field, value in flat.items() if field[0] != "_"}
+            copy = self._copy.get(name, {})
+            if fields != copy:
+                names = [f for f in sorted(fields.keys() | copy.keys()) if fields.get(f) != copy.get(f)]
+                told = [f"{name} {f}: {fields.get(f)}, by the changes stream {copy.get(f)}" for f in names[:10]]
+                raise Broken("the hashes are what the commits say", *told)
+
+    # The state
+
+    def _judge_row(self, name: RowName) -> None:
+        kind, entity = name
+        if not self._rows:
+            return
+        row = stored_row(kind, self._rows[kind].get(entity))
+        departed = self._truth.departed(name, row)
+        if departed is None:
+            self._stale.pop(name, None)
+        else:
+            self._stale[name] = departed
+
+    def _judge_state(self, status: dict[str, str], now: float) -> None:
+        verified = status.get("verifiedAtMs")
+        if not verified or verified == "0":
+            return
+        at = self._verified.setdefault(verified, now)
+        for name, departed in self._stale.items():
+            bound = self._bounds.of(departed, at, moved_twice=self._truth.moved_twice(name, departed))
+            if at - departed > bound:
+                kind, entity = name
+                row = stored_row(kind, self._rows[kind].get(entity))
+                past = self._truth.rows.get(name, [])[-4:]
+                raise Broken(
+                    "no wrong state is vouched for",
+                    f"{kind} {entity} is {row} in Redis, vouched for at {at:.3f} s, state {status.get('state')}",
+                    f"at the venue it was that until {departed:.3f} s; the bound is {bound:.2f} s",
+                    *(f"venue from {since:.3f} s: {what}" for since, what in past),
+                )
+
+    def look_for_rows(self) -> None:
+        """Judge all rows anew."""
+        self._stale.clear()
+        names = {(kind, entity) for kind, rows in self._rows.items() for entity in rows} | self._truth.rows.keys()
+        for name in names:
+            self._judge_row(name)
+
+    # What Redis itself lost
+
+    def lost(self, publisher_lives: bool) -> None:
+        """Begin anew with what Redis holds now."""
+        self._lost_by = self.status.get("publisherId", "") if publisher_lives else self._lost_by
+        status, hashes = self._server.call(self._look[0])[0], self._server.call(*self._read_hashes)
+        self._copy = {
+            name: {field: value for field, value in flat.items() if field[0] != "_"}
+            for name, flat in zip(HASHES, hashes, strict=True)
+            if flat
+        }
+        self._rows = {name: entities(self._copy.get(name, {})) for name in HASHES[1:]} if self._copy else {}
+        self.look_for_rows()
+        changes, events = self._server.call(
+            [b"XREVRANGE", self._keys.changes.encode(), b"+", b"-", b"COUNT", b"1"],
+            [b"XRANGE", self._keys.order_events.encode(), b"-", b"+"],
+        )
+        self._last_change = changes[0][0] if changes else "0-0"
+        self._last_event = events[-1][0] if events else "0-0"
+        entries = [dict(zip(flat[::2], flat[1::2], strict=True)) for _, flat in events]
+        self._event_ids = {entry["eventId"] for entry in entries}
+        self._event_seq = int(entries[-1]["eventSeq"]) if entries else 0
+        self._seq, self._epoch = int(status.get("seq", 0)), int(status.get("epoch", 0))
+        self.status = status
+        self._after_loss = True
+        self.nothing_left = not entries and status.get("eventsCompleteMs", "0") == "0"
+
+    # When the faults have stopped
+
+    def stored(self, now_ms: int) -> StoredAccount:
+        status, *flat = self._server.call(self._look[0], *self._read_hashes)
+        hashes = dict(zip(HASHES, flat, strict=True))
+        rows = {name: entities(hashes[name]) if hashes[name] else None for name in HASHES[1:]}
+        account = hashes["account"] or None
+        return StoredAccount(self._account_id, now_ms, status, account, **rows)
+
+    def log_begins(self, order_events: list[dict[str, Any]], algo_events: list[dict[str, Any]]) -> None:
+        """What happened until now, before anybody listened, is not for the log to tell."""
+        self.history = [
+            {
+                "symbol": event["s"],
+                "orderId": str(event["i"]),
+                "eventType": str(event["x"]),
+                "status": str(event["X"]),
+                "executedQty": event["z"],
+                "tradeId": str(event["t"]) if event["t"] else "",
+                "lastQty": event["l"] if event["t"] else "",
+                "algoId": "",
+            }
+            for event in order_events
+        ]
+        self.history += [
+            {
+                "orderId": f"algo-{event['aid']}",
+                "eventType": f"ALGO_{event['X']}",
+                "actualOrderId": event["ai"],
+                "algoId": str(event["aid"]),
+            }
+            for event in algo_events
+        ]
+        for at, entry in enumerate(self.history):
+            entry |= {"eventSeq": str(at + 1 - len(self.history)), "eventId": f"before-{at}"}
+
+    def forget(self, order_events: list[dict[str, Any]], algo_events: list[dict[str, Any]]) -> None:
+        """The log began anew: what happened until now, and does not stand there, nobody can know."""
+        self.history = []
+        self.forgotten = {_event_name(event) for event in order_events} | {_algo_name(event) for event in algo_events}
+
+    def log(self) -> list[dict[str, str]]:
+        (entries,) = self._server.call([b"XRANGE", self._keys.order_events.encode(), b"-", b"+"])
+        return [dict(zip(flat[::2], flat[1::2], strict=True)) for _, flat in entries]
+
+    def unequal(self, dump: Mapping[str, Any], algo_events: list[dict[str, Any]], now_ms: int) -> list[str]:
+        """Where hashes and log are not what the ledger says."""
+        stored = self.stored(now_ms)
+        if stored.status.get("state") != "live":
+            return [f"the state is {stored.status.get('state')}: {stored.status.get('reason')}"]
+        found = differences(stored, dump)
+        return found or self._of_the_log(dump["orderEvents"], algo_events)
+
+    def _of_the_log(self, order_events: list[dict[str, Any]], algo_events: list[dict[str, Any]]) -> list[str]:
+        """Where the log is not what happened.
+
+        Where frames were lost without a sign, later ones of the same order may have come before REST told the lost
+        ones, which then stand behind them: there the order of an order's events is not compared. And the venue tells
+        past conditional orders by symbol alone: one that came and went unheard, in a symbol of which nothing else was
+        known, is not found.
+        """
+        log = self.log()
+        entries = self.history + log
+        names = {_entry_name(entry) for entry in log}
+        order_events = [e for e in order_events if _event_name(e) not in self.forgotten - names]
+        algo_events = [e for e in algo_events if _algo_name(e) not in self.forgotten - names]
+        known_from = {entry["symbol"]: int(entry["venueTimeMs"]) for entry in reversed(log)}
+        told = {entry["orderId"] for entry in entries}
+        algo_events = [
+            event
+            for event in algo_events
+            if f"algo-{event['aid']}" in told or event["at_ms"] >= known_from.get(event["s"], BEYOND_MS)
+        ]
+        places = {_event_name(event): at for at, event in enumerate(order_events)}
+        places |= {_algo_name(event): at for at, event in enumerate(algo_events)}
+        unheard = [entry for entry in entries if entry["orderId"] in self.unheard]
+        unheard.sort(key=lambda entry: places.get(_entry_name(entry), -1))
+        numbers = [entry["eventSeq"] for entry in entries]
+        entries = [entry for entry in entries if entry["orderId"] not in self.unheard] + unheard
+        renumbered = [entry | {"eventSeq": number} for entry, number in zip(entries, numbers, strict=True)]
+        return gap_differences(renumbered, order_events, algo_events)
