@@ -37,6 +37,9 @@ CONNECTED_MS = 1_000
 """The histories reach this far beyond the moment of connecting, for the venue's clock is known to within half a second
 (`rest.MAX_PROBE_MS`)."""
 
+LAG_MS = 60_000
+"""Histories may be so far behind: what they tell of that time is worth a second look."""
+
 WRITTEN_LATE_MS = 60_000
 """The log is searched this much further back than the window, for clocks that were set meanwhile."""
 
@@ -63,7 +66,7 @@ OrderKey = tuple[str, str]
 class Merged(NamedTuple):
     """Changes of the gap, to be applied around the frames that were buffered: `first`, then each frame after what
     `before` has for the ids of its order events, then `last`. The log is then complete until `until_ms`, as far as
-    histories can be believed that may lag: what they tell from `since_ms` on is worth a second look. `ended` are the
+    histories can be believed that may lag: orders created from `since_ms` on are to be asked for once more. `ended` are the
     times of the orders that they tell to be over, by id."""
 
     first: tuple[Change, ...]
@@ -121,9 +124,7 @@ class Backfill:
 
     def filled(self, until_ms: int) -> None:
         """What the histories told until then was submitted. The mark moves when they have been looked at again."""
-        self._remains = Remains()
-        if not self._complete_ms:
-            self.complete(until_ms)
+        self.complete(until_ms if not self._complete_ms else until_ms - LAG_MS)
 
     def reopen(self, since_ms: int) -> None:
         """The stream has told nothing since then, and is at an end. What came and went meanwhile, such as an order that
@@ -176,7 +177,9 @@ class Backfill:
                 until_ms=until_ms,
                 took_s=took_s,
             )
-        return _around(lost, found.updates, buffered(), until_ms)._replace(since_ms=gap.since_ms, ended=gap.ended)
+        return _around(lost, found.updates, buffered(), until_ms)._replace(
+            since_ms=max(gap.since_ms, until_ms - LAG_MS), ended=gap.ended
+        )
 
     # The window, and what is known of it
 
@@ -221,7 +224,9 @@ class Backfill:
             written = []
         symbols |= {symbol for _, symbol in written if symbol}
         told = _InLog(self._account, frozenset(event_id for event_id, _ in written))
-        return _Gap(since_ms, until_ms, known, set(symbols), told, lost, _triggered(event_id for event_id, _ in written))
+        return _Gap(
+            since_ms, until_ms, known, set(symbols), told, lost, _triggered(event_id for event_id, _ in written)
+        )
 
     # The histories
 

@@ -32,6 +32,8 @@ from statecast.venues.binance.weight import WeightBudget
 STOP_WITHIN_S = 2.5
 """To write what is left. The contract gives an orderly stop 5 s; closing the stream takes up to one of them."""
 
+CANCEL_AGAIN_S = 0.2
+
 CLOSE_WITHIN_S = 1.0
 """To close the connections to REST."""
 
@@ -88,7 +90,10 @@ async def publishing(config: Config, redis_url: str, clock: Clock) -> AsyncItera
         try:
             yield work
         finally:
-            work.cancel()
+            # Python 3.11's task group forgets a cancellation that comes together with an error of one of its tasks.
+            while not work.done():
+                work.cancel()
+                await asyncio.wait((work,), timeout=CANCEL_AGAIN_S)
             await asyncio.gather(work, return_exceptions=True)
             await asyncio.gather(*(publication.stop() for publication in publications))
 

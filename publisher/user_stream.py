@@ -75,14 +75,7 @@ class StreamEnded(Exception):
 
 
 def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The error that says most: a refusal before all else, then whatever came first.
-
-    Python 3.11's task group forgets a cancellation that comes together with an error of one of its tasks; it is the
-    first of all.
-    """
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        return asyncio.CancelledError()
+    """The error that says most: a refusal before all else, then whatever came first."""
     errors = [first_error(error) if isinstance(error, BaseExceptionGroup) else error for error in group.exceptions]
     return next((error for error in errors if isinstance(error, AuthFailed)), errors[0])
 
