@@ -66,8 +66,8 @@ OrderKey = tuple[str, str]
 class Merged(NamedTuple):
     """Changes of the gap, to be applied around the frames that were buffered: `first`, then each frame after what
     `before` has for the ids of its order events, then `last`. The log is then complete until `until_ms`, as far as
-    histories can be believed that may lag: orders created from `since_ms` on are to be asked for once more. `ended` are the
-    times of the orders that they tell to be over, by id."""
+    histories can be believed that may lag: orders created from `since_ms` on are to be asked for once more. `ended` are
+    the times of the orders that they tell to be over, by id."""
 
     first: tuple[Change, ...]
     before: dict[str, list[OrderUpdate]]

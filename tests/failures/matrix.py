@@ -49,6 +49,8 @@ class Scenario:
     processes: int = 0
     durable: bool = False
     """Whether it needs a Redis with an append-only file."""
+    late: bool = False
+    """Whether order events that were lost without a sign are found after younger ones of their order were written."""
     fast: float = 1.0
     """How much faster than real time the clock of venue and publisher runs, for what takes minutes."""
 
@@ -74,6 +76,7 @@ def scenario(
     bound_s: float = 0.0,
     processes: int = 0,
     durable: bool = False,
+    late: bool = False,
     fast: float = 1.0,
 ) -> Callable[[Injection], Injection]:
     """Put a failure into the matrix, under the name of the function that injects it.
@@ -87,7 +90,7 @@ def scenario(
         name = inject.__name__
         assert name not in SCENARIOS
         SCENARIOS[name] = Scenario(
-            name, chapter, failure, readers, heals, found, log, inject, bound_s, processes, durable, fast
+            name, chapter, failure, readers, heals, found, log, inject, bound_s, processes, durable, late, fast
         )
         return inject
 
@@ -108,7 +111,7 @@ async def run(one: Scenario, redis: EmbeddedServer, account: str, directory: Pat
         await here.traded(EVENTS_AFTER)
         await here.trade_off()
         await here.agree()
-        await here.agree_on_events_after_gaps()
+        await here.agree_on_events_after_gaps(in_order=not one.late)
         assert not here.observer.found, "\n".join(here.observer.found)
         missing = [expected for expected in one.log if not here.logged(*expected)]
         logs = [(entry.get("event"), entry.get("reason")) for one_ in here.publishers for entry in one_.log]

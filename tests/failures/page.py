@@ -28,7 +28,7 @@ and these promises are checked:
 - `seq` never goes back, and `eventSeq` never does within an epoch; where Redis itself was put back, not beyond the
   next epoch.
 - The log of order events is numbered without a hole, has every event once, and each order's events in the venue's
-  order.
+  order; only what was lost without a sign, and found later, stands behind what came after it.
 - When the failure is over, Redis equals the exchange's own ledger: every field of the four hashes, and the log.
 
 What the venue's histories do not tell is not in the log if nobody listened when it happened: amendments, and the

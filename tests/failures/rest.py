@@ -226,8 +226,9 @@ async def snapshot_old(here: Arena) -> None:
     CHAPTER,
     failure="order and trade histories lag two seconds behind when a gap is to be filled",
     readers=RECOVERS,
-    heals="histories that do not agree with the snapshot yet are asked for again",
+    heals="orders of the gap are compared once more in the next period; what is new is drift, and they are read again",
     log=(Logged("state", "connection closed"),),
+    late=True,
 )
 async def histories_lag(here: Arena) -> None:
     here.fault("hold_rest", paths=HISTORY_PATHS)

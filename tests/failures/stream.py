@@ -121,6 +121,7 @@ async def market_cut(here: Arena) -> None:
     found="a reconcile period and its grace",
     log=(Logged("state", "drift"),),
     bound_s=UNHEARD_S,
+    late=True,
 )
 async def frames_lost(here: Arena) -> None:
     here.fault("drop_user_frames", count=20)

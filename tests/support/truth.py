@@ -145,9 +145,12 @@ def gap_differences(
     entries: Sequence[Mapping[str, str]],
     ledger_events: Sequence[Mapping[str, Any]],
     algo_events: Sequence[Mapping[str, Any]],
+    *,
+    in_order: bool = True,
 ) -> list[str]:
     """As `event_differences`, where the stream was away for a while: order by order, and without what REST does not
-    tell. What happened last to an order must stand there all the same, if it is more than an amendment."""
+    tell. What happened last to an order must stand there all the same, if it is more than an amendment. Without
+    `in_order`, what was lost without a sign may stand behind what came after it."""
     found = _numbering(entries)
     if len({entry["eventId"] for entry in entries}) != len(entries):
         found.append("an event stands in the log twice")
@@ -160,7 +163,10 @@ def gap_differences(
     for row in algo_events:
         theirs.setdefault(f"algo-{row['aid']}", []).append((f"ALGO_{row['X']}", row.get("ai") or ""))
     for order_id in ours.keys() | theirs.keys():
-        found += _of_one_order(order_id, ours.get(order_id, []), theirs.get(order_id, []))
+        mine, truth = ours.get(order_id, []), theirs.get(order_id, [])
+        if not in_order:
+            mine = sorted(mine, key=lambda one, truth=truth: truth.index(one) if one in truth else len(truth))  # type: ignore[misc]
+        found += _of_one_order(order_id, mine, truth)
     return found
 
 

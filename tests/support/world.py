@@ -111,8 +111,8 @@ class World:
         found = event_differences(await self.log(), self.dump()["orderEvents"], self.exchange.algo_events)
         assert not found, found
 
-    async def agree_on_events_after_gaps(self) -> list[dict[str, str]]:
-        """Wait until the log holds all that REST can tell of the ledger's events, once, each order's in order."""
+    async def agree_on_events_after_gaps(self, *, in_order: bool = True) -> list[dict[str, str]]:
+        """Wait until the log holds all that REST can tell of the ledger's events, once, and each order's in order."""
         found: list[str] = ["never compared"]
         entries: list[dict[str, str]] = []
         try:
@@ -120,7 +120,8 @@ class World:
                 while found:
                     await asyncio.sleep(0.05)
                     entries = await self.log()
-                    found = gap_differences(entries, self.dump()["orderEvents"], self.exchange.algo_events)
+                    truth = self.dump()["orderEvents"], self.exchange.algo_events
+                    found = gap_differences(entries, *truth, in_order=in_order)
         except TimeoutError:
             raise AssertionError("log and ledger differ:\n" + "\n".join(found[:10])) from None
         return entries
