@@ -163,6 +163,8 @@ class _Partition:
     """Ids in the user's hands. They are kept when the partition is lost: what is in hand need not come again."""
     settled: dict[str, None] = field(default_factory=dict)
     """Ids of the events that were acknowledged here, the youngest at the end."""
+    seen: dict[str, None] = field(default_factory=dict)
+    """Ids of the events that were read here, whether they were wanted or not: each partition reads them all."""
     not_before: float = 0.0
     room: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -297,8 +299,6 @@ class OrderEvents(AsyncIterator[OrderEvent]):
         self._tasks: set[asyncio.Task[None]] = set()
         self._failure: BaseException | None = None
         self._closing: asyncio.Task[None] | None = None
-        self._seen: dict[str, None] = {}
-        """Ids of the events that were read here, whether they were wanted or not."""
         self._group_lost = False
         self._rejoined = False
         """Whether the group was lost, and joined again, since the last renewal."""
@@ -747,8 +747,8 @@ class OrderEvents(AsyncIterator[OrderEvent]):
         last = p.last
         if found is None:
             return False
-        known = event_id in self._seen
-        _remember(self._seen, event_id, REMEMBERED)
+        known = event_id in p.seen
+        _remember(p.seen, event_id, REMEMBERED // len(self._partitions))
         if last is not None:
             if position(found.entry_id) <= position(last.entry_id) and found.epoch <= last.epoch:
                 return True

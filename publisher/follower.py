@@ -29,7 +29,7 @@ from statecast.domain.fold import Account, Delta
 from statecast.domain.models import OrderEvent, Source
 from statecast.errors import AuthFailed, FrameError, RateLimited, VenueError, VenueUnreachable
 from statecast.venues.binance.decode import decode_user_frame
-from statecast.venues.binance.rest import BinanceRest
+from statecast.venues.binance.rest import PERMISSIONS_WITHIN_S, BinanceRest
 
 REFUSED_RETRY_S = 60.0
 """How often a refused key is tried again: often enough to see a mended one, seldom enough not to be banned."""
@@ -187,11 +187,12 @@ class Follower:
         if self._permissions_known:
             return
         try:
-            permissions = await self._rest.fetch_key_permissions()
+            async with asyncio.timeout(PERMISSIONS_WITHIN_S):
+                permissions = await self._rest.fetch_key_permissions()
         except AuthFailed:
             raise
-        except (VenueError, FrameError) as error:
-            self._log.warning("permissions_unknown", reason=str(error))
+        except (VenueError, FrameError, TimeoutError) as error:
+            self._log.warning("permissions_unknown", reason=str(error) or "no answer in time")
             return
         if permissions is not None and permissions.portfolio_margin:
             reason = "the key is one of a Portfolio Margin account, whose futures data this interface does not tell"
@@ -231,7 +232,7 @@ class Follower:
                 if frame.event not in self._unknown_logged and len(self._unknown_logged) < 100:
                     self._unknown_logged.add(frame.event)
                     self._log.warning("unknown_event", event_type=frame.event)
-                self._light.due()
+                    self._light.due()  # Once: one that comes with every fill must not eat the request weight.
         if not frame.changes:
             return
         self._told_ms = max(self._told_ms, frame.event_time_ms)
@@ -325,6 +326,8 @@ class Follower:
                 continue
             self._apply_all(found, snapshot)
             self._light.begins(asked_at, found.since_ms)
+            # REST may have been behind what happened before the stream was connected, and no frame tells that any more.
+            self._light.due()
             self._committer.health.reconciled_at_ms = self._clock.now_ms()
             self._committer.move("reconciled", "stream connected, snapshot reconciled")
             await self._clock.sleep(BACKOFF_S[2])  # A stream of nonsense must not become a stream of snapshots.

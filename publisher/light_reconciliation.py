@@ -13,7 +13,7 @@ from random import Random
 
 from publisher.committer import Committer
 from publisher.logs import Log
-from publisher.reconcile import GRACE_S, Suspicions
+from publisher.reconcile import GRACE_S, Suspicions, in_words
 from publisher.user_stream import StreamEnded
 from statecast.clock import Clock
 from statecast.domain.changes import Refresh
@@ -41,7 +41,8 @@ STEP_S = 0.05
 """How often it is looked whether something is due, or the stream has explained a difference."""
 
 RETRY_S = 5.0
-"""After a question that failed."""
+LONGEST_RETRY_S = 20.0
+"""After a question that failed; doubled with each that follows."""
 
 OVERLAP_MS = 2_000
 """Orders are asked for from this long before the last question on, for REST may lag."""
@@ -85,6 +86,7 @@ class LightReconciliation:
         self._believed_until = 0.0
         self._orders_since_ms = 0
         self._not_before = 0.0
+        self._retry_s = RETRY_S
         self._trouble = "no answer yet"
         self._in_doubt = False
         """Whether readers were told of a doubt that arose here."""
@@ -111,7 +113,7 @@ class LightReconciliation:
         self._apply(answer)
         self._suspicions.take(self._account, answer, self._clock.monotonic())
         everything = answer.multi_assets is not None and answer.order_symbols is None
-        if self._suspicions:
+        if self._suspicions.doubtful:
             self._committer.vouch_until = 0.0
         elif everything:
             self._committer.health.reconciled_at_ms = self._clock.now_ms()
@@ -138,14 +140,15 @@ class LightReconciliation:
                 self._log.warning("refresh_failed", reason=str(error))
                 self._put_off(error)
                 continue
+            self._retry_s = RETRY_S
             if not self._following():
                 continue
             self.take(answer, self._asked_at)
             now = self._clock.monotonic()
             if drift := self._suspicions.unexplained(now):
                 self._committer.health.drifts += 1
-                self._log.warning("drift", differences=drift)
-                raise StreamEnded("drift from the venue: " + "; ".join(drift))
+                self._log.warning("drift", differences=in_words(drift))
+                raise StreamEnded("drift from the venue: " + in_words(drift))
 
     async def _next_question(self) -> Beside:
         """Wait until something is due, and say what."""
@@ -165,7 +168,12 @@ class LightReconciliation:
             if now >= max(self._everything_due_at, self._everything_at + EVERYTHING_PAUSE_S):
                 return Beside(None, True, self._orders_since_ms)
             if self._suspicions and now >= self._asked_at + RECHECK_S:
-                return Beside(self._suspicions.order_symbols, self._suspicions.settings)
+                symbols = self._suspicions.order_symbols
+                if symbols is not None:
+                    return Beside(symbols, self._suspicions.settings)
+                if now >= self._everything_at + EVERYTHING_PAUSE_S:
+                    return Beside(None, True, self._orders_since_ms)
+                continue
             # Nobody reads what one knows that stands by.
             if self._moved and not self._committer.standing_by and now >= self._asked_at + PAUSE_S:
                 await self._clock.sleep(SETTLE_S)
@@ -176,7 +184,7 @@ class LightReconciliation:
 
     def _explain(self) -> None:
         self._suspicions.explain(self._account)
-        if not self._suspicions:
+        if not self._suspicions.doubtful:
             self._committer.vouch_until = self._believed_until
             self._tell_state()
 
@@ -191,13 +199,13 @@ class LightReconciliation:
         if self._suspicions.repeated:
             self._in_doubt = True
             self._committer.move("doubt", f"the venue says otherwise: {self._suspicions}")
-        elif self._in_doubt and not self._suspicions and not overdue:
+        elif self._in_doubt and not self._suspicions.doubtful and not overdue:
             self._in_doubt = False
             self._committer.move("reconciled", "the venue agrees")
 
     def _put_off(self, error: VenueError | FrameError) -> None:
         """Everything is compared once the venue may be asked again."""
-        wait_s = RETRY_S
+        wait_s, self._retry_s = self._retry_s, min(2 * self._retry_s, LONGEST_RETRY_S)
         if isinstance(error, RateLimited):
             wait_s = max(1.0, (error.retry_at_ms - self._rest.venue_now_ms()) / 1000)
         self._trouble = str(error)

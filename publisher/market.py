@@ -16,6 +16,9 @@ from statecast.venues.binance.wire import BinanceUrls, mark_price_requests
 STEADY_S = 60.0
 """A connection that lasted this long was a good one: the pauses start over."""
 
+MAX_SILENCE_S = 30.0
+"""Every symbol's price comes once a second: a connection that says nothing for so long is open and mute."""
+
 MANY_SYMBOLS = 200
 """More of them than this do not fit a URL safely; then all are subscribed to after connecting."""
 
@@ -97,7 +100,13 @@ class MarkPrices:
 
     async def _read(self, stream: Stream) -> None:
         told = False
-        async for raw in stream.frames():
+        frames = stream.frames()
+        while True:
+            try:
+                async with asyncio.timeout(MAX_SILENCE_S):
+                    raw = await anext(frames)
+            except TimeoutError:
+                raise VenueUnreachable(self._venue, "market stream", "open and mute") from None
             try:
                 frame = decode_market_frame(raw)
             except FrameError as error:

@@ -11,8 +11,15 @@ from statecast.domain.models import Order
 GRACE_S = 5.0
 """So long, news may be on its way by one of the two before the other counts as wrong."""
 
+YOUNG_MS = 3_000
+"""REST may not know yet what the stream told so long before it was asked, and the venue's clock is known to within half
+a second. On an account that places orders all the time, some are always so young."""
+
 MAX_SYMBOLS = 20
 """Asked for one by one, open orders cost two of weight for each symbol, and 80 for all."""
+
+MAX_TOLD = 10
+"""Differences in words: the reason stands in Redis, and is written with every heartbeat."""
 
 Kind = Literal["holdings", "orders", "settings", "history"]
 
@@ -21,12 +28,20 @@ class Difference(NamedTuple):
     """`told` in words. `kind` is what has to be asked for to see whether it is still so, of `symbol` where it has one.
 
     Holdings are balances and positions. History is an order of which the account has never heard: no later answer makes
-    that undone.
+    that undone. What the account has and the venue does not list is `young` where REST may be behind: that is looked at
+    again, and no doubt yet.
     """
 
     told: str
     kind: Kind
     symbol: str = ""
+    young: bool = False
+
+
+def in_words(told: list[str]) -> str:
+    """The first of them, and how many more there are."""
+    more = [f"and {len(told) - MAX_TOLD} more"] if len(told) > MAX_TOLD else []
+    return "; ".join(told[:MAX_TOLD] + more)
 
 
 def differences(account: Account, answer: Refresh) -> dict[str, Difference]:
@@ -53,8 +68,14 @@ def _note(
     theirs: object,
     kind: Kind = "holdings",
     symbol: str = "",
+    *,
+    young: bool = False,
 ) -> None:
-    found[f"{what} {ours} since {since_ms}"] = Difference(f"{what} {ours}, venue {theirs}", kind, symbol)
+    found[f"{what} {ours} since {since_ms}"] = Difference(f"{what} {ours}, venue {theirs}", kind, symbol, young)
+
+
+def _is_young(since_ms: int, answer: Refresh) -> bool:
+    return 0 <= answer.taken_ms - since_ms <= YOUNG_MS
 
 
 def _compare_wallets(account: Account, answer: Refresh, found: dict[str, Difference]) -> None:
@@ -79,7 +100,7 @@ def _compare_positions(account: Account, answer: Refresh, found: dict[str, Diffe
         what = f"{key.symbol} {key.position_side}"
         if told is None:
             if not is_news(since_ms, answer.taken_ms, answer.taken_ms):
-                _note(found, what, row.position_amt, since_ms, "none")
+                _note(found, what, row.position_amt, since_ms, "none", young=_is_young(since_ms, answer))
         elif told.position_amt != row.position_amt:
             if not is_news(since_ms, told.stamp.venue_time_ms, answer.taken_ms):
                 _note(found, what, row.position_amt, since_ms, told.position_amt)
@@ -107,7 +128,8 @@ def _compare_orders(account: Account, answer: Refresh, found: dict[str, Differen
         what = f"order {order.order_id}"
         if told is None:
             if not is_news(since_ms, answer.taken_ms, answer.taken_ms):
-                _note(found, what, order.status, since_ms, "none", "orders", order.symbol)
+                young = _is_young(since_ms, answer)
+                _note(found, what, order.status, since_ms, "none", "orders", order.symbol, young=young)
         elif _terms(order) != _terms(told) and not is_news(since_ms, told.venue_time_ms, answer.taken_ms):
             _note(found, what, _worded(order), since_ms, _worded(told), "orders", order.symbol)
     for order_id, told in listed.items():
@@ -164,7 +186,12 @@ class Suspicions:
         return bool(self._found)
 
     def __str__(self) -> str:
-        return "; ".join(suspicion.difference.told for suspicion in self._found.values())
+        return in_words([suspicion.difference.told for suspicion in self._found.values()])
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether one of them is more than news that REST may not have yet."""
+        return any(not one.difference.young for one in self._found.values())
 
     @property
     def repeated(self) -> bool:
@@ -183,17 +210,24 @@ class Suspicions:
         return any(one.difference.kind == "settings" for one in self._found.values())
 
     def take(self, account: Account, answer: Refresh, now_s: float) -> None:
-        """What the answer says otherwise, and what it was not asked about."""
+        """What the answer says otherwise, and what it was not asked about.
+
+        What is young is noted by the first answer alone: where orders are placed all the time, every answer lacks some,
+        and asking again would have no end.
+        """
+        asked_again = bool(self._found)
         self.explain(account)
         kept = {
-            what: one._replace(repeated=True)
+            what: one._replace(repeated=not one.difference.young)
             for what, one in self._found.items()
             if not _covers(answer, one.difference)
         }
         for what, difference in differences(account, answer).items():
             before = self._found.get(what)
+            if before is None and difference.young and asked_again:
+                continue
             since_s = before.since_s if before is not None else now_s
-            kept[what] = _Suspicion(difference, since_s, answer, repeated=before is not None)
+            kept[what] = _Suspicion(difference, since_s, answer, repeated=before is not None and not difference.young)
         self._found = kept
 
     def explain(self, account: Account) -> None:

@@ -89,7 +89,7 @@ class _Socket:
         self.stream: Stream | None = None
         self.frames = 0
         self.alone_since: float | None = None
-        """When it told, first since another connection is beside it, what that one had not told before."""
+        """When it told, first since another connection is beside it, what that one had not told."""
 
     @property
     def signs_of_life(self) -> int:
@@ -129,6 +129,11 @@ class UserStream:
         self._told: OrderedDict[str | bytes, tuple[_Socket, bool]] = OrderedDict()
         self._room = RECENT_FRAMES
         self._proven = False
+        self._second: _Socket | None = None
+        """The connection that is to replace the current one, or has just done so, while the old one still tells."""
+        self._held: dict[str | bytes, float] = {}
+        """What it has told, and the old one not yet; since when. The old one may be behind: what both tell is passed on
+        in its order, or an order's fill would come before the order, of which the second connection heard nothing."""
 
     def rotate(self, reason: str) -> None:
         """Replace the connection soon."""
@@ -146,7 +151,8 @@ class UserStream:
         self._told.clear()
         self._room = RECENT_FRAMES
         self._wanted.clear()
-        self._current = _Socket()
+        self._current, self._second = _Socket(), None
+        self._held.clear()
 
         def began() -> None:
             self.since_ms = self._rest.venue_now_ms()
@@ -181,6 +187,8 @@ class UserStream:
             if socket is self._current:
                 raise
             self._log.warning("second_connection_lost", reason=str(error))
+            if self._second is self._current:  # It was the old one.
+                self._release()
             socket.opened.set()
 
     def _tell(self, socket: _Socket, raw: str | bytes) -> None:
@@ -190,12 +198,29 @@ class UserStream:
         if told is not None and told[0] is not socket:
             self._proven = self._proven or told[1]
             return
+        if socket is self._second:
+            self._held.setdefault(raw, self._clock.monotonic())
+            return
+        is_event = self._pass_on(socket, raw)
+        if self._held.pop(raw, None) is not None:
+            self._proven = self._proven or is_event
+        if is_event and socket.alone_since is None:
+            socket.alone_since = self._clock.monotonic()
+
+    def _pass_on(self, socket: _Socket, raw: str | bytes) -> bool:
         is_event = self._take(raw)
         self._told[raw] = (socket, is_event)
         while len(self._told) > self._room:
             self._told.popitem(last=False)
-        if is_event and socket.alone_since is None:
-            socket.alone_since = self._clock.monotonic()
+        return is_event
+
+    def _release(self) -> bool:
+        """Wait no longer for the old connection to tell what is held; whether an event of the account was among it."""
+        second, held = self._second, tuple(self._held)
+        self._second = None
+        self._held.clear()
+        told = [self._pass_on(second, raw) for raw in held] if second is not None else []
+        return any(told)
 
     async def _replace_in_time(self, tasks: asyncio.TaskGroup, carrying: asyncio.Task[None]) -> None:
         while True:
@@ -221,11 +246,14 @@ class UserStream:
         failures = 0
         while True:
             await self._prove_key()
-            new = _Socket()
+            self._second = new = _Socket()
             carrying_new = tasks.create_task(self._carry(new, self._begin_overlap))
             await new.opened.wait()
             if not carrying_new.done() and await self._works(new, carrying_new):
                 break
+            # What is held the old one tells, or it ends in a gap.
+            self._second = None
+            self._held.clear()
             carrying_new.cancel()
             failures += 1
             await self._clock.sleep(self._connector.pause_s(failures))
@@ -234,6 +262,7 @@ class UserStream:
             await self._clock.sleep(AFTERWARDS_S)
         else:
             self._unproven()
+        self._release()
         carrying.cancel()
         self._log.info("rotated", reason=reason, proven=self._proven)
         await self._clock.sleep(CATCH_UP_S)
@@ -242,6 +271,7 @@ class UserStream:
 
     def _begin_overlap(self) -> None:
         self._proven = False
+        self._held.clear()
         self._current.alone_since = None
 
     async def _works(self, new: _Socket, carrying: asyncio.Task[None]) -> bool:
@@ -252,12 +282,15 @@ class UserStream:
             now = self._clock.monotonic()
             if carrying.done():
                 return False
-            if new.alone_since is not None and now - new.alone_since > LAG_S:
-                raise StreamEnded("a second connection tells what the first does not: STATECAST_SHARED_STREAM=false?")
+            if self._held and now - next(iter(self._held.values())) > LAG_S:
+                if self._release():
+                    reason = "a second connection tells what the first does not: STATECAST_SHARED_STREAM=false?"
+                    raise StreamEnded(reason)
+                self._second = new
             if self._current.alone_since is not None and now - self._current.alone_since > LAG_S:
                 self._log.warning("second_connection_mute")
                 return False
-            if now > until and new.alone_since is None and self._current.alone_since is None:
+            if now > until and not self._held and self._current.alone_since is None:
                 return True
         return True
 

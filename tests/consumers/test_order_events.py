@@ -1218,7 +1218,7 @@ async def test_ids_are_remembered_up_to_a_limit(log: Log, url: str, monkeypatch:
     async with consumer(log, url) as events:
         await log.write(100)
         await handle(events, 100)
-        assert len(events._seen) == 20
+        assert len(events._partitions[0].seen) == 20
         assert list(events._partitions[0].settled) == [f"event-{number}" for number in range(81, 101)]
 
 
@@ -1412,3 +1412,10 @@ async def test_a_gap_disturbs_neither_a_mirror_nor_code_that_is_not_async(log: L
 
         await eventually(followed)
         assert mirror.rejoins == ()
+
+
+async def test_what_another_partition_of_this_process_has_read_was_not_delivered_before(log: Log, url: str) -> None:
+    async with consumer(log, url, partitions=4) as events:
+        await log.write(40)
+        found = await take(events, 40)
+        assert [(event.event_seq, event.attempt) for event in found if event.redelivered or event.attempt > 1] == []

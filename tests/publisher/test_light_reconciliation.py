@@ -278,7 +278,7 @@ async def test_a_refused_key_ends_it() -> None:
 
 async def test_an_answer_for_readers_is_compared_as_well() -> None:
     story = Story()
-    story.light.take(refresh(500), story.clock.monotonic())
+    story.light.take(refresh(4000), story.clock.monotonic())
     assert not story.vouched
     await story.run(3)
     assert story.vouched, "the next answer agrees"
@@ -286,7 +286,7 @@ async def test_an_answer_for_readers_is_compared_as_well() -> None:
 
 async def test_a_new_beginning_forgets_what_was_suspected() -> None:
     story = Story()
-    story.light.take(refresh(500), story.clock.monotonic())
+    story.light.take(refresh(4000), story.clock.monotonic())
     story.light.begins(story.clock.monotonic(), EVERYTHING.created_since_ms)
     assert story.vouched
 
@@ -299,3 +299,69 @@ async def test_orders_that_came_and_went_are_compared(told: bool) -> None:
     if told:
         story.stream(event(40_000, "CANCELED", "CANCELED", order_id="77"))
     assert (await story.run(PERIOD_S + 2 * GRACE_S) == "") is told
+
+
+@pytest.mark.parametrize(("behind_ms", "symbols"), [(300, 1), (300, 30), (2500, 1)])
+async def test_an_account_that_places_orders_all_the_time_is_believed_though_rest_is_behind(
+    behind_ms: int, symbols: int
+) -> None:
+    """Every answer lacks some of the youngest orders: that must not stop the vouching, nor be asked for without end."""
+    story = Story()
+    told: list[tuple[int, Change]] = []
+    vouched: list[bool] = []
+
+    def tell(number: int, kind: str, status: str) -> None:
+        at, symbol = round(story.clock.elapsed_s * 1000), f"S{number % symbols}USDT"
+        told.append((at, event(at, kind, status, order_id=str(number), symbol=symbol)))
+        story.stream(told[-1][1])
+
+    def place(number: int) -> None:
+        tell(number, "NEW", "NEW")
+        story.clock.at(story.clock.elapsed_s + 10, lambda: tell(number, "CANCELED", "CANCELED"))
+        story.clock.at(story.clock.elapsed_s + 0.2, lambda: place(number + 1))
+        vouched.append(story.vouched)
+
+    def venue(beside: Beside) -> Refresh:
+        old = Account()
+        old.apply((snapshot(positions=[rest_position(-50, "0.5")], orders=[rest_order(-50)]),), "rest")
+        until = round(story.clock.elapsed_s * 1000) - behind_ms
+        for at, change in told:
+            if at <= until:
+                old.apply((change,), "stream")
+        answer = story.answer(beside, old)
+        asked_for = beside.order_symbols or {order.symbol for order in answer.orders}
+        return replace(answer, orders=tuple(order for order in answer.orders if order.symbol in asked_for))
+
+    story.venue = venue
+    story.clock.at(1, lambda: place(5000))
+    assert await story.run(3 * PERIOD_S) == ""
+    assert all(vouched)
+    assert len(story.asked) < 20
+
+
+async def test_an_order_that_was_young_when_it_ended_unheard_is_found_all_the_same() -> None:
+    story = Story()
+    # The last word of the stream, a second before everything is compared; the venue has no such order any more.
+    gone = Account()
+    gone.apply((snapshot(positions=[rest_position(-50, "0.5")], orders=[rest_order(-50)]),), "rest")
+    story.clock.at(44, lambda: story.stream(event(44_000, "NEW", order_id="77")))
+    story.clock.at(44.5, story.light.due)
+    story.venue = lambda beside: story.answer(beside, gone)
+    assert await story.run(PERIOD_S) == "drift from the venue: order 77 NEW, venue none"
+    assert story.clock.elapsed_s <= 44.5 + 2 * GRACE_S
+
+
+async def test_open_orders_of_many_symbols_are_not_asked_for_again_every_second() -> None:
+    story = Story()
+    orders = tuple(rest_order(-50, order_id=str(at), symbol=f"S{at}USDT") for at in range(30))
+    story.venue = lambda beside: replace(story.truth(beside), orders=orders)
+    assert "drift" in await story.run(PERIOD_S + 2 * GRACE_S)
+    assert story.clock.elapsed_s <= PERIOD_S + GRACE_S
+    assert sum(beside.order_symbols is None for _, beside in story.asked) == 2
+
+
+async def test_a_venue_in_maintenance_is_asked_seldom() -> None:
+    story = Story()
+    story.venue = fails(VenueUnreachable("binance", "GET /fapi/v3/account", "HTTP 503"))
+    await story.run(3600)
+    assert len(story.asked) <= 200

@@ -10,11 +10,13 @@ from http import HTTPStatus
 from random import Random
 
 import orjson
+import pytest
 from structlog.testing import capture_logs
 from support.world import World, until, world
 from support.written import eventually
 from websockets.asyncio.server import Request, Response, ServerConnection, serve
 
+from publisher import market
 from publisher.logs import account_log
 from publisher.market import STEADY_S, MarkPrices
 from publisher.stream import JITTER, Connector
@@ -204,3 +206,25 @@ async def test_frames_that_make_no_sense_are_counted_and_lose_no_price() -> None
             await said.wait()
             assert marks.malformed_frames == 2
             assert [update.mark_price for update in marks.take()] == [Decimal(3)]
+
+
+async def test_a_market_connection_that_is_open_and_mute_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(market, "MAX_SILENCE_S", 0.2)
+    connections = 0
+
+    async def venue(connection: ServerConnection) -> None:
+        nonlocal connections
+        connections += 1
+        if connections > 1:
+            await connection.send(orjson.dumps({"e": "markPriceUpdate", "E": 1793000000000, "s": "BTCUSDT", "p": "3"}))
+        await connection.wait_closed()
+
+    async with serve(venue, "127.0.0.1", 0) as server:
+        host, port = next(iter(server.sockets)).getsockname()
+        async with following(f"ws://{host}:{port}", SystemClock()) as marks:
+
+            async def priced() -> bool:
+                return bool(marks.take())
+
+            await eventually(priced)
+    assert connections > 1

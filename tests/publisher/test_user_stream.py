@@ -349,3 +349,44 @@ def test_of_several_errors_a_refusal_counts_first() -> None:
     lost: Callable[[], VenueError] = lambda: VenueUnreachable("binance", "a call", "lost")  # noqa: E731
     group = BaseExceptionGroup("", [lost(), BaseExceptionGroup("", [lost(), refused])])
     assert first_error(group) is refused
+
+
+async def test_a_new_connection_that_is_ahead_of_the_old_one_changes_no_order(venue: Venue) -> None:
+    """An order placed right before the subscription, and filled right after it: only the old one tells both."""
+    async with following(venue) as here:
+        here.stream.rotate("a test")
+        await venue.connected(2)
+        await venue.tell("leverage 9", "order 1 filled", to=1)
+        await asyncio.sleep(0.2)
+        await venue.tell("leverage 5", "order 1 new", "leverage 9", "order 1 filled", to=0)
+        await eventually(lambda: venue.closed == [0], "the old connection is closed")
+        await venue.tell("2")
+        await here.told("leverage 5", "order 1 new", "leverage 9", "order 1 filled", "2")
+        assert here.unproven == 0
+
+
+async def test_what_the_old_connection_has_not_told_when_it_is_closed_or_lost_is_told_by_the_new_one(
+    venue: Venue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(user_stream, "AFTERWARDS_S", 60)
+    async with following(venue) as here:
+        here.stream.rotate("a test")
+        await venue.connected(2)
+        await venue.tell("1")
+        await eventually(lambda: here.stream._current.frames == 1 and here.stream._proven, "proven")
+        await asyncio.sleep(0.3)
+        await venue.tell("2", to=1)
+        await venue.connections[0].close()
+        await here.told("1", "2")
+        await venue.tell("3")
+        await here.told("1", "2", "3")
+
+
+async def test_a_word_about_the_new_connection_alone_is_no_gap(venue: Venue) -> None:
+    async with following(venue) as here:
+        here.stream.rotate("a test")
+        await venue.connected(2)
+        await venue.tell(SHUTDOWN, to=1)
+        await eventually(lambda: here.unproven == 1, "replaced")
+        await here.told(SHUTDOWN)
+        assert not here.task.done()

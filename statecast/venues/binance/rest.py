@@ -559,8 +559,9 @@ class BinanceRest:
         raise Rejected(wire.VENUE, str(call), reason, status if code is None else code)
 
     def _silence(self, call: wire.Call, reason: str, until_ms: int) -> RateLimited:
-        """No call of this process before then, whatever it is for."""
-        self._budget.block(self._clock.monotonic() + (until_ms - self.venue_now_ms()) / 1000)
+        """No call of this process before then, whatever it is for; the limits of the other host are its own affair."""
+        if call is not wire.API_RESTRICTIONS or self._urls.sapi == self._urls.rest:
+            self._budget.block(self._clock.monotonic() + (until_ms - self.venue_now_ms()) / 1000)
         return RateLimited(wire.VENUE, str(call), reason, until_ms)
 
     def _scrubbed(self, text: str, signature: str) -> str:

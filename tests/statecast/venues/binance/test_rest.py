@@ -9,6 +9,7 @@ import logging
 import traceback
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -653,3 +654,17 @@ async def test_a_history_survives_the_venues_wish_for_silence(
     waits: list[float] = []
     assert len(await rest.fetch_trades_since(START_MS, "BTCUSDT", waits.append)) == 1
     assert [round(wait) for wait in waits] == [7]
+
+
+@pytest.mark.parametrize("status", [403, 418, 429])
+async def test_the_limits_of_another_host_silence_no_call_but_that_hosts(
+    venue: Venue, clock: JumpingClock, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    other = venue.url.replace("127.0.0.1", "localhost")
+    monkeypatch.setattr(wire, "PRODUCTION_SAPI", other)
+    urls = replace(wire.BinanceUrls.choose(False, venue.url, None, None, None), sapi=other)
+    rest = BinanceRest(urls, Secret(KEY), Secret(SECRET), clock)
+    venue.next["/sapi/v1/account/apiRestrictions"] = [lambda _: web.Response(status=status, text="<html>")]
+    assert isinstance(await failure(rest.fetch_key_permissions()), RateLimited)
+    assert await rest.create_listen_key()
+    await rest.aclose()
