@@ -22,7 +22,7 @@ from statecast.clock import Clock
 from statecast.domain.changes import Change, OrderUpdate, Snapshot, Told
 from statecast.domain.fold import Account
 from statecast.domain.models import Order, OrderEvent
-from statecast.errors import AuthFailed, Rejected, StoreError
+from statecast.errors import AuthFailed, Rejected
 from statecast.store.writer import Remains
 from statecast.venues.binance import wire
 from statecast.venues.binance.history import EXECUTIONS, PastOrder, PastTrade, Retold, fill_id, retold
@@ -129,7 +129,11 @@ class Backfill:
     def reopen(self, since_ms: int) -> None:
         """The stream has told nothing since then, and is at an end. What came and went meanwhile, such as an order that
         was placed and cancelled, showed in no answer that agreed."""
-        self._complete_ms = min(self._complete_ms, since_ms)
+        # An account may have been quiet for longer than the venue remembers; then what agreed must do.
+        oldest_ms = self._rest.venue_now_ms() - wire.UNFILLED_KEPT_MS + 2 * OVERLAP_MS
+        self._complete_ms = min(self._complete_ms, max(since_ms, oldest_ms))
+        if since_ms:
+            self._committer.events_complete_ms = min(self._committer.events_complete_ms, self._complete_ms)
 
     def begin_again(self, remains: Remains, since_ms: int) -> None:
         """The log, of which `remains` tells, is complete until `since_ms` only; 0 where that is not known."""
@@ -143,7 +147,7 @@ class Backfill:
         that stands by leaves gaps to the one that writes.
 
         Raises:
-            VenueUnreachable, FrameError: ask again. AuthFailed: the operator must act.
+            VenueUnreachable, FrameError, StoreError: ask again. AuthFailed: the operator must act.
         """
         # Anew: the venue's clock may have stepped, and what it is was perhaps not known before the snapshot.
         until_ms = self._stream_from_ms = self._rest.venue_ms_at(self._stream_from) + CONNECTED_MS
@@ -152,7 +156,7 @@ class Backfill:
             self._log_begins_ms = until_ms - CONNECTED_MS
         if not since_ms or self._committer.standing_by:
             return Merged((), {}, (), until_ms, until_ms, {})
-        gap = await self._gap(since_ms, until_ms, snapshot)
+        gap = await self._gap(since_ms, until_ms, snapshot, buffered())
         # What waits to be told stands in neither account nor log, and may have gone on where nobody listened.
         gap.symbols.update(event.order.symbol for event in buffered())
         began = self._progress_at = self._clock.monotonic()
@@ -199,7 +203,7 @@ class Backfill:
             verified_ms = self._rest.venue_now_ms() - (remains.now_ms - remains.verified_at_ms) - VERIFIED_MS
         return max(remains.last_event_ms - OVERLAP_MS, verified_ms)
 
-    async def _gap(self, since_ms: int, until_ms: int, snapshot: Snapshot) -> _Gap:
+    async def _gap(self, since_ms: int, until_ms: int, snapshot: Snapshot, buffered: Iterable[OrderEvent]) -> _Gap:
         """The window within the venue's retention, and entries for what lies beyond."""
         now_ms, received_at_ms = self._rest.venue_now_ms(), self._clock.now_ms()
         lost: list[Change] = []
@@ -216,12 +220,10 @@ class Backfill:
             self._log.error("open_orders_unreadable", orders=remains.unreadable)
         symbols |= {order.symbol for order in (*known.values(), *snapshot.orders)}
         symbols |= {position.symbol for position in snapshot.positions}
-        try:
-            written = await self._committer.events_of_last(now_ms - since_ms + WRITTEN_LATE_MS)
-        except StoreError as error:
-            # While Redis is away, what the fold remembers must do: events that wait to be written are in it, too.
-            self._log.warning("log_not_read", reason=str(error))
-            written = []
+        # What has waited here for long, another may have written long ago.
+        waited_ms = max((received_at_ms - event.received_at_ms for event in buffered), default=0)
+        written = await self._committer.events_of_last(max(now_ms - since_ms, waited_ms) + WRITTEN_LATE_MS)
+        self._account.remember_events(event_id for event_id, _ in written)
         symbols |= {symbol for _, symbol in written if symbol}
         told = _InLog(self._account, frozenset(event_id for event_id, _ in written))
         return _Gap(

@@ -159,6 +159,8 @@ class Committer:
         """Whether the hashes in Redis are those of before a gap that the log has, and needed to fill it."""
         self._overflowed = False
         self._trouble = ""
+        self._gone_at: float | None = None
+        """When one that stands by found that Redis has lost the account, until somebody writes it again."""
         self._known_event_seq = 0
         """The highest number that this process has seen given to an event."""
 
@@ -260,13 +262,14 @@ class Committer:
             in_log = await self._persistently(self._log_beside_the_record)
             lost = self.record.lost(in_log)
             # What is written again gets the numbers that it had. Where that is not all, numbers go on, and show a hole.
+            compared_ms = self.record.complete_since_ms
             whole = remains.events_complete_ms >= self.record.complete_since_ms or self._remembers_all(remains)
             least = max(0, self._known_event_seq - lost) if whole else self._known_event_seq
             if least <= self._writer.event_seq or await self._persistently(partial(self._open, least)) is None:
                 break
-        self._account.remember_events(in_log)
+        # What was heard and has left the record may have been written by nobody.
+        self._account.remember_only(in_log)
         missing = self.record.take_missing(frozenset(in_log))
-        self._account.forget_events(event.event_id for event in missing)
         self.remains = remains
         self.events_complete_ms = self.health.events_complete_ms = remains.events_complete_ms
         self.standing_by, self._leading, self._rewrite = False, True, True
@@ -278,7 +281,7 @@ class Committer:
             event_seq=self._writer.event_seq,
             **({"events_lost_by_redis": lost} if lost else {}),
         )
-        if not self.record.complete_since_ms or whole:
+        if not self.record.complete_since_ms or (whole and self.record.complete_since_ms == compared_ms):
             since_ms = None
         else:
             since_ms = remains.events_complete_ms or (0 if remains.last_event_ms else self.record.began_ms)
@@ -301,7 +304,14 @@ class Committer:
     async def _open(self, least_event_seq: int = 0) -> str | None:
         self._known_event_seq = max(self._known_event_seq, self._writer.event_seq)
         reason = "taking the lease" if self.health.state == "starting" else self.health.reason
-        holder = await self._writer.open(self.health.state, reason, least_event_seq)
+        # Who has written remembers what Redis has lost since long before this one began to listen. It comes first.
+        now = self._clock.monotonic()
+        patient = self.standing_by and (self._gone_at is None or now < self._gone_at + self._writer.lease_ttl_ms / 1000)
+        holder = await self._writer.open(self.health.state, reason, least_event_seq, patient=patient)
+        if holder != "":
+            self._gone_at = None
+        elif self._gone_at is None:
+            self._gone_at = self._clock.monotonic()
         self.asked.set()
         return holder
 
@@ -311,9 +321,12 @@ class Committer:
             self.standing_by = True
             self._log.info("standing_by", holder=holder)
         began = self._clock.monotonic()
-        while self._clock.monotonic() - began < REGISTER_S:
+        while True:
             await self._clock.sleep(WATCH_S)
-            if await self._persistently(self._writer.holder) is None and not self._has_stalled():
+            is_free = await self._persistently(self._writer.holder) is None
+            if self._has_stalled():
+                continue
+            if is_free or self._clock.monotonic() - began >= REGISTER_S:
                 return
 
     async def _tick(self) -> None:
@@ -339,11 +352,18 @@ class Committer:
         while not self._overflowed:
             await self._something_to_do()
             self._in_flight = self._next_batch()
-            await self._persistently(partial(self._writer.send, self._in_flight.batch))
+            await self._persistently(self._send)
             self.record.wrote(sum(len(delta.events) for delta in self._in_flight.deltas))
             self._in_flight = None
         self._log.warning("rewriting", reason=f"more than {MAX_QUEUED} changes waited for Redis")
         self._stand_down()
+
+    async def _send(self) -> None:
+        assert self._in_flight is not None
+        batch = self._in_flight.batch
+        # Sent again, it comes late: what is known here may be another by then.
+        self._in_flight.batch = batch.unverified()
+        await self._writer.send(batch)
 
     async def _something_to_do(self) -> None:
         while not self._queue and self._clock.monotonic() < self._heartbeat_at and not self._must_rewrite:
@@ -379,8 +399,8 @@ class Committer:
             believed = self.health.state == "live" and now <= self.vouch_until
             ours = drained and not self._rewrite and believed
             verified = ours and not self._has_stalled()
-            if drained:
-                self.health.events_complete_ms = max(self.health.events_complete_ms, self.events_complete_ms)
+            if drained or self.events_complete_ms < self.health.events_complete_ms:
+                self.health.events_complete_ms = self.events_complete_ms
             status = self.health.fields(self._writer.publisher_id, self._writer.epoch)
             if drained:
                 self._heartbeat_at = now + self._heartbeat_s if verified or not ours else self._stalled_until

@@ -27,7 +27,7 @@ from statecast.clock import Clock
 from statecast.domain.changes import Change, Frame, OrderUpdate, Refresh, Snapshot, Told
 from statecast.domain.fold import Account, Delta
 from statecast.domain.models import OrderEvent, Source
-from statecast.errors import AuthFailed, FrameError, RateLimited, VenueError, VenueUnreachable
+from statecast.errors import AuthFailed, FrameError, RateLimited, StoreError, VenueError, VenueUnreachable
 from statecast.venues.binance.decode import decode_user_frame
 from statecast.venues.binance.rest import PERMISSIONS_WITHIN_S, BinanceRest
 
@@ -172,8 +172,7 @@ class Follower:
         since_ms = self._backfill.stream_begins()
         record = self._committer.record
         if self._committer.standing_by or not record.complete_since_ms:
-            # The histories must tell them again, should this publisher take over from one that has not written them.
-            self._account.forget_events(record.begin(since_ms))
+            record.begin(since_ms)
             self._pending.clear()
         self._doubt.set()
 
@@ -292,7 +291,7 @@ class Follower:
             self._distrust(str(error))
         if self._unreconciled is not None:
             self._doubt.set()  # What was begun by one that stood by is finished by one that writes.
-        self._light.moved()
+        self._light.due()
 
     # REST beside the stream
 
@@ -310,7 +309,7 @@ class Follower:
                 found = await self._backfill.fetch(snapshot, self._waiting_events)
             except AuthFailed:
                 raise
-            except (VenueUnreachable, RateLimited, FrameError) as error:
+            except (VenueUnreachable, RateLimited, FrameError, StoreError) as error:
                 self._lose(str(error))
                 self._doubt.set()
                 wait_s = self._until(error) if isinstance(error, RateLimited) else 0.0
@@ -344,6 +343,9 @@ class Follower:
 
         They are one commit: no reader sees a state that never was.
         """
+        if self._committer.standing_by:
+            # Nobody has filled the hole that made the doubt: the record reaches back to there, and not further.
+            self._committer.record.begin(found.until_ms)
         self._account.remember_ended(found.ended)
         changes: list[Change] = [*found.first]
         for event in self._pending:

@@ -38,16 +38,11 @@ class EventRecord:
         """When the oldest event was added, as `add` was told; None without one."""
         return self._events[0][0] if self._events else None
 
-    def begin(self, since_ms: int) -> tuple[str, ...]:
-        """From now on everything is heard that happens after `since_ms`, and what was heard before has a hole.
-
-        Returns the ids of the events that are not here any more: whether they stand in the log is not known.
-        """
-        dropped = tuple(event.event_id for _, event in self._events)
+    def begin(self, since_ms: int) -> None:
+        """From now on everything is heard that happens after `since_ms`, and what was heard before has a hole."""
         self._events.clear()
         self._written = 0
         self.began_ms = self.complete_since_ms = since_ms
-        return dropped
 
     def add(self, events: Iterable[OrderEvent], now: float) -> None:
         for event in events:

@@ -156,10 +156,10 @@ class Account:
         for order_id, ended_ms in orders.items():
             self._finish_order(order_id, ended_ms)
 
-    def forget_events(self, event_ids: Iterable[str]) -> None:
-        """Tell these again when they are applied again: they stand in no log."""
-        for event_id in event_ids:
-            self._seen.pop(event_id, None)
+    def remember_only(self, event_ids: Iterable[str]) -> None:
+        """Count `event_ids` as told, and nothing else: whatever is not among them stands in no log."""
+        self._seen.clear()
+        self.remember_events(event_ids)
 
     def remember_events(self, event_ids: Iterable[str]) -> None:
         """Count `event_ids` as told: they stand in the log already."""

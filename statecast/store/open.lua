@@ -1,8 +1,8 @@
 -- Take the account's lease and open an epoch, or tell who holds it.
 -- KEYS  lease status account balances positions orders order-events changes publishers
--- ARGV  token lease_ttl_ms least_seq least_event_seq contract registered_ms state reason last_epoch
+-- ARGV  token lease_ttl_ms least_seq least_event_seq contract registered_ms state reason last_epoch patient
 -- ->    {'OK', epoch, seq, event_seq, now_ms, verified_at_ms}
---       {'HELD', holder, ms left}
+--       {'HELD', holder, ms left}   holder is '' where Redis holds nothing of the account and the caller is patient
 --       {'CONTRACT', version}   {'TYPE', key, type}
 local token = ARGV[1]
 local t = redis.call('TIME')
@@ -13,6 +13,7 @@ redis.call('ZREMRANGEBYSCORE', KEYS[9], '-inf', text(now - tonumber(ARGV[6])))
 redis.call('ZADD', KEYS[9], text(now), token)
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= token then return {'HELD', holder, redis.call('PTTL', KEYS[1])} end
+if ARGV[10] == '1' and redis.call('EXISTS', KEYS[2]) == 0 then return {'HELD', '', 0} end
 
 -- A script does not roll back: what could fail in the middle of a commit is looked at here.
 local types = {'hash', 'hash', 'hash', 'hash', 'hash', 'stream', 'stream'}

@@ -7,7 +7,7 @@ recognised by its numbers and not written twice. The writer knows nothing of the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import InvalidOperation
 from importlib.resources import files
 from typing import cast
@@ -31,6 +31,10 @@ PAGE = 2_000
 """Entries of the log that one call looks at, some ms of the server's time: readers do not wait long."""
 
 
+VERIFIED = 8
+"""Where the script is told, among a batch's arguments, whether to vouch."""
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Commits that were numbered and encoded for one call; send the same batch again when its outcome is unknown."""
@@ -39,6 +43,14 @@ class Batch:
     seq_after: int
     event_seq_after: int
     verified: bool
+
+    def unverified(self) -> Batch:
+        """The same, without vouching for the state."""
+        if not self.verified:
+            return self
+        arguments = list(self.arguments)
+        arguments[VERIFIED] = 0
+        return replace(self, arguments=tuple(arguments), verified=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +105,12 @@ class AccountWriter:
             for name in ("open.lua", "commit.lua", "release.lua", "event_ids.lua")
         )
 
-    async def open(self, state: str, reason: str, least_event_seq: int = 0) -> str | None:
+    async def open(self, state: str, reason: str, least_event_seq: int = 0, *, patient: bool = False) -> str | None:
         """Take the lease and open a new epoch. `seq` goes on from the highest that Redis or this writer has known,
         `event_seq` from what the log in Redis has, or from `least_event_seq` where that is more.
 
-        Returns None, or the id of the publisher that holds the account.
+        Returns None, or the id of the publisher that holds the account. `patient` leaves an account alone of which
+        Redis holds nothing, and returns "" then.
 
         Raises:
             ContractMismatch: the account was written under another contract version.
@@ -117,6 +130,7 @@ class AccountWriter:
                     state,
                     reason,
                     self.epoch,
+                    1 if patient else 0,
                 ),
             )
             if answer[0] == "OK":

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 from structlog.testing import capture_logs
 from support.changes import event, fill, position, snapshot, wallet
-from support.proxy import proxied
+from support.proxy import Fate, proxied
 from support.written import Stored, eventually
 
 from publisher import committer as committing
@@ -596,3 +596,69 @@ async def test_a_process_that_did_not_run_vouches_for_nothing_until_it_has_read_
 
     await eventually(caught_up)
     assert not first.writer.batches[sent].verified
+
+
+async def test_one_that_stands_by_leaves_a_wiped_account_to_its_writer(place: Place) -> None:
+    """Who has written remembers what Redis had before the other began to listen."""
+    first = await place.live()
+    first.orders(range(1, 11))
+    await place.events(10)
+    second = place.publisher("second")
+    second.committer.record.begin(1)
+    await second.committed_to_stand_by()
+    second.go_live()
+    for _ in range(3):
+        await asyncio.sleep(0.13)
+        await place.client.redis.delete(*[key async for key in place.client.redis.scan_iter(f"*{place.account_id}*")])
+        assert await place.events(10) == numbers(range(1, 11))
+        await place.shows(publisherId="first", state="live", eventSeq="10")
+
+
+async def test_one_that_stands_by_takes_a_wiped_account_whose_writer_is_gone(place: Place) -> None:
+    first = await place.live()
+    second = place.publisher("second")
+    second.committer.record.begin(1)
+    await second.committed_to_stand_by()
+    second.go_live()
+    second.orders([1])
+    await first.crash()
+    await place.client.redis.delete(*[key async for key in place.client.redis.scan_iter(f"*{place.account_id}*")])
+    assert await place.events(1) == ["1"]
+    await place.shows(publisherId="second", state="live")
+
+
+async def test_one_that_did_not_run_takes_no_lease_before_it_has_read_what_came(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(committing, "CATCH_UP_S", 0.6)
+    first = await place.live()
+    second = place.publisher("second")
+    behind: list[bool] = []
+    second.committer.on_lease_taken = lambda taken: behind.append(second.committer._has_stalled())
+    await second.committed_to_stand_by()
+    await first.crash()
+    time.sleep(2.5)  # noqa: ASYNC251 - the lease runs out, and the whole process stands still
+    await second.opened()
+    assert behind == [False]
+
+
+async def test_a_batch_that_comes_late_vouches_for_nothing(redis_url: str, account_name: str) -> None:
+    async with at(redis_url, account_name) as place, proxied(redis_url) as proxy:  # noqa: SIM117 - reads as it nests
+        async with connect(proxy.url, client_name="proxied", timeout_s=0.3) as client:
+            first = await place.live("first", client)
+            await place.verified_after(0)
+            lost = asyncio.Event()
+
+            def fate(request: bytes) -> Fate:
+                if b"EVALSHA" in request and not lost.is_set():
+                    lost.set()
+                    return "lose request"
+                return "pass"
+
+            proxy.fate = fate
+            await lost.wait()
+            verified = (await place.stored.status())["verifiedAtMs"]
+            first.committer.move("doubt", "stream lost")
+            await place.shows(state="recovering")
+            assert (await place.stored.status())["verifiedAtMs"] == verified
+            await first.crash()

@@ -71,11 +71,3 @@ def test_a_new_beginning_forgets_what_has_a_hole_behind_it() -> None:
     record.begin(40)
     assert (len(record), record.lost(set())) == (0, 0)
     assert (record.began_ms, record.complete_since_ms) == (40, 40)
-
-
-def test_a_new_beginning_tells_what_is_forgotten() -> None:
-    record = EventRecord()
-    record.add(events(10, 11), now=1.0)
-    assert record.begin(20) == ("e10", "e11")
-    assert len(record) == 0
-    assert record.begin(30) == ()
