@@ -124,7 +124,7 @@ class Committer:
         self.health = Health()
         self.record = EventRecord()
         self.asked = asyncio.Event()
-        """Set once Redis has said who holds the lease."""
+        """Set once it is known who holds the lease, this publisher or another."""
         self.opened = asyncio.Event()
         """Set once this publisher has held the lease."""
         self.standing_by = False
@@ -287,6 +287,7 @@ class Committer:
             since_ms = remains.events_complete_ms or (0 if remains.last_event_ms else self.record.began_ms)
         self._gap = since_ms is not None and remains.published
         self.on_lease_taken(Taken(remains, missing, since_ms))
+        self.asked.set()
         self.opened.set()
 
     def _remembers_all(self, remains: Remains) -> bool:
@@ -312,7 +313,8 @@ class Committer:
             self._gone_at = None
         elif self._gone_at is None:
             self._gone_at = self._clock.monotonic()
-        self.asked.set()
+        if holder is not None:
+            self.asked.set()
         return holder
 
     async def _stand_by(self, holder: str) -> None:

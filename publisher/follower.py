@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from random import Random
 
-from publisher.backfill import Backfill, Merged
+from publisher.backfill import CONNECTED_MS, Backfill, Merged
 from publisher.committer import Committer, Taken
 from publisher.config import AccountConfig
 from publisher.light_reconciliation import LightReconciliation
@@ -172,7 +172,8 @@ class Follower:
         since_ms = self._backfill.stream_begins()
         record = self._committer.record
         if self._committer.standing_by or not record.complete_since_ms:
-            record.begin(since_ms)
+            # By half of the margin less: the other half is for how well the venue's clock is known.
+            record.begin(since_ms - CONNECTED_MS // 2)
             self._pending.clear()
         self._doubt.set()
 

@@ -21,7 +21,7 @@ from support.world import DEADLINE_S, World, world
 from consumers import AccountReader, AccountSnapshot, OrderEvent, OrderEvents
 from consumers.models import Balance, EventFields, Order, Position, Totals
 from consumers.tables import values
-from publisher.light_reconciliation import PAUSE_S, SETTLE_S
+from publisher.light_reconciliation import EVERYTHING_PAUSE_S
 from statecast.simulator.orders import OrderRequest, OrderType, Side
 from statecast.store.client import connect
 from statecast.store.embedded import EmbeddedServer
@@ -89,7 +89,7 @@ async def at_rest(here: World) -> None:
         before = None
         while (seq := (await here.status())["seq"]) != before:
             before = seq
-            await asyncio.sleep(SETTLE_S + PAUSE_S + 0.3)
+            await asyncio.sleep(EVERYTHING_PAUSE_S + 1.0)
 
 
 # Python

@@ -1,6 +1,6 @@
 -- Take the account's lease and open an epoch, or tell who holds it.
 -- KEYS  lease status account balances positions orders order-events changes publishers
--- ARGV  token lease_ttl_ms least_seq least_event_seq contract registered_ms state reason last_epoch patient
+-- ARGV  token lease_ttl_ms least_seq least_event_seq contract registered_ms state reason last_epoch patient margin
 -- ->    {'OK', epoch, seq, event_seq, now_ms, verified_at_ms}
 --       {'HELD', holder, ms left}   holder is '' where Redis holds nothing of the account and the caller is patient
 --       {'CONTRACT', version}   {'TYPE', key, type}
@@ -26,7 +26,8 @@ if known[4] and known[4] ~= ARGV[5] then return {'CONTRACT', known[4]} end
 
 -- By the clock as well as by counting: a number lost in a fail-over is not handed out twice.
 local epoch = math.max((tonumber(known[1]) or 0) + 1, tonumber(ARGV[9]) + 1, now)
-local seq = math.max(tonumber(known[2]) or 0, tonumber(ARGV[3]))
+local seq, least_seq = tonumber(known[2]) or 0, tonumber(ARGV[3])
+if seq < least_seq then seq = least_seq + tonumber(ARGV[11]) end
 -- The status may be lost while the log is not.
 local event_seq = math.max(tonumber(known[3]) or 0, tonumber(ARGV[4]))
 local last = redis.call('XREVRANGE', KEYS[7], '+', '-', 'COUNT', 1)[1]

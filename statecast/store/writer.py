@@ -31,6 +31,9 @@ PAGE = 2_000
 """Entries of the log that one call looks at, some ms of the server's time: readers do not wait long."""
 
 
+UNSEEN_COMMITS = 1_000
+"""Where Redis has lost commits of another publisher, this many may have come after the last one that was seen."""
+
 VERIFIED = 8
 """Where the script is told, among a batch's arguments, whether to vouch."""
 
@@ -85,6 +88,8 @@ class AccountWriter:
         self.event_seq = 0
         self.verified_at_ms = 0
         """Redis time of the last batch that vouched for the state."""
+        self._learned = False
+        """Whether `seq` is what another publisher had come to when it was last looked at."""
         self._client = client
         self._keys = keys = AccountKeys(account_id)
         self.lease_ttl_ms = lease_ttl_ms
@@ -131,6 +136,7 @@ class AccountWriter:
                     reason,
                     self.epoch,
                     1 if patient else 0,
+                    UNSEEN_COMMITS if self._learned else 0,
                 ),
             )
             if answer[0] == "OK":
@@ -143,6 +149,7 @@ class AccountWriter:
                 raise ContractMismatch(self._client.server, reason)
             case ["TYPE", key, kind]:
                 raise StoreRefused(self._client.server, f"{key} is a {kind}; it is not one of ours, move it away")
+        self._learned = False
         self.epoch, self.seq, self.event_seq = int(answer[1]), int(answer[2]), int(answer[3])
         self.verified_at_ms = int(answer[5])
         return None
@@ -256,9 +263,18 @@ class AccountWriter:
             below = f"({oldest}"
 
     async def holder(self) -> str | None:
-        """The id of the publisher that holds the account now; None while nobody does."""
+        """The id of the publisher that holds the account now; None while nobody does.
+
+        This writer learns how far the numbers are, so that they do not go back should Redis lose them.
+        """
         with self._client.errors():
-            return cast("str | None", await self._client.redis.get(self._keys.lease))
+            async with self._client.redis.pipeline(transaction=True) as pipe:
+                pipe.get(self._keys.lease)
+                pipe.hget(self._keys.status, "seq")
+                holder, seq = await pipe.execute()
+        if _whole(seq) > self.seq:
+            self.seq, self._learned = _whole(seq), True
+        return cast("str | None", holder)
 
 
 def _whole(text: str | None) -> int:
