@@ -34,6 +34,9 @@ LATEST = 0.95
 EVERYTHING_PAUSE_S = 5.0
 """Between two comparisons of everything, 105 of weight each, however short the period is."""
 
+STANDBY_PAUSE_S = 60.0
+"""The same for a publisher that stands by: it shares an IP address with the writer, and compares when it takes over."""
+
 RECHECK_S = 1.0
 """After a difference."""
 
@@ -74,7 +77,6 @@ class LightReconciliation:
         self._rng = rng
         self._log = log
         self._period_s = period_s
-        self._everything_s = max(period_s, EVERYTHING_PAUSE_S)
         self._apply = apply
         self._agreed = agreed
         self._following = following
@@ -90,6 +92,11 @@ class LightReconciliation:
         self._trouble = "no answer yet"
         self._in_doubt = False
         """Whether readers were told of a doubt that arose here."""
+
+    @property
+    def _everything_s(self) -> float:
+        """The period in which everything is compared."""
+        return max(self._period_s, STANDBY_PAUSE_S if self._committer.standing_by else EVERYTHING_PAUSE_S)
 
     def moved(self) -> None:
         """Something has changed: what no event carries of it is asked for soon."""

@@ -421,7 +421,7 @@ def patch_libraries(stack: ExitStack, world: World) -> None:
     patch(mock.patch.object(httpx._transports.default, "create_ssl_context", return_value=_ssl_context))
     patch(mock.patch.object(service, "secrets", SimpleNamespace(token_hex=lambda n: f"{chance.getrandbits(8 * n):x}")))
     patch(mock.patch.object(service, "os", SimpleNamespace(getpid=lambda: 1)))
-    patch(mock.patch.object(service, "Random", lambda: Random(chance.getrandbits(32))))
+    patch(mock.patch.object(service, "Random", return_value=Random(chance.getrandbits(32))))
     patch(mock.patch.object(service, "socket", SimpleNamespace(gethostname=_host_name)))
     random.seed(world.seed)
     logging.getLogger("httpx").setLevel(logging.WARNING)
