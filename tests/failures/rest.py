@@ -36,7 +36,7 @@ async def _without_rest(here: Arena, status: int, body: str, **headers: str) -> 
     failure="429: too many requests, with Retry-After",
     readers=UNTIL_BACK,
     heals="asks nothing until the venue allows it",
-    log=(Logged("state", "429"),),
+    log=(Logged("state", "connection closed"),),
 )
 async def rest_429_with_retry_after(here: Arena) -> None:
     body = '{"code":-1003,"msg":"Too many requests."}'
@@ -48,7 +48,7 @@ async def rest_429_with_retry_after(here: Arena) -> None:
     failure="429 without Retry-After",
     readers=UNTIL_BACK,
     heals="asks nothing until the venue's minute is over",
-    log=(Logged("state", "429"),),
+    log=(Logged("state", "connection closed"),),
     fast=10.0,
 )
 async def rest_429_bare(here: Arena) -> None:
@@ -60,7 +60,7 @@ async def rest_429_bare(here: Arena) -> None:
     failure="418: the address is banned until a time that the message names",
     readers=UNTIL_BACK,
     heals="asks nothing until the ban is over",
-    log=(Logged("state", "418"),),
+    log=(Logged("state", "connection closed"),),
 )
 async def rest_418_banned(here: Arena) -> None:
     until_ms = here.exchange.server_ms(here.now_ms()) + 4000
@@ -72,7 +72,7 @@ async def rest_418_banned(here: Arena) -> None:
     failure="403: the venue's firewall, with a page of HTML",
     readers=UNTIL_BACK,
     heals=REPEATS,
-    log=(Logged("state", "403"),),
+    log=(Logged("state", "connection closed"),),
 )
 async def rest_403_firewall(here: Arena) -> None:
     await _without_rest(here, 403, "<html>403 Forbidden</html>")
