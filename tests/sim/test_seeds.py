@@ -11,7 +11,7 @@ import pytest
 from sim.plants import PLANTS
 
 ROOT = Path(__file__).parents[2]
-SEEDS = 300
+SEEDS = 200
 CAUGHT_WITHIN = 200
 
 
