@@ -71,6 +71,8 @@ class Follower:
         self._pending: list[OrderEvent] = []
         """Order events of before that, which are in no log: they come behind what the histories tell of a gap."""
         self._doubt = asyncio.Event()
+        self._listening = asyncio.Event()
+        """Set while there is a stream: what is read before that may be old by the time it begins."""
         self._told_ms = 0
         """The venue's time of the youngest frame that told of the account, or of the connection after it."""
         self._permissions_known = False
@@ -150,6 +152,7 @@ class Follower:
         """Follow the stream until it has a gap, which an error tells."""
         await self._check_permissions()
         self._doubt.clear()
+        self._listening.clear()
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._stream.run(self._take, self._connected))
@@ -165,6 +168,7 @@ class Follower:
         self._committer.health.stream_since_ms = self._clock.now_ms()
         self._told_ms = max(self._told_ms, self._stream.since_ms)
         self._hear_from_now_on()
+        self._listening.set()
 
     def _hear_from_now_on(self) -> None:
         """There is a hole before this moment. Whoever writes fills it; who stands by knows what comes after it."""
@@ -300,6 +304,7 @@ class Follower:
         """A snapshot whenever there is doubt: at the start of a connection, after a frame that made no sense."""
         failures = 0
         await self._committer.asked.wait()
+        await self._listening.wait()
         while True:
             await self._doubt.wait()
             self._doubt.clear()

@@ -90,6 +90,8 @@ class AccountWriter:
         """Redis time of the last batch that vouched for the state."""
         self._learned = False
         """Whether `seq` is what another publisher had come to when it was last looked at."""
+        self._sent_seq = 0
+        """What `seq` came to by the last batch, should it have been written although its reply was lost."""
         self._client = client
         self._keys = keys = AccountKeys(account_id)
         self.lease_ttl_ms = lease_ttl_ms
@@ -128,7 +130,7 @@ class AccountWriter:
                 (
                     self.publisher_id,
                     self.lease_ttl_ms,
-                    self.seq,
+                    max(self.seq, self._sent_seq),
                     least_event_seq,
                     CONTRACT,
                     REGISTERED_MS,
@@ -200,6 +202,7 @@ class AccountWriter:
             StoreRefused: nothing was written.
             LeaseLost, StoreDiverged: nothing was written; `open()` again.
         """
+        self._sent_seq = max(self._sent_seq, batch.seq_after)
         with self._client.errors():
             answer = await self._commit(self.keys, batch.arguments)
         match answer:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from decimal import Decimal
+from urllib.parse import urlsplit
 
 import pytest
-from support.world import World, until, world
+from support.link import linked
+from support.world import World, new_server, published, until, world
 
 from statecast.simulator.orders import OrderRequest, OrderType, Side
 
@@ -44,6 +46,38 @@ async def test_what_the_stream_says_during_the_first_snapshot_is_not_lost(redis_
         await here.agree()
         entries = await here.log()
         assert [int(entry["eventSeq"]) for entry in entries] == list(range(1, len(entries) + 1))
+
+
+async def test_nothing_is_live_before_the_stream_is_connected(redis_url: str, account_name: str) -> None:
+    """Redis answers late, REST at once, and the stream's handshake not yet."""
+    redis = urlsplit(redis_url)
+    assert redis.hostname is not None
+    assert redis.port is not None
+    async with (
+        new_server() as server,
+        linked(redis.hostname, redis.port) as to_redis,
+        linked(server.host, server.port) as to_stream,
+    ):
+        to_redis.stall()
+        to_stream.stall()
+        link_url = redis._replace(netloc=f"{to_redis.host}:{to_redis.port}").geturl()
+        ws_url = f"ws://{to_stream.host}:{to_stream.port}"
+        async with published(server, link_url, account_name, live=False, WS_URL=ws_url) as here:
+            await until(_asked_for(here, REST_PATHS["key"]), lambda times: times > 0)
+            to_redis.resume()
+            await until(here.status, lambda status: bool(status.get("publisherId")))
+            await asyncio.sleep(1.0)
+            assert await _asked_for(here, REST_PATHS["account"])() == 0
+            assert (await here.status())["state"] == "starting"
+            to_stream.resume()
+            await here.state("live")
+
+
+def _asked_for(here: World, path: str):  # type: ignore[no-untyped-def]  # a reader for `until`
+    async def count() -> int:
+        return sum(times for what, times in here.exchange.requests.items() if path in what)
+
+    return count
 
 
 def _private_sockets(here: World):  # type: ignore[no-untyped-def]  # a reader for `until`

@@ -478,6 +478,22 @@ async def test_a_commit_that_never_arrived_leaves_no_trace(any_redis_url: str, a
             assert desk.writer.seq == 1
 
 
+async def test_numbers_of_a_batch_whose_reply_was_lost_are_not_given_again_by_an_emptied_redis(
+    own_redis: EmbeddedServer, account_id: AccountId
+) -> None:
+    async with proxied(own_redis.url) as proxy, connect(proxy.url, client_name="publisher") as client:
+        desk = Desk(client, account_id)
+        await desk.open()
+        await desk.commit([FULL])
+        proxy.fate = lambda request: "lose reply" if b"EVAL" in request else "pass"
+        with pytest.raises(StoreUnreachable):
+            await desk.commit([wallet(10, "990")], [wallet(20, "980")])
+        proxy.fate = lambda request: "pass"
+        await client.redis.flushall()
+        await desk.open("recovering", "the lease has run out")
+        assert desk.writer.seq == 3  # readers may have seen it
+
+
 # A Redis that lost something
 
 
