@@ -67,14 +67,16 @@ class Merged(NamedTuple):
     """Changes of the gap, to be applied around the frames that were buffered: `first`, then each frame after what
     `before` has for the ids of its order events, then `last`. The log is then complete until `until_ms`, as far as
     histories can be believed that may lag: orders created from `since_ms` on are to be asked for once more. `ended` are
-    the times of the orders that they tell to be over, by id."""
+    the orders that they tell to be over, by id. `filled` is, by order id, what was filled before the gap as far as the
+    log tells; None where no history was asked for."""
 
     first: tuple[Change, ...]
     before: dict[str, list[OrderUpdate]]
     last: tuple[OrderUpdate, ...]
     until_ms: int
     since_ms: int
-    ended: Mapping[str, int]
+    ended: Mapping[str, Order]
+    filled: Mapping[str, Decimal] | None = None
 
 
 @dataclass(slots=True)
@@ -84,17 +86,30 @@ class _Gap:
     since_ms: int
     until_ms: int
     known: dict[str, Order]
+    filled: dict[str, Decimal]
     symbols: set[str]
     told: Container[str]
     lost: list[Change] = field(default_factory=list)
     triggered: frozenset[str] = frozenset()
-    ended: dict[str, int] = field(default_factory=dict)
+    ended: dict[str, Order] = field(default_factory=dict)
 
 
 class Backfill:
     """Knows until when the log is complete, and asks for what is missing."""
 
-    def __init__(self, rest: BinanceRest, account: Account, committer: Committer, clock: Clock, log: Log) -> None:
+    def __init__(
+        self,
+        rest: BinanceRest,
+        account: Account,
+        committer: Committer,
+        clock: Clock,
+        log: Log,
+        *,
+        retention_ms: int,
+    ) -> None:
+        """Of a log that Redis has lost altogether, what is older than `retention_ms` is not fetched again: by now it
+        would have been trimmed."""
+        self._retention_ms = retention_ms
         self._rest = rest
         self._account = account
         self._committer = committer
@@ -104,8 +119,8 @@ class Backfill:
         self._stream_from_ms = 0
         self._listening_since_ms = 0
         self._complete_ms = 0
-        self._log_begins_ms = 0
-        """Since when there is a log, where this process has begun it: of older events it has no part."""
+        self._lost = False
+        """Whether Redis holds nothing of the log any more."""
         self._remains = Remains()
         self._progress_at = 0.0
 
@@ -119,6 +134,7 @@ class Backfill:
     def complete(self, until_ms: int) -> None:
         """Every event until this venue time was submitted."""
         self._remains = Remains()
+        self._lost = False
         self._complete_ms = max(self._complete_ms, until_ms)
         self._committer.events_complete_ms = self._complete_ms
 
@@ -129,16 +145,18 @@ class Backfill:
     def reopen(self, since_ms: int) -> None:
         """The stream has told nothing since then, and is at an end. What came and went meanwhile, such as an order that
         was placed and cancelled, showed in no answer that agreed."""
+        if not since_ms:
+            return  # There was no stream, only attempts at one.
         # An account may have been quiet for longer than the venue remembers; then what agreed must do.
         oldest_ms = self._rest.venue_now_ms() - wire.UNFILLED_KEPT_MS + 2 * OVERLAP_MS
         self._complete_ms = min(self._complete_ms, max(since_ms, oldest_ms))
-        if since_ms:
-            self._committer.events_complete_ms = min(self._committer.events_complete_ms, self._complete_ms)
+        self._committer.events_complete_ms = min(self._committer.events_complete_ms, self._complete_ms)
 
     def begin_again(self, remains: Remains, since_ms: int) -> None:
         """The log, of which `remains` tells, is complete until `since_ms` only; 0 where that is not known."""
         self._remains = remains
         self._complete_ms = since_ms
+        self._lost = not remains.last_event_ms and not remains.events_complete_ms
 
     async def fetch(self, snapshot: Snapshot, buffered: Callable[[], Iterable[OrderEvent]]) -> Merged:
         """What the log lacks of the time before the stream began; `buffered` is what the stream has told since then.
@@ -153,7 +171,7 @@ class Backfill:
         until_ms = self._stream_from_ms = self._rest.venue_ms_at(self._stream_from) + CONNECTED_MS
         since_ms = self._since_ms()
         if not since_ms and not self._committer.standing_by:
-            self._log_begins_ms = until_ms - CONNECTED_MS
+            self._committer.log_begins(self._committer.record.began_ms)
         if not since_ms or self._committer.standing_by:
             return Merged((), {}, (), until_ms, until_ms, {})
         gap = await self._gap(since_ms, until_ms, snapshot, buffered())
@@ -182,7 +200,7 @@ class Backfill:
                 took_s=took_s,
             )
         return _around(lost, found.updates, buffered(), until_ms)._replace(
-            since_ms=max(gap.since_ms, until_ms - LAG_MS), ended=gap.ended
+            since_ms=max(gap.since_ms, until_ms - LAG_MS), ended=gap.ended, filled=gap.filled
         )
 
     # The window, and what is known of it
@@ -190,7 +208,10 @@ class Backfill:
     def _since_ms(self) -> int:
         """The beginning of the window, in the venue's time; 0 when there is no log to go on with."""
         if self._complete_ms:
-            return max(self._complete_ms - OVERLAP_MS, self._log_begins_ms)
+            kept_ms = self._rest.venue_now_ms() - self._retention_ms if self._lost else 0
+            # Of what happened before there was a log it has no part.
+            begins_ms = self._committer.health.events_since_ms - CONNECTED_MS // 2
+            return max(self._complete_ms - OVERLAP_MS, begins_ms, kept_ms)
         remains = self._remains
         if remains.events_complete_ms:
             return remains.events_complete_ms - OVERLAP_MS
@@ -214,7 +235,11 @@ class Backfill:
             lost.append(_gap_entry("UNFILLED", "", since_ms, now_ms - wire.UNFILLED_KEPT_MS, received_at_ms))
         remains = self._remains
         # What the last writer has left is of the time before the gap, and so is what this one knows of its own.
-        known = self._account.orders | {order.order_id: order for order in remains.orders}
+        untold = self._account.untold
+        known = self._account.orders | {order_id: one.order for order_id, one in untold.items()}
+        known |= {order.order_id: order for order in remains.orders}
+        filled = {order_id: order.executed_qty or Decimal(0) for order_id, order in known.items()}
+        filled |= {order_id: one.filled for order_id, one in untold.items()}
         symbols = self._account.symbols_with_position | remains.symbols
         if remains.unreadable:
             self._log.error("open_orders_unreadable", orders=remains.unreadable)
@@ -227,7 +252,7 @@ class Backfill:
         symbols |= {symbol for _, symbol in written if symbol}
         told = _InLog(self._account, frozenset(event_id for event_id, _ in written))
         return _Gap(
-            since_ms, until_ms, known, set(symbols), told, lost, _triggered(event_id for event_id, _ in written)
+            since_ms, until_ms, known, filled, set(symbols), told, lost, _triggered(event_id for event_id, _ in written)
         )
 
     # The histories
@@ -235,21 +260,25 @@ class Backfill:
     async def _read(self, gap: _Gap, snapshot: Snapshot, lost: list[Change]) -> Retold:
         """Orders first, trades after them, so that these explain all that the orders have filled."""
         since_ms, waiting = gap.since_ms, self._waits
+        # Histories list orders by when they were placed. Which ones were open before the gap is known, as long as Redis
+        # or the account tells it.
+        placed_ms = since_ms - wire.UNFILLED_KEPT_MS if self._lost else since_ms
         symbols = set(gap.symbols)
         orders: dict[OrderKey, PastOrder] = {}
 
         def take(found: Iterable[PastOrder]) -> None:
-            orders.update({(past.order.symbol, past.order.order_id): past for past in found})
+            of_gap = (past for past in found if past.order.venue_time_ms >= since_ms or not _is_over(past.order))
+            orders.update({(past.order.symbol, past.order.order_id): past for past in of_gap})
 
-        of_all = await self._rest.fetch_orders_since(since_ms, None, waiting)
+        of_all = await self._rest.fetch_orders_since(placed_ms, None, waiting)
         if of_all is None:
             for symbol in sorted(symbols):
-                ordinary = self._rest.fetch_orders_since(since_ms, symbol, waiting)
+                ordinary = self._rest.fetch_orders_since(placed_ms, symbol, waiting)
                 take(await self._unless_refused(gap, symbol, ordinary, lost) or ())
         take(of_all or ())
         symbols |= {symbol for symbol, _ in orders}
         for symbol in sorted(symbols):
-            conditional = self._rest.fetch_algo_orders_since(since_ms, symbol, waiting)
+            conditional = self._rest.fetch_algo_orders_since(placed_ms, symbol, waiting)
             take(await self._unless_refused(gap, symbol, conditional, lost) or ())
         for algo_id in sorted(gap.triggered - {past.order.algo_id for past in orders.values()}):
             past = await self._rest.fetch_algo_order(algo_id, waiting)
@@ -266,7 +295,7 @@ class Backfill:
             if any(fill_id(trade) not in gap.told for trade in own):
                 past = await self._rest.fetch_order(symbol, order_id, waiting)
                 take([past] if past is not None else ())
-        gap.ended |= {past.order.order_id: past.order.venue_time_ms for past in orders.values() if _is_over(past.order)}
+        gap.ended |= {past.order.order_id: past.order for past in orders.values() if _is_over(past.order)}
         return await self._retold(gap, orders, trades)
 
     async def _retold(self, gap: _Gap, orders: dict[OrderKey, PastOrder], trades: Iterable[PastTrade]) -> Retold:
@@ -275,7 +304,11 @@ class Backfill:
         own: defaultdict[OrderKey, list[PastTrade]] = defaultdict(list)
         for trade in trades:
             own[trade.symbol, trade.order_id].append(trade)
-        known_filled = {order.order_id: order.executed_qty or Decimal(0) for order in gap.known.values()}
+        known_filled = {
+            order_id: (order.executed_qty or Decimal(0), order.venue_time_ms)
+            for order_id, order in gap.known.items()
+            if order_id not in self._account.untold  # As of when is not known of these.
+        }
         keys = sorted(orders, key=lambda key: (len(key[1]), key[1]))
         reached: dict[OrderKey, int] = {}
         timed: list[tuple[int, OrderUpdate]] = []

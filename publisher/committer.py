@@ -75,8 +75,9 @@ class Health:
     malformed_market_frames: int = 0
     drifts: int = 0
     """How often the venue's answer differed from the state and the stream did not explain it."""
+    events_since_ms: int = 0
     events_complete_ms: int = 0
-    """Venue time until which the log of order events in Redis holds everything; 0: not yet known."""
+    """Venue times since and until which the log of order events in Redis holds everything; 0: not yet known."""
 
     def fields(self, publisher_id: str, epoch: int) -> dict[str, str | int]:
         return {
@@ -90,6 +91,7 @@ class Health:
             "malformedFrames": self.malformed_frames,
             "malformedMarketFrames": self.malformed_market_frames,
             "drifts": self.drifts,
+            "eventsSinceMs": self.events_since_ms,
             "eventsCompleteMs": self.events_complete_ms,
             "contract": CONTRACT,
         }
@@ -99,13 +101,15 @@ class Health:
 class Taken:
     """The lease was taken. `missing` are the events of the record that the log lacks, in their order; submit them.
 
-    `since_ms` is None where the log lacks nothing else; otherwise the venue's histories must tell what happened from
-    then on before anything younger is written (0: see `remains`).
+    The log tells everything until `complete_ms`, in the venue's time (0: see `remains`). Where it lacks more than what
+    is `missing`, it is a `gap`: the venue's histories must tell what happened since then before anything younger is
+    written.
     """
 
     remains: Remains
     missing: tuple[OrderEvent, ...]
-    since_ms: int | None
+    complete_ms: int
+    gap: bool
 
 
 @dataclass(slots=True)
@@ -198,6 +202,13 @@ class Committer:
             standby = {"standby": True} if self.standing_by else {}
             level("state", state=self.health.state, before=before, reason=reason, **standby)
 
+    def log_begins(self, since_ms: int) -> None:
+        """The log holds every event since this venue time (0: not known). Whoever is left when Redis has lost it owes
+        readers all of that, also what another publisher had written."""
+        if since_ms:
+            self.record.reach_back(since_ms)
+            self.health.events_since_ms = self.record.began_ms
+
     def fill_gap(self) -> None:
         """What the log lacked was submitted: the state may be written anew behind it."""
         self._gap = False
@@ -264,7 +275,8 @@ class Committer:
             # What is written again gets the numbers that it had. Where that is not all, numbers go on, and show a hole.
             compared_ms = self.record.complete_since_ms
             whole = remains.events_complete_ms >= self.record.complete_since_ms or self._remembers_all(remains)
-            least = max(0, self._known_event_seq - lost) if whole else self._known_event_seq
+            known = max(self._known_event_seq, self._writer.log_event_seq)
+            least = max(0, self._known_event_seq - lost) if whole else known
             if least <= self._writer.event_seq or await self._persistently(partial(self._open, least)) is None:
                 break
         # What was heard and has left the record may have been written by nobody.
@@ -272,6 +284,7 @@ class Committer:
         missing = self.record.take_missing(frozenset(in_log))
         self.remains = remains
         self.events_complete_ms = self.health.events_complete_ms = remains.events_complete_ms
+        self.log_begins(remains.events_since_ms)
         self.standing_by, self._leading, self._rewrite = False, True, True
         self._heartbeat_at = 0.0
         self._log.info(
@@ -281,12 +294,11 @@ class Committer:
             event_seq=self._writer.event_seq,
             **({"events_lost_by_redis": lost} if lost else {}),
         )
-        if not self.record.complete_since_ms or (whole and self.record.complete_since_ms == compared_ms):
-            since_ms = None
-        else:
-            since_ms = remains.events_complete_ms or (0 if remains.last_event_ms else self.record.began_ms)
-        self._gap = since_ms is not None and remains.published
-        self.on_lease_taken(Taken(remains, missing, since_ms))
+        gap = bool(self.record.complete_since_ms) and not (whole and self.record.complete_since_ms == compared_ms)
+        # Of a log that is gone it is known since when there was one.
+        complete_ms = remains.events_complete_ms or (0 if remains.last_event_ms else self.record.began_ms)
+        self._gap = gap and remains.published
+        self.on_lease_taken(Taken(remains, missing, complete_ms, gap))
         self.asked.set()
         self.opened.set()
 
@@ -326,6 +338,7 @@ class Committer:
         while True:
             await self._clock.sleep(WATCH_S)
             is_free = await self._persistently(self._writer.holder) is None
+            self.log_begins(self._writer.log_since_ms)
             if self._has_stalled():
                 continue
             if is_free or self._clock.monotonic() - began >= REGISTER_S:
@@ -378,7 +391,8 @@ class Committer:
 
     @property
     def _must_rewrite(self) -> bool:
-        return self._rewrite and self._account.complete and not self._gap
+        # What is in doubt here may be older than what another publisher has written and vouched for.
+        return self._rewrite and self._account.complete and not self._gap and self.health.state == "live"
 
     def _next_batch(self) -> _InFlight:
         deltas: list[Delta] = []

@@ -12,6 +12,7 @@ import asyncio
 from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
+from decimal import Decimal
 from random import Random
 
 from publisher.backfill import CONNECTED_MS, Backfill, Merged
@@ -25,7 +26,7 @@ from publisher.stream import BACKOFF_S, Connector
 from publisher.user_stream import StreamEnded, UserStream, first_error
 from statecast.clock import Clock
 from statecast.domain.changes import Change, Frame, OrderUpdate, Refresh, Snapshot, Told
-from statecast.domain.fold import Account, Delta
+from statecast.domain.fold import BEFORE_ITS_BEGINNING, Account, Delta, Lack, Untold
 from statecast.domain.models import OrderEvent, Source
 from statecast.errors import AuthFailed, FrameError, RateLimited, StoreError, VenueError, VenueUnreachable
 from statecast.venues.binance.decode import decode_user_frame
@@ -77,7 +78,8 @@ class Follower:
         """The venue's time of the youngest frame that told of the account, or of the connection after it."""
         self._permissions_known = False
         self._unknown_logged: set[str] = set()
-        self._backfill = Backfill(rest, account, committer, clock, log)
+        retention_ms = round(config.events_retention_s * 1000)
+        self._backfill = Backfill(rest, account, committer, clock, log, retention_ms=retention_ms)
         self._light = LightReconciliation(
             rest,
             account,
@@ -152,7 +154,6 @@ class Follower:
         """Follow the stream until it has a gap, which an error tells."""
         await self._check_permissions()
         self._doubt.clear()
-        self._listening.clear()
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._stream.run(self._take, self._connected))
@@ -161,6 +162,7 @@ class Follower:
         except BaseExceptionGroup as group:
             raise first_error(group) from None
         finally:
+            self._listening.clear()
             self._keep_order_events()
             self._backfill.reopen(self._told_ms)
 
@@ -241,9 +243,16 @@ class Follower:
             return
         self._told_ms = max(self._told_ms, frame.event_time_ms)
         if self._unreconciled is None:
-            self._apply(frame.changes, "stream")
-            self._light.moved()
-            return
+            lacks = list(self._account.lacking(frame.changes))
+            if all(lack.only_beginning for lack in lacks):
+                self._account.untold |= {lack.untold.order.order_id: lack.untold for lack in lacks}
+                self._apply(frame.changes, "stream")
+                self._light.moved()
+                return
+            # This frame waits for what the histories tell of the time before it.
+            order = lacks[0].untold.order
+            self._distrust(f"what happened to order {order.order_id} before it was {order.status} was not told")
+        assert self._unreconciled is not None, "there is a doubt"
         self._unreconciled.append(frame)
         if len(self._unreconciled) + len(self._pending) > MAX_REMEMBERED_FRAMES:
             # What they held is in the histories as well; a new beginning leaves room for what comes.
@@ -276,20 +285,21 @@ class Follower:
         # end was the frame that made no sense. Before the first snapshot, though, these frames are all there is.
         if self._unreconciled is None or self._account.complete:
             self._keep_order_events()
-        self._backfill.stream_begins()
+        if self._listening.is_set():
+            self._backfill.stream_begins()
         self._doubt.set()
 
     def _take_over(self, taken: Taken) -> None:
         """The lease was taken, for the first time or again. What the log lacks comes before all else."""
-        if taken.since_ms is not None:
+        if taken.gap:
             self._pending[:0] = taken.missing
-            self._backfill.begin_again(taken.remains, taken.since_ms)
+            self._backfill.begin_again(taken.remains, taken.complete_ms)
             self._distrust("taking over: the log of order events is not complete")
             return
         if self._committer.record.complete_since_ms:
             self._backfill.complete(taken.remains.events_complete_ms)
         else:
-            self._backfill.begin_again(taken.remains, taken.remains.events_complete_ms)
+            self._backfill.begin_again(taken.remains, taken.complete_ms)
         try:
             self._apply([Told(event) for event in taken.missing], "stream")
         except FrameError as error:
@@ -329,7 +339,15 @@ class Follower:
             if self._doubt.is_set():  # A frame made no sense meanwhile: this answer may be older than it.
                 await self._clock.sleep(BACKOFF_S[2])
                 continue
-            self._apply_all(found, snapshot)
+            lacks = self._lacks(found, snapshot)
+            if not all(lack.only_beginning for lack in lacks):
+                # The stream is not as whole as it seemed: what is missing in what it has told since is asked for, too.
+                self._log.warning("not_told", orders=[lack.untold.order.order_id for lack in lacks])
+                self._keep_order_events()
+                self._backfill.stream_begins()
+                self._doubt.set()
+                continue
+            self._apply_all(found, snapshot, lacks)
             self._light.begins(asked_at, found.since_ms)
             # REST may have been behind what happened before the stream was connected, and no frame tells that any more.
             self._light.due()
@@ -344,7 +362,27 @@ class Follower:
         """Order events that are told after those of the gap, in their order."""
         return self._pending + self._buffered_events()
 
-    def _apply_all(self, found: Merged, snapshot: Snapshot) -> None:
+    def _lacks(self, found: Merged, snapshot: Snapshot) -> list[Lack]:
+        """What the frames that have waited do not tell, although it must have happened before them."""
+        if found.filled is None:
+            return []
+        filled = self._told_filled(found)
+        for order in snapshot.orders:
+            if order.venue_time_ms <= found.until_ms:
+                filled.setdefault(order.order_id, order.executed_qty or Decimal(0))
+        changes = [change for frame in self._unreconciled or () for change in frame.changes]
+        return list(self._account.lacking(changes, filled))
+
+    def _told_filled(self, found: Merged) -> dict[str, Decimal]:
+        """By order id, what is filled as far as the log tells, or is about to tell with what was found."""
+        filled = dict(found.filled or {})
+        told = (*found.first, *(update for updates in found.before.values() for update in updates), *found.last)
+        known = [change.order for change in told if isinstance(change, OrderUpdate)]
+        for order in (*known, *(event.order for event in self._pending)):
+            filled[order.order_id] = max(filled.get(order.order_id, Decimal(0)), order.executed_qty or Decimal(0))
+        return filled
+
+    def _apply_all(self, found: Merged, snapshot: Snapshot, lacks: Iterable[Lack]) -> None:
         """The missed order events, the snapshot, and what has waited, in the order that each order needs.
 
         They are one commit: no reader sees a state that never was.
@@ -352,7 +390,14 @@ class Follower:
         if self._committer.standing_by:
             # Nobody has filled the hole that made the doubt: the record reaches back to there, and not further.
             self._committer.record.begin(found.until_ms)
+        filled = self._told_filled(found)
+        listed = (*found.ended.values(), *snapshot.orders)
         self._account.remember_ended(found.ended)
+        self._account.untold = {
+            order.order_id: Untold(order, filled.get(order.order_id, BEFORE_ITS_BEGINNING))
+            for order in listed
+            if order.venue_time_ms > found.until_ms
+        } | {lack.untold.order.order_id: lack.untold for lack in lacks}
         changes: list[Change] = [*found.first]
         for event in self._pending:
             changes += (*found.before.get(event.event_id, ()), Told(event))
@@ -365,7 +410,9 @@ class Follower:
         self._apply((*changes, *found.last), "rest")
         self._pending.clear()
         self._unreconciled = None
-        if not self._committer.standing_by:
+        if self._committer.standing_by:
+            self._account.untold.clear()  # What ended in the hole, the writer tells.
+        else:
             self._backfill.filled(found.until_ms)
             self._committer.fill_gap()
 

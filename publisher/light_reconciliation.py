@@ -124,8 +124,9 @@ class LightReconciliation:
             self._committer.vouch_until = 0.0
         elif everything:
             self._committer.health.reconciled_at_ms = self._clock.now_ms()
-            self._agreed(answer.taken_ms)
-            self._orders_since_ms = max(self._orders_since_ms, answer.taken_ms - OVERLAP_MS)
+            if not self._suspicions.of_history:
+                self._agreed(answer.taken_ms)
+                self._orders_since_ms = max(self._orders_since_ms, answer.taken_ms - OVERLAP_MS)
             self._believe(asked_at)
         else:
             self._committer.vouch_until = self._believed_until
@@ -186,7 +187,7 @@ class LightReconciliation:
                 await self._clock.sleep(SETTLE_S)
                 self._moved = False
                 return NOTHING_BESIDE
-            if now >= self._asked_at + self._period_s * LATEST:
+            if not self._committer.standing_by and now >= self._asked_at + max(self._period_s * LATEST, PAUSE_S):
                 return NOTHING_BESIDE
 
     def _explain(self) -> None:

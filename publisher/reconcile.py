@@ -5,15 +5,11 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from statecast.domain.changes import Refresh
-from statecast.domain.fold import Account, is_news
+from statecast.domain.fold import YOUNG_MS, Account, is_news
 from statecast.domain.models import Order
 
 GRACE_S = 5.0
 """So long, news may be on its way by one of the two before the other counts as wrong."""
-
-YOUNG_MS = 3_000
-"""REST may not know yet what the stream told so long before it was asked, and the venue's clock is known to within half
-a second. On an account that places orders all the time, some are always so young."""
 
 MAX_SYMBOLS = 20
 """Asked for one by one, open orders cost two of weight for each symbol, and 80 for all."""
@@ -56,6 +52,9 @@ def differences(account: Account, answer: Refresh) -> dict[str, Difference]:
     _compare_positions(account, answer, found)
     _compare_orders(account, answer, found)
     _compare_created(account, answer, found)
+    for order_id, untold in account.untold.items():
+        told = f"order {order_id}: not all was told of what happened to it"
+        found[told] = Difference(told, "history", untold.order.symbol, young=True)
     _compare_settings(account, answer, found)
     return found
 
@@ -192,6 +191,11 @@ class Suspicions:
     def doubtful(self) -> bool:
         """Whether one of them is more than news that REST may not have yet."""
         return any(not one.difference.young for one in self._found.values())
+
+    @property
+    def of_history(self) -> bool:
+        """Whether one of them is that something was not told of an order: the log may lack it."""
+        return any(one.difference.kind == "history" for one in self._found.values())
 
     @property
     def repeated(self) -> bool:

@@ -23,7 +23,8 @@ class EventRecord:
 
     def __init__(self, limit: int = MAX_EVENTS) -> None:
         self.began_ms = 0
-        """Since when this process has heard what happened, be it here or dropped since; 0: not yet."""
+        """Since when there is a log, as far as this process knows: since it began to listen, or since before that, as
+        another publisher has told; 0: not yet known."""
         self.complete_since_ms = 0
         """Since when everything that happened is here; 0 while nothing is heard."""
         self._limit = limit
@@ -42,7 +43,12 @@ class EventRecord:
         """From now on everything is heard that happens after `since_ms`, and what was heard before has a hole."""
         self._events.clear()
         self._written = 0
-        self.began_ms = self.complete_since_ms = since_ms
+        self.complete_since_ms = since_ms
+        self.reach_back(since_ms)
+
+    def reach_back(self, since_ms: int) -> None:
+        """There is a log since then, of whatever publisher."""
+        self.began_ms = min(self.began_ms or since_ms, since_ms)
 
     def add(self, events: Iterable[OrderEvent], now: float) -> None:
         for event in events:

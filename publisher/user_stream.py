@@ -298,15 +298,16 @@ class UserStream:
 
     async def _keep_alive(self) -> None:
         proven_at = self._clock.monotonic()
-        pause_s = KEEPALIVE_S
         while True:
-            await self._clock.sleep(pause_s)
+            # At once for the first time: the key may have died while the connection was made, and its end was told to
+            # others alone.
             if await self._prove_key():
                 proven_at, pause_s = self._clock.monotonic(), KEEPALIVE_S
             elif self._clock.monotonic() - proven_at > KEY_LIFE_S:
                 raise StreamEnded("the listen key could not be kept alive")
             else:
                 pause_s = KEEPALIVE_RETRY_S
+            await self._clock.sleep(pause_s)
 
     async def _prove_key(self) -> bool:
         """POST prolongs the key, and says which it is; False where the venue does not answer."""

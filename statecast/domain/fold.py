@@ -16,7 +16,7 @@ The rules, from the venues' documentation:
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import NamedTuple, TypeVar
@@ -52,14 +52,44 @@ REST_LAG_MS = 10_000
 """REST may be behind the stream by this at the most. What the stream told longer before the venue was asked, the answer
 knows as well; and what it told for a later time than that is of a venue's clock that was set back since."""
 
+YOUNG_MS = 3_000
+"""REST may well not know yet what the stream told so long before it was asked, and the venue's clock is known to within
+half a second. On an account that places orders all the time, some are always so young."""
+
 REMEMBERED_FINISHED_ORDERS = 20_000
 """Finished orders kept so that a late event does not reopen them."""
 
 K = TypeVar("K")
 V = TypeVar("V")
 
+WITHOUT_BEGINNING = frozenset({"NEW", "ALGO_NEW", "CALCULATED"})
+"""Events that nothing needs to come before: liquidations begin with their fills."""
+
+BEFORE_ITS_BEGINNING = Decimal(-1)
+
+ENDS_AT_ONCE = frozenset({"EXPIRED", "REJECTED", "ALGO_REJECTED", "ALGO_EXPIRED"})
+
 EIGHT_PLACES = Decimal("0.00000001")
 ZERO = Decimal(0)
+
+
+class Untold(NamedTuple):
+    """An order that is beyond what events have told of it: as the venue lists it, and what is filled by the events;
+    `BEFORE_ITS_BEGINNING` where none has told how it began."""
+
+    order: Order
+    filled: Decimal
+
+
+class Lack(NamedTuple):
+    """An order as it is after something that was told, while something before that was not.
+
+    Of one that ended at once, unfilled, it is its beginning alone: that moves no state, and no document says that the
+    venue always tells it.
+    """
+
+    untold: Untold
+    only_beginning: bool
 
 
 class Times(NamedTuple):
@@ -112,6 +142,8 @@ class Account:
         self._marks: dict[str, MarkPriceUpdate] = {}
         self._closed: dict[PositionKey, Stamp] = {}
         self._finished: OrderedDict[str, int] = OrderedDict()
+        self.untold: dict[str, Untold] = {}
+        """Orders of which the stream has still to tell something. Where it does not, the log lacks it."""
         self._seen: OrderedDict[str, None] = OrderedDict()
         self._times = Times()
         self._asked_ms = 0
@@ -151,10 +183,44 @@ class Account:
             return 0
         return max(next(iter(self._finished.values())), 1)
 
-    def remember_ended(self, orders: Mapping[str, int]) -> None:
-        """These orders are over since then, in the venue's time: none of them is open, whatever is told of its past."""
-        for order_id, ended_ms in orders.items():
-            self._finish_order(order_id, ended_ms)
+    def remember_ended(self, orders: Mapping[str, Order]) -> None:
+        """These orders are over: none of them is open, whatever is told of its past."""
+        for order_id, order in orders.items():
+            self._finish_order(order_id, order.venue_time_ms)
+
+    def lacking(self, changes: Iterable[Change], known_filled: Mapping[str, Decimal] | None = None) -> Iterator[Lack]:
+        """What must have happened to orders before `changes` and was not told. `known_filled` are orders that are known
+        beside the account's, with what is filled of them.
+
+        A connection tells the events of orders in their order. So a fill that begins beyond what is known to be filled
+        comes after one that was lost, and so does whatever happens to an unknown order but its beginning.
+        """
+        filled = dict(known_filled or {})
+        for change in changes:
+            if not isinstance(change, OrderUpdate):
+                continue
+            order, event = change.order, change.event
+            before = max(filled.get(order.order_id, BEFORE_ITS_BEGINNING), self._told_filled(order.order_id))
+            filled[order.order_id] = max(before, order.executed_qty or ZERO)
+            if event.event_type in WITHOUT_BEGINNING or event.event_id in self._seen:
+                continue
+            if order.order_id in self._finished and order.order_id not in self.untold:
+                continue
+            if (order.executed_qty or ZERO) - (event.last_qty or ZERO) > before:
+                only_beginning = before < ZERO and not order.executed_qty and event.event_type in ENDS_AT_ONCE
+                yield Lack(Untold(order, before), only_beginning)
+
+    def _told_filled(self, order_id: str) -> Decimal:
+        if order_id in self.untold:
+            return self.untold[order_id].filled
+        return (self.orders[order_id].executed_qty or ZERO) if order_id in self.orders else BEFORE_ITS_BEGINNING
+
+    def _tell(self, order: Order) -> None:
+        """An event has told that this has become of the order."""
+        awaited = self.untold.get(order.order_id)
+        # Of one that is itself the last thing to happen, something else is missing.
+        if awaited is not None and awaited.order is not order and _reaches(order, awaited.order):
+            del self.untold[order.order_id]
 
     def remember_only(self, event_ids: Iterable[str]) -> None:
         """Count `event_ids` as told, and nothing else: whatever is not among them stands in no log."""
@@ -176,6 +242,7 @@ class Account:
                 case Told(event):
                     if self._is_new(event.event_id):
                         self._events.append(event)
+                    self._tell(event.order)
                 case PositionUpdate():
                     self._apply_position(change)
                 case BalanceUpdate():
@@ -300,7 +367,10 @@ class Account:
 
     def _apply_order(self, update: OrderUpdate) -> None:
         order = update.order
+        if self._is_told_as_placed(update.event):
+            self.remember_events((update.event.event_id,))
         is_new = self._is_new(update.event.event_id)
+        self._tell(order)
         if is_new:
             self._events.append(update.event)
             self._touch(order.venue_time_ms)
@@ -314,6 +384,16 @@ class Account:
         # Of two events of one moment the later told counts, unless it was told before.
         if known is None or _progress(order) > _progress(known) or (is_new and _progress(order) == _progress(known)):
             self._put_order(order)
+
+    def _is_told_as_placed(self, event: OrderEvent) -> bool:
+        """Of a trailing stop that is active from the beginning, the stream tells the activation alone; a history tells
+        that it was placed."""
+        order, known = event.order, self.orders.get(event.order.order_id)
+        if event.event_type != "ALGO_NEW" or known is None or known.source != "rest":
+            return False
+        placed = f"{order.order_id}:NEW"
+        same = (known.status, known.venue_time_ms) == (order.status, order.venue_time_ms)
+        return same and event.event_id != placed and placed in self._seen
 
     # Balances and positions
 
@@ -433,10 +513,14 @@ class Account:
             else:
                 positions[position.key] = self._configured(position)
         for key, known_position in self.positions.items():
-            if key not in positions and is_news(
-                known_position.stamp.venue_time_ms, snapshot.taken_ms, snapshot.taken_ms
-            ):
+            if key in positions:
+                continue
+            stamp = known_position.stamp
+            if is_news(stamp.venue_time_ms, snapshot.taken_ms, snapshot.taken_ms):
                 positions[key] = self._reconfigured(known_position)
+            elif snapshot.taken_ms - stamp.venue_time_ms > YOUNG_MS:
+                # Closed unheard. Told once more, what was heard last does not open it again.
+                self._closed[key] = stamp._replace(event_time_ms=stamp.event_time_ms + 1)
         self.positions = positions
         latest_ms = snapshot.taken_ms + REST_LAG_MS
         self._closed = {key: stamp for key, stamp in self._closed.items() if stamp.venue_time_ms <= latest_ms}
@@ -457,8 +541,13 @@ class Account:
                 else order
             )
         for order_id, known_order in self.orders.items():
-            if order_id not in orders and is_news(known_order.venue_time_ms, snapshot.taken_ms, snapshot.taken_ms):
+            if order_id in orders:
+                continue
+            if is_news(known_order.venue_time_ms, snapshot.taken_ms, snapshot.taken_ms):
                 orders[order_id] = known_order
+            else:
+                last = known_order._replace(status="", venue_time_ms=known_order.venue_time_ms + 1)
+                self.untold.setdefault(order_id, Untold(last, known_order.executed_qty or ZERO))
         self.orders = orders
 
         self._totals_asset = snapshot.totals_asset
@@ -585,6 +674,13 @@ NOTHING_SET = SymbolConfig(leverage=None, margin_type=None)
 def _progress(order: Order) -> tuple[int, Decimal]:
     """Orders the news about one order: by time, and within one millisecond by what is filled."""
     return order.venue_time_ms, order.executed_qty or ZERO
+
+
+def _reaches(told: Order, listed: Order) -> bool:
+    """Whether an event has told all that the venue lists. The two may give one thing times of their own."""
+    if told.executed_qty is not None and told.executed_qty < (listed.executed_qty or ZERO):
+        return False
+    return told.venue_time_ms >= listed.venue_time_ms or told.status == listed.status
 
 
 def _money(value: Decimal) -> Decimal:

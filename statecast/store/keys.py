@@ -153,6 +153,7 @@ STATUS_FIELDS = (
     "malformedFrames",
     "malformedMarketFrames",
     "drifts",
+    "eventsSinceMs",
     "eventsCompleteMs",
     "contract",
 )

@@ -14,7 +14,7 @@ from typing import cast
 
 from statecast.domain.fold import Delta
 from statecast.domain.models import Order
-from statecast.errors import ContractMismatch, LeaseLost, StoreDiverged, StoreRefused
+from statecast.errors import ContractMismatch, LeaseLost, StoreDiverged, StoreRefused, StoreUnreachable
 from statecast.store.client import Client
 from statecast.store.codec import Argument, commit, entities, order_of, pack
 from statecast.store.keys import (
@@ -63,6 +63,7 @@ class Remains:
     now_ms: int = 0
     """Redis time; `verified_at_ms` is by the same clock, the others are the venue's."""
     verified_at_ms: int = 0
+    events_since_ms: int = 0
     events_complete_ms: int = 0
     last_event_ms: int = 0
     orders: tuple[Order, ...] = ()
@@ -88,10 +89,14 @@ class AccountWriter:
         self.event_seq = 0
         self.verified_at_ms = 0
         """Redis time of the last batch that vouched for the state."""
+        self.log_since_ms = 0
+        """Venue time since which the log holds every event, as another publisher has said; 0: not known."""
+        self.log_event_seq = 0
+        """How far it was numbered then."""
         self._learned = False
         """Whether `seq` is what another publisher had come to when it was last looked at."""
         self._sent_seq = 0
-        """What `seq` came to by the last batch, should it have been written although its reply was lost."""
+        """What `seq` came to if batches were written whose replies were lost."""
         self._client = client
         self._keys = keys = AccountKeys(account_id)
         self.lease_ttl_ms = lease_ttl_ms
@@ -202,9 +207,12 @@ class AccountWriter:
             StoreRefused: nothing was written.
             LeaseLost, StoreDiverged: nothing was written; `open()` again.
         """
-        self._sent_seq = max(self._sent_seq, batch.seq_after)
-        with self._client.errors():
-            answer = await self._commit(self.keys, batch.arguments)
+        try:
+            with self._client.errors():
+                answer = await self._commit(self.keys, batch.arguments)
+        except StoreUnreachable:
+            self._sent_seq = max(self._sent_seq, batch.seq_after)
+            raise
         match answer:
             case ["LEASE", holder]:
                 reason = f"the lease of {self.account_id} is held by {holder}" if holder else "the lease has run out"
@@ -241,6 +249,7 @@ class AccountWriter:
         return Remains(
             now_ms=int(seconds) * 1000 + int(microseconds) // 1000,
             verified_at_ms=_whole(status.get("verifiedAtMs")),
+            events_since_ms=_whole(status.get("eventsSinceMs")),
             events_complete_ms=_whole(status.get("eventsCompleteMs")),
             last_event_ms=max((_whole(fields.get("venueTimeMs")) for _, fields in last), default=0),
             orders=tuple(rows),
@@ -268,13 +277,16 @@ class AccountWriter:
     async def holder(self) -> str | None:
         """The id of the publisher that holds the account now; None while nobody does.
 
-        This writer learns how far the numbers are, so that they do not go back should Redis lose them.
+        This writer learns since when there is a log, and how far the numbers are, so that they do not go back should
+        Redis lose them.
         """
         with self._client.errors():
             async with self._client.redis.pipeline(transaction=True) as pipe:
                 pipe.get(self._keys.lease)
-                pipe.hget(self._keys.status, "seq")
-                holder, seq = await pipe.execute()
+                pipe.hmget(self._keys.status, ["seq", "eventSeq", "eventsSinceMs"])
+                holder, (seq, event_seq, since_ms) = await pipe.execute()
+        self.log_since_ms = _whole(since_ms) or self.log_since_ms
+        self.log_event_seq = max(self.log_event_seq, _whole(event_seq))
         if _whole(seq) > self.seq:
             self.seq, self._learned = _whole(seq), True
         return cast("str | None", holder)

@@ -153,7 +153,8 @@ async def test_what_lies_beyond_the_venues_retention_is_said(redis_url: str, acc
         ledger.fill_resting(seen, Decimal(9), now_ms - 4 * DAY_MS + 2)
         ledger.cancel(kept_open, now_ms)
         async with connect(redis_url, client_name="statecast-test") as client:
-            await client.redis.hset(keys.status, "eventsCompleteMs", now_ms - 100 * DAY_MS)
+            log = {"eventsSinceMs": now_ms - 200 * DAY_MS, "eventsCompleteMs": now_ms - 100 * DAY_MS}
+            await client.redis.hset(keys.status, mapping=log)
         async with published(server, redis_url, account_name) as here:
             await here.agree()
             entries = await here.log()

@@ -159,7 +159,7 @@ async def test_a_short_period_compares_orders_no_oftener_than_their_weight_allow
     await story.run(30)
     everything = [at for at, beside in story.asked if beside.order_symbols is None]
     assert 5 <= len(everything) <= 30 / EVERYTHING_PAUSE_S
-    assert len(story.asked) >= 25, "holdings are"
+    assert 10 <= len(story.asked) - len(everything) <= 30 / PAUSE_S, "holdings are, and no oftener than after changes"
 
 
 async def test_a_burst_of_changes_costs_one_question_and_then_a_pause() -> None:

@@ -70,4 +70,13 @@ def test_a_new_beginning_forgets_what_has_a_hole_behind_it() -> None:
     record.wrote(1)
     record.begin(40)
     assert (len(record), record.lost(set())) == (0, 0)
-    assert (record.began_ms, record.complete_since_ms) == (40, 40)
+    assert (record.began_ms, record.complete_since_ms) == (5, 40)
+
+
+def test_a_log_of_others_begins_when_they_say() -> None:
+    record = EventRecord()
+    record.reach_back(7)
+    record.begin(40)
+    assert (record.began_ms, record.complete_since_ms) == (7, 40)
+    record.reach_back(9)
+    assert record.began_ms == 7

@@ -194,9 +194,12 @@ class Reader:
         self._event_ids: set[str] = set()
         self.status: dict[str, str] = {}
         self._seq = self._event_seq = self._epoch = 0
-        self._most_seq = self._most_epoch = 0
+        self._most_epoch = 0
+        self._most_seq: dict[str, int] = {}
+        """By publisher, while it was the writer."""
         self._after_loss = False
         self._lost_by = ""
+        self._ever_lost = False
         self._verified: dict[str, float] = {}
         self.history: list[dict[str, str]] = []
         """What happened before the log began, as if it stood there."""
@@ -236,8 +239,9 @@ class Reader:
         if epoch != self._epoch and status:
             if epoch <= self._most_epoch:
                 raise Broken("epochs never go back", f"{self._most_epoch} → {epoch}")
-            if self._lost_by and self._lost_by == status.get("publisherId") and seq < self._most_seq:
-                raise Broken("seq never goes back while a publisher lives", f"{self._most_seq} → {seq}")
+            most = self._most_seq.get(status.get("publisherId", ""), 0)
+            if self._lost_by and self._lost_by == status.get("publisherId") and seq < most:
+                raise Broken("seq never goes back while a publisher lives", f"{most} → {seq}")
             self._lost_by = ""
         if not self._after_loss and (seq < self._seq or event_seq < self._event_seq):
             raise Broken("seq never goes back", f"seq {self._seq} → {seq}, eventSeq {self._event_seq} → {event_seq}")
@@ -256,7 +260,9 @@ class Reader:
             if self._event_seq != event_seq:
                 raise Broken("eventSeq is the last entry's", f"{event_seq}, log {self._event_seq}")
         self._seq, self._epoch, self.status = seq, epoch, status
-        self._most_seq, self._most_epoch = max(seq, self._most_seq), max(epoch, self._most_epoch)
+        self._most_epoch = max(epoch, self._most_epoch)
+        publisher_id = status.get("publisherId", "")
+        self._most_seq[publisher_id] = max(seq, self._most_seq.get(publisher_id, 0))
 
     def _take_change(self, fields: dict[str, str]) -> set[RowName]:
         change = orjson.loads(fields["change"])
@@ -342,7 +348,7 @@ class Reader:
         self._event_seq = int(entries[-1]["eventSeq"]) if entries else 0
         self._seq, self._epoch = int(status.get("seq", 0)), int(status.get("epoch", 0))
         self.status = status
-        self._after_loss = True
+        self._after_loss = self._ever_lost = True
         self.nothing_left = not entries and status.get("eventsCompleteMs", "0") == "0"
 
     # When the faults have stopped
@@ -422,7 +428,18 @@ class Reader:
         places |= {_algo_name(event): at for at, event in enumerate(algo_events)}
         unheard = [entry for entry in entries if entry["orderId"] in self.unheard]
         unheard.sort(key=lambda entry: places.get(_entry_name(entry), -1))
-        numbers = [entry["eventSeq"] for entry in entries]
         entries = [entry for entry in entries if entry["orderId"] not in self.unheard] + unheard
-        renumbered = [entry | {"eventSeq": number} for entry, number in zip(entries, numbers, strict=True)]
-        return gap_differences(renumbered, order_events, algo_events)
+        renumbered = [entry | {"eventSeq": str(number)} for number, entry in enumerate(entries, start=1)]
+        return self._holes(log) + gap_differences(renumbered, order_events, algo_events)
+
+    def _holes(self, log: list[dict[str, str]]) -> list[str]:
+        """Numbers that are missing. Where Redis has lost entries that nobody could write again as they were, what the
+        venue's histories tell of them has new numbers, under a new epoch."""
+        before = {"eventSeq": "0", "epoch": "0"}
+        found: list[str] = []
+        for entry in log:
+            missing = int(entry["eventSeq"]) - int(before["eventSeq"]) - 1
+            if missing and not (self._ever_lost and missing > 0 and int(entry["epoch"]) > int(before["epoch"])):
+                found.append(f"after eventSeq {before['eventSeq']} comes {entry['eventSeq']}")
+            before = entry
+        return found

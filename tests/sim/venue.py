@@ -6,6 +6,7 @@ import base64
 import hashlib
 import struct
 from collections.abc import Callable
+from email.utils import formatdate
 from typing import Any
 
 from sim.loop import SimLoop
@@ -157,7 +158,8 @@ class VenueService:
 
     def _respond(self, connection: Connection, answer: Response) -> None:
         connection.state.busy = False
-        headers = "".join(f"{name}: {value}\r\n" for name, value in answer.headers.items())
+        date = formatdate(self.exchange.server_ms(self._now_ms()) / 1000, usegmt=True)
+        headers = f"Date: {date}\r\n" + "".join(f"{name}: {value}\r\n" for name, value in answer.headers.items())
         head = f"HTTP/1.1 {answer.status} Answer\r\n{headers}Content-Length: {len(answer.body)}\r\n\r\n"
         connection.send(head.encode() + answer.body)
         if connection.state.buffer:

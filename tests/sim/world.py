@@ -233,7 +233,9 @@ class World:
         board = self.exchange.faults
         late = any(fault.kind == "delay" for fault in board.frames)
         lost = any(fault.kind == "drop" for fault in board.frames) or self.venue.deaf
-        if board.user_sockets_muted or self.exchange.listen_key is None or lost:
+        key = self.exchange.listen_key.key if self.exchange.listen_key is not None else ""
+        on_dead_keys = any(one.root == "private" and not one.wants(key, frame.event) for one in self.exchange.streams)
+        if board.user_sockets_muted or on_dead_keys or lost:
             self.bounds.silent(now, now)
         if late:
             self.bounds.silent(now, now + LATE_AT_MOST_S)
@@ -280,7 +282,7 @@ class World:
         alive = [one for one in self.processes if one.alive]
         self.reader.lost(bool(alive))
         if self.reader.nothing_left:
-            self.knowers = alive
+            self.knowers = [one for one in alive if self.knowers is None or one in self.knowers]
 
     # The run
 

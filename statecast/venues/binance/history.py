@@ -129,14 +129,14 @@ def retold(
     since_ms: int,
     until_ms: int,
     told: Container[str],
-    known_filled: Mapping[str, Decimal],
+    known_filled: Mapping[str, tuple[Decimal, int]],
     received_at_ms: int,
 ) -> Retold:
     """The events of these orders up to `until_ms` whose ids are not in `told`.
 
     `past_trades` must hold every fill of these orders from `since_ms` until their rows were read, so the trades are to
     be asked for after the orders. What an order says of a time after `until_ms` is the stream's to tell.
-    `known_filled` is, by order id, what the log knows of orders that are older than `since_ms`.
+    `known_filled` is, by order id, what was known to be filled of orders that are older than `since_ms`, and as of when.
     """
     fills: defaultdict[tuple[str, str], dict[int, PastTrade]] = defaultdict(dict)
     for trade in past_trades:
@@ -211,16 +211,22 @@ def _events(past: PastOrder, fills: list[PastTrade], born: bool, received_at_ms:
 
 
 def _is_behind(
-    row: Order, fills: list[PastTrade], born: bool, told: Container[str], known_filled: Mapping[str, Decimal]
+    row: Order,
+    fills: list[PastTrade],
+    born: bool,
+    told: Container[str],
+    known_filled: Mapping[str, tuple[Decimal, int]],
 ) -> bool:
     """Whether the row has more filled than the trades explain, together with what was known before."""
     assert row.executed_qty is not None
     if born:
         return sum((trade.qty for trade in fills), ZERO) < row.executed_qty
-    known = known_filled.get(row.order_id)
-    if known is None:
+    if row.order_id not in known_filled:
         return False
-    return known + sum((trade.qty for trade in fills if fill_id(trade) not in told), ZERO) < row.executed_qty
+    known, at_ms = known_filled[row.order_id]
+    # What is told and younger than that, another publisher has told.
+    beyond = (trade.qty for trade in fills if trade.time_ms > at_ms or fill_id(trade) not in told)
+    return known + sum(beyond, ZERO) < row.executed_qty
 
 
 def _is_told(event: OrderEvent, told: Container[str]) -> bool:

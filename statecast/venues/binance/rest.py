@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from email.utils import parsedate_to_datetime
 from typing import NamedTuple, TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
@@ -545,7 +546,10 @@ class BinanceRest:
             reason += f", not JSON (content type {self._scrubbed(content_type, signature)})"
         if status in (418, 429) or code == TOO_MANY_REQUESTS:
             retry_after = response.headers.get("Retry-After")
-            raise self._silence(call, reason, silence_until_ms(retry_after, message, now_ms, banned=status == 418))
+            # The end of a ban is told by the venue's clock, which this machine's may be far from.
+            said_ms = now_ms if self._clock_sync is not None else _date_ms(response.headers.get("Date"), now_ms)
+            until_ms = silence_until_ms(retry_after, message, said_ms, banned=status == 418)
+            raise self._silence(call, reason, now_ms + until_ms - said_ms)
         if status == 403 and code is None:
             raise self._silence(call, reason, now_ms + FIREWALL_PAUSE_MS)
         if response.is_success and is_json and code is None:
@@ -593,6 +597,14 @@ def _complaint(document: object) -> tuple[int | None, str]:
         return None, ""
     code, message = document.get("code"), document.get("msg")
     return (code if type(code) is int and code < 0 else None), (message if type(message) is str else "")
+
+
+def _date_ms(header: str | None, default_ms: int) -> int:
+    """A `Date` header in ms, to the second; the default where there is none that makes sense."""
+    try:
+        return round(parsedate_to_datetime(header or "").timestamp() * 1000)
+    except ValueError:
+        return default_ms
 
 
 async def _all(calls: Iterable[Coroutine[object, None, object]]) -> list[object]:

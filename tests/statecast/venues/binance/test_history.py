@@ -54,7 +54,7 @@ def tell(
         since_ms=SINCE,
         until_ms=UNTIL,
         told=told,
-        known_filled=known or {},
+        known_filled={order_id: (filled, SINCE) for order_id, filled in (known or {}).items()},
         received_at_ms=UNTIL + 5,
     )
 
