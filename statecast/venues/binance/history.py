@@ -136,7 +136,7 @@ def retold(
 
     `past_trades` must hold every fill of these orders from `since_ms` until their rows were read, so the trades are to
     be asked for after the orders. What an order says of a time after `until_ms` is the stream's to tell.
-    `known_filled` is, by order id, what was known to be filled of orders that are older than `since_ms`, and as of when.
+    `known_filled` is, by order id, what was known to be filled of orders older than `since_ms`, and as of when.
     """
     fills: defaultdict[tuple[str, str], dict[int, PastTrade]] = defaultdict(dict)
     for trade in past_trades:
