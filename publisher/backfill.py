@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
 from publisher.committer import Committer
@@ -63,20 +64,29 @@ OrderKey = tuple[str, str]
 """Symbol and order id."""
 
 
+class Found(NamedTuple):
+    """What the histories tell of a gap: entries for what is `lost` to them, and the events, in the venue's order.
+
+    The log is then complete until `until_ms`, as far as histories can be believed that may lag: orders created from
+    `since_ms` on are to be asked for once more. `ended` are the orders that they tell to be over, by id. `filled` is,
+    by order id, what was filled before the gap as far as the log tells; None where no history was asked for.
+    """
+
+    until_ms: int
+    since_ms: int
+    lost: tuple[Change, ...] = ()
+    updates: tuple[OrderUpdate, ...] = ()
+    ended: Mapping[str, Order] = MappingProxyType({})
+    filled: Mapping[str, Decimal] | None = None
+
+
 class Merged(NamedTuple):
     """Changes of the gap, to be applied around the frames that were buffered: `first`, then each frame after what
-    `before` has for the ids of its order events, then `last`. The log is then complete until `until_ms`, as far as
-    histories can be believed that may lag: orders created from `since_ms` on are to be asked for once more. `ended` are
-    the orders that they tell to be over, by id. `filled` is, by order id, what was filled before the gap as far as the
-    log tells; None where no history was asked for."""
+    `before` has for the ids of its order events, then `last`."""
 
     first: tuple[Change, ...]
     before: dict[str, list[OrderUpdate]]
     last: tuple[OrderUpdate, ...]
-    until_ms: int
-    since_ms: int
-    ended: Mapping[str, Order]
-    filled: Mapping[str, Decimal] | None = None
 
 
 @dataclass(slots=True)
@@ -158,7 +168,7 @@ class Backfill:
         self._complete_ms = since_ms
         self._lost = not remains.last_event_ms and not remains.events_complete_ms
 
-    async def fetch(self, snapshot: Snapshot, buffered: Callable[[], Iterable[OrderEvent]]) -> Merged:
+    async def fetch(self, snapshot: Snapshot, buffered: Callable[[], Iterable[OrderEvent]]) -> Found:
         """What the log lacks of the time before the stream began; `buffered` is what the stream has told since then.
 
         An account that was never published has no gap: its log begins now, and nothing of its past is told. A publisher
@@ -173,7 +183,7 @@ class Backfill:
         if not since_ms and not self._committer.standing_by:
             self._committer.log_begins(self._committer.record.began_ms)
         if not since_ms or self._committer.standing_by:
-            return Merged((), {}, (), until_ms, until_ms, {})
+            return Found(until_ms, until_ms)
         gap = await self._gap(since_ms, until_ms, snapshot, buffered())
         # What waits to be told stands in neither account nor log, and may have gone on where nobody listened.
         gap.symbols.update(event.order.symbol for event in buffered())
@@ -199,9 +209,8 @@ class Backfill:
                 until_ms=until_ms,
                 took_s=took_s,
             )
-        return _around(lost, found.updates, buffered(), until_ms)._replace(
-            since_ms=max(gap.since_ms, until_ms - LAG_MS), ended=gap.ended, filled=gap.filled
-        )
+        since_ms = max(gap.since_ms, until_ms - LAG_MS)
+        return Found(until_ms, since_ms, tuple(lost), found.updates, gap.ended, gap.filled)
 
     # The window, and what is known of it
 
@@ -262,7 +271,8 @@ class Backfill:
         since_ms, waiting = gap.since_ms, self._waits
         # Histories list orders by when they were placed. Which ones were open before the gap is known, as long as Redis
         # or the account tells it.
-        placed_ms = since_ms - wire.UNFILLED_KEPT_MS if self._lost else since_ms
+        long_before_ms = since_ms - wire.UNFILLED_KEPT_MS
+        placed_ms = long_before_ms if self._lost else since_ms
         symbols = set(gap.symbols)
         orders: dict[OrderKey, PastOrder] = {}
 
@@ -278,7 +288,8 @@ class Backfill:
         take(of_all or ())
         symbols |= {symbol for symbol, _ in orders}
         for symbol in sorted(symbols):
-            conditional = self._rest.fetch_algo_orders_since(placed_ms, symbol, waiting)
+            # One that was triggered long before it ended stands among the open orders no more. They are few.
+            conditional = self._rest.fetch_algo_orders_since(long_before_ms, symbol, waiting)
             take(await self._unless_refused(gap, symbol, conditional, lost) or ())
         for algo_id in sorted(gap.triggered - {past.order.algo_id for past in orders.values()}):
             past = await self._rest.fetch_algo_order(algo_id, waiting)
@@ -393,20 +404,18 @@ class _InLog:
         return event_id in self._written or (isinstance(event_id, str) and self._account.was_told(event_id))
 
 
-def _around(
-    lost: list[Change], updates: tuple[OrderUpdate, ...], buffered: Iterable[OrderEvent], until_ms: int
-) -> Merged:
+def around(found: Found, buffered: Iterable[OrderEvent]) -> Merged:
     """Merge the history with what the stream told of the same orders, which counts: where both tell an event, the
     stream has it with all fields. What the history alone has of such an order goes before the first event of the stream
     that is not older, and behind the last one that both tell."""
     heard: defaultdict[OrderKey, list[OrderEvent]] = defaultdict(list)
     for event in buffered:
         heard[event.order.symbol, event.order.order_id].append(event)
-    first: list[Change] = list(lost)
+    first: list[Change] = list(found.lost)
     before: dict[str, list[OrderUpdate]] = {}
     last: list[OrderUpdate] = []
     reached: dict[OrderKey, int] = {}
-    for update in updates:
+    for update in found.updates:
         key = update.order.symbol, update.order.order_id
         own, at = heard.get(key, []), reached.get(key, 0)
         same = next((i for i, other in enumerate(own) if _same(update.event, other)), None)
@@ -422,7 +431,7 @@ def _around(
             before.setdefault(own[at].event_id, []).append(update)
         else:
             last.append(update)
-    return Merged(tuple(first), before, tuple(last), until_ms, until_ms, {})
+    return Merged(tuple(first), before, tuple(last))
 
 
 def _same(event: OrderEvent, heard: OrderEvent) -> bool:

@@ -15,7 +15,7 @@ from contextlib import suppress
 from decimal import Decimal
 from random import Random
 
-from publisher.backfill import CONNECTED_MS, Backfill, Merged
+from publisher.backfill import CONNECTED_MS, Backfill, Found, around
 from publisher.committer import Committer, Taken
 from publisher.config import AccountConfig
 from publisher.light_reconciliation import LightReconciliation
@@ -26,7 +26,7 @@ from publisher.stream import BACKOFF_S, Connector
 from publisher.user_stream import StreamEnded, UserStream, first_error
 from statecast.clock import Clock
 from statecast.domain.changes import Change, Frame, OrderUpdate, Refresh, Snapshot, Told
-from statecast.domain.fold import BEFORE_ITS_BEGINNING, Account, Delta, Lack, Untold
+from statecast.domain.fold import BEFORE_ITS_BEGINNING, BEGINNINGS, STEPS, Account, Delta, Lack, Untold
 from statecast.domain.models import OrderEvent, Source
 from statecast.errors import AuthFailed, FrameError, RateLimited, StoreError, VenueError, VenueUnreachable
 from statecast.venues.binance.decode import decode_user_frame
@@ -291,8 +291,9 @@ class Follower:
 
     def _take_over(self, taken: Taken) -> None:
         """The lease was taken, for the first time or again. What the log lacks comes before all else."""
+        missing = _without_late_steps(taken)
         if taken.gap:
-            self._pending[:0] = taken.missing
+            self._pending[:0] = missing
             self._backfill.begin_again(taken.remains, taken.complete_ms)
             self._distrust("taking over: the log of order events is not complete")
             return
@@ -301,7 +302,7 @@ class Follower:
         else:
             self._backfill.begin_again(taken.remains, taken.complete_ms)
         try:
-            self._apply([Told(event) for event in taken.missing], "stream")
+            self._apply([Told(event) for event in missing], "stream")
         except FrameError as error:
             self._distrust(str(error))
         if self._unreconciled is not None:
@@ -362,7 +363,7 @@ class Follower:
         """Order events that are told after those of the gap, in their order."""
         return self._pending + self._buffered_events()
 
-    def _lacks(self, found: Merged, snapshot: Snapshot) -> list[Lack]:
+    def _lacks(self, found: Found, snapshot: Snapshot) -> list[Lack]:
         """What the frames that have waited do not tell, although it must have happened before them."""
         if found.filled is None:
             return []
@@ -373,16 +374,14 @@ class Follower:
         changes = [change for frame in self._unreconciled or () for change in frame.changes]
         return list(self._account.lacking(changes, filled))
 
-    def _told_filled(self, found: Merged) -> dict[str, Decimal]:
+    def _told_filled(self, found: Found) -> dict[str, Decimal]:
         """By order id, what is filled as far as the log tells, or is about to tell with what was found."""
         filled = dict(found.filled or {})
-        told = (*found.first, *(update for updates in found.before.values() for update in updates), *found.last)
-        known = [change.order for change in told if isinstance(change, OrderUpdate)]
-        for order in (*known, *(event.order for event in self._pending)):
+        for order in (*(update.order for update in found.updates), *(event.order for event in self._pending)):
             filled[order.order_id] = max(filled.get(order.order_id, Decimal(0)), order.executed_qty or Decimal(0))
         return filled
 
-    def _apply_all(self, found: Merged, snapshot: Snapshot, lacks: Iterable[Lack]) -> None:
+    def _apply_all(self, found: Found, snapshot: Snapshot, lacks: Iterable[Lack]) -> None:
         """The missed order events, the snapshot, and what has waited, in the order that each order needs.
 
         They are one commit: no reader sees a state that never was.
@@ -397,17 +396,19 @@ class Follower:
             order.order_id: Untold(order, filled.get(order.order_id, BEFORE_ITS_BEGINNING))
             for order in listed
             if order.venue_time_ms > found.until_ms
+            or (order.executed_qty or Decimal(0)) > filled.get(order.order_id, order.executed_qty or Decimal(0))
         } | {lack.untold.order.order_id: lack.untold for lack in lacks}
-        changes: list[Change] = [*found.first]
+        merged = around(found, self._waiting_events())
+        changes: list[Change] = [*merged.first]
         for event in self._pending:
-            changes += (*found.before.get(event.event_id, ()), Told(event))
+            changes += (*merged.before.get(event.event_id, ()), Told(event))
         changes.append(snapshot)
         for frame in self._unreconciled or ():
             for change in frame.changes:
                 if isinstance(change, OrderUpdate):
-                    changes += found.before.get(change.event.event_id, ())
+                    changes += merged.before.get(change.event.event_id, ())
                 changes.append(change)
-        self._apply((*changes, *found.last), "rest")
+        self._apply((*changes, *merged.last), "rest")
         self._pending.clear()
         self._unreconciled = None
         if self._committer.standing_by:
@@ -441,6 +442,16 @@ class Follower:
                     self._apply(updates, "derived")
                 except FrameError as error:
                     self._distrust(str(error))
+
+
+def _without_late_steps(taken: Taken) -> list[OrderEvent]:
+    """What the log lacks, but for steps of orders that it tells to be over: they would come after the end, and so does
+    nothing at the venue. Another publisher has missed them, and no history tells them."""
+    if not taken.remains.published:
+        return list(taken.missing)
+    goes_on = {order.order_id for order in taken.remains.orders}
+    goes_on |= {event.order.order_id for event in taken.missing if event.event_type in BEGINNINGS}
+    return [event for event in taken.missing if event.event_type not in STEPS or event.order.order_id in goes_on]
 
 
 def _what_to_do(error: AuthFailed) -> str:

@@ -62,8 +62,13 @@ REMEMBERED_FINISHED_ORDERS = 20_000
 K = TypeVar("K")
 V = TypeVar("V")
 
-WITHOUT_BEGINNING = frozenset({"NEW", "ALGO_NEW", "CALCULATED"})
+BEGINNINGS = frozenset({"NEW", "ALGO_NEW"})
+
+WITHOUT_BEGINNING = BEGINNINGS | {"CALCULATED"}
 """Events that nothing needs to come before: liquidations begin with their fills."""
+
+STEPS = frozenset({"AMENDMENT", "ALGO_NEW", "ALGO_TRIGGERING", "ALGO_TRIGGERED"})
+"""Events that no history tells, or not always."""
 
 BEFORE_ITS_BEGINNING = Decimal(-1)
 
@@ -142,6 +147,8 @@ class Account:
         self._marks: dict[str, MarkPriceUpdate] = {}
         self._closed: dict[PositionKey, Stamp] = {}
         self._finished: OrderedDict[str, int] = OrderedDict()
+        self._told_ends: set[str] = set()
+        """Which of them an event has told to be over."""
         self.untold: dict[str, Untold] = {}
         """Orders of which the stream has still to tell something. Where it does not, the log lacks it."""
         self._seen: OrderedDict[str, None] = OrderedDict()
@@ -350,7 +357,7 @@ class Account:
         self.orders.pop(order_id, None)
         self._finished[order_id] = venue_time_ms
         if len(self._finished) > REMEMBERED_FINISHED_ORDERS:
-            self._finished.popitem(last=False)
+            self._told_ends.discard(self._finished.popitem(last=False)[0])
 
     def _touch(self, time_ms: int) -> None:
         self._touched_ms = max(self._touched_ms, time_ms)
@@ -367,6 +374,8 @@ class Account:
 
     def _apply_order(self, update: OrderUpdate) -> None:
         order = update.order
+        if order.source == "stream" and order.order_id in self._told_ends and update.event.event_type in STEPS:
+            return  # It was missed, and comes again: no step of an order comes after its end.
         if self._is_told_as_placed(update.event):
             self.remember_events((update.event.event_id,))
         is_new = self._is_new(update.event.event_id)
@@ -376,8 +385,11 @@ class Account:
             self._touch(order.venue_time_ms)
         # A repeated event goes on: told again after a snapshot that was behind the stream, it puts the order right.
         if order.order_id in self._finished:
+            if not update.open:
+                self._told_ends.add(order.order_id)
             return
         if not update.open:
+            self._told_ends.add(order.order_id)
             self._finish_order(order.order_id, order.venue_time_ms)
             return
         known = self.orders.get(order.order_id)

@@ -11,7 +11,7 @@ from support.changes import event, fill
 from support.world import World, new_server, published, until, world
 
 from publisher import backfill, committer, service
-from publisher.backfill import Merged, _around
+from publisher.backfill import Found, around
 from statecast.clock import SystemClock
 from statecast.domain.changes import OrderUpdate
 from statecast.simulator.ledger import Ledger
@@ -298,7 +298,7 @@ def ids(updates: object) -> list[str]:
 
 
 def merged(history: list[OrderUpdate], stream: list[OrderUpdate]) -> list[str]:
-    told: Merged = _around([], tuple(history), [update.event for update in stream], 0)
+    told = around(Found(0, 0, updates=tuple(history)), [update.event for update in stream])
     found = ids(told.first)
     for update in stream:
         found += [*ids(told.before.get(update.event.event_id, [])), update.event.event_id]

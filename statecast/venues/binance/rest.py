@@ -463,10 +463,15 @@ class BinanceRest:
         except Rejected as error:
             if error.code != TIMESTAMP_REFUSED:
                 raise
-        async with self._sync_lock:
-            if self._clock_sync is sync:  # else a call beside this one has corrected it
-                await self._probe_clock()
-        return await self._call(call, absent, params)
+        try:
+            async with self._sync_lock:
+                if self._clock_sync is sync:  # else a call beside this one has corrected it
+                    await self._probe_clock()
+            return await self._call(call, absent, params)
+        except Rejected as error:
+            if error.code != TIMESTAMP_REFUSED:
+                raise
+            raise VenueUnreachable(wire.VENUE, str(call), error.reason) from error  # Nothing is wrong with the call.
 
     async def _probe_clock(self) -> None:
         fastest = await self._repeated(self._clock_probe)
