@@ -9,7 +9,6 @@ ARGS ?=
 SEED ?=
 SEEDS ?=
 PLANT ?=
-ALL ?=
 
 .PHONY: help demo test sim failures check format bench soak clean
 
@@ -33,10 +32,9 @@ test: $(VENV)/.test
 failures: $(VENV)/.test
 	@PYTHONPATH=.:tests $(BIN)/python -m failures $(ARGS)
 
-# With SEED=n one world, told line by line; with SEEDS=n so many, on all cores. PLANT=name breaks the program first;
-# ALL=1 lets happen what is known not to be survived yet (tests/sim/faults.py).
+# With SEED=n one world, told line by line; with SEEDS=n so many, on all cores. PLANT=name breaks the program first.
 sim: $(VENV)/.test
-	@PYTHONPATH=.:tests SIM_ALL=$(ALL) $(BIN)/python -m sim $(if $(SEEDS),--seeds $(SEEDS),$(or $(SEED),1)) $(if $(PLANT),--plant $(PLANT)) $(ARGS)
+	@PYTHONPATH=.:tests $(BIN)/python -m sim $(if $(SEEDS),--seeds $(SEEDS),$(or $(SEED),1)) $(if $(PLANT),--plant $(PLANT)) $(ARGS)
 
 check: $(VENV)/.check
 	$(BIN)/ruff format --check .

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
 VENUE_PORT, REDIS_PORT = 8900, 6379
 UNDER_WAY_S = 0.3
 """What a fault of the way to the venue catches of what was sent just before."""
-
-ALL = "SIM_ALL"
 
 NONSENSE = (
     "{",
@@ -49,35 +46,13 @@ REST_ANSWERS: tuple[tuple[str, int, str], ...] = (
 )
 
 
-NOT_YET = frozenset(
-    {
-        # Order events that were lost without a sign, and left no trace in wallets and positions, are not looked for.
-        "user sockets are mute",
-        "frames are lost",
-        "another program deletes the listen key",
-        "user socket is a black hole",
-        "rest lags behind the stream",
-        "listen key expires",
-        "listen key expires without its name",
-        "listen key expires twice told",
-        # A snapshot that was taken by an old idea of the venue's time keeps positions that are gone.
-        "the venues clock is set forward",
-        # Whoever takes over writes the open orders anew before the gap is filled; killed then, their ends are lost.
-        "all publishers are killed",
-        "a publisher is killed",
-    }
-)
-"""What the program does not survive yet, and why; `ALL=1` lets these happen as well."""
-
-
 class Faults:
     """The faults of one world."""
 
     def __init__(self, world: World) -> None:
         self._world = world
         self._rng = rng = Random(world.rng.getrandbits(64))
-        names = sorted(KINDS.keys() if os.environ.get(ALL) else KINDS.keys() - NOT_YET)
-        self.kinds = sorted(rng.sample(names, rng.choice((1, 2, 3, 5, 8))))
+        self.kinds = sorted(rng.sample(sorted(KINDS), rng.choice((1, 2, 3, 5, 8))))
         self._on = True
 
     def plan(self, until: float) -> None:
