@@ -15,7 +15,7 @@ from publisher.backfill import Found, around
 from statecast.clock import SystemClock
 from statecast.domain.changes import OrderUpdate
 from statecast.simulator.ledger import Ledger
-from statecast.simulator.orders import AlgoRequest, OrderRequest, OrderType, Side
+from statecast.simulator.orders import AlgoRequest, OrderRequest, OrderType, Side, TimeInForce
 from statecast.simulator.server import SimulatorServer
 from statecast.store.client import connect
 from statecast.store.keys import EVENT_FIELDS, AccountKeys
@@ -95,7 +95,7 @@ async def test_the_past_of_an_account_is_not_told_at_the_first_start(redis_url: 
         await here.state("live")
         await here.agree()
         assert await here.log() == []
-        assert not here.exchange.requests[f"GET {ALL_ORDERS} 200"]
+        assert not here.exchange.requests["GET /fapi/v1/userTrades 200"]
         now_ms = here.now_ms()
         here.exchange.publish(here.ledger.cancel(old, now_ms), now_ms)
         await until(here.log, lambda log: told_of(log, old) == ["CANCELED"])
@@ -240,6 +240,79 @@ async def test_a_frame_that_was_lost_in_nonsense_is_fetched(redis_url: str, acco
         await until(here.log, lambda log: told_of(log, first)[:1] == ["NEW"])
         await here.agree()
         await here.agree_on_events_after_gaps()
+
+
+def tell_limit(here: World, price_of_mark: str, time_in_force: TimeInForce = TimeInForce.GTC) -> int:
+    """A limit order of 0.050, told on the user stream; its number."""
+    rules, mark, now_ms = here.ledger.rules["BTCUSDT"], here.ledger.marks["BTCUSDT"], here.now_ms()
+    price = mark * Decimal(price_of_mark) // rules.tick_size * rules.tick_size
+    request = OrderRequest(
+        symbol="BTCUSDT",
+        side=Side.BUY,
+        type=OrderType.LIMIT,
+        qty=Decimal("0.050"),
+        price=price,
+        time_in_force=time_in_force,
+    )
+    events = here.ledger.place(request, now_ms)
+    here.exchange.publish(events, now_ms)
+    return int(here.dump()["orderEvents"][-1]["i"])
+
+
+def lose_an_order_frame(here: World) -> None:
+    here.exchange.fault("drop_user_frames", {"count": 1, "events": ["ORDER_TRADE_UPDATE"]}, here.now_ms())
+
+
+@pytest.mark.parametrize("lost", ["NEW", "TRADE"])
+async def test_what_was_lost_on_a_living_stream_is_fetched_before_what_follows(
+    redis_url: str, account_name: str, lost: str
+) -> None:
+    async with world(redis_url, account_name, RECONCILE_S="3600") as here:
+        await here.agree()
+        if lost == "NEW":
+            lose_an_order_frame(here)
+        order_id = tell_limit(here, "0.9")
+        if lost == "TRADE":
+            lose_an_order_frame(here)
+        for _ in range(2):
+            now_ms = here.now_ms()
+            here.exchange.publish(here.ledger.fill_resting(order_id, Decimal("0.010"), now_ms), now_ms)
+        await until(here.log, lambda log: told_of(log, order_id) == ["NEW", "TRADE", "TRADE"])
+        await here.agree()
+        await here.agree_on_events_after_gaps()
+        assert (await here.status())["drifts"] == "0"
+
+
+async def test_the_lost_beginning_of_an_order_that_ended_at_once_is_found_by_the_next_comparison(
+    redis_url: str, account_name: str
+) -> None:
+    async with world(redis_url, account_name, RECONCILE_S="5") as here:
+        await here.agree()
+        lose_an_order_frame(here)
+        order_id = tell_limit(here, "0.9", TimeInForce.IOC)
+        await until(here.log, lambda log: told_of(log, order_id) == ["EXPIRED"])
+        assert (await here.status())["state"] == "live", "it moves no state"
+        await until(here.log, lambda log: told_of(log, order_id) == ["EXPIRED", "NEW"])
+
+
+async def test_a_venue_that_is_away_at_the_start_makes_nothing_of_before_the_log_be_told(
+    redis_url: str, account_name: str
+) -> None:
+    async with new_server(seed=3) as server:
+        ledger = server.exchange.ledger
+        hour_ago = SystemClock().now_ms() - 3_600_000
+        old = limit(ledger, hour_ago)
+        ledger.cancel(old, hour_ago + 1)
+        await leave_alone(server, redis_url, account_name)
+        async with published(server, redis_url, account_name, live=False) as here:
+            away = {"count": 3, "status": 503, "body": "Service Unavailable.", "path": "/fapi/v1/listenKey"}
+            here.exchange.fault("answer_rest", away, here.now_ms())
+            here.trade(5)
+            await here.state("live")
+            await here.agree()
+            entries = await here.log()
+            assert any(entry["source"] == "rest" for entry in entries), "the gap was filled"
+            assert told_of(entries, old) == []
 
 
 async def test_fills_that_the_venue_tells_late_are_waited_for(redis_url: str, account_name: str) -> None:

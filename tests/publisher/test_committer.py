@@ -663,3 +663,60 @@ async def test_a_batch_that_comes_late_vouches_for_nothing(redis_url: str, accou
             await place.shows(state="recovering")
             assert (await place.stored.status())["verifiedAtMs"] == verified
             await first.crash()
+
+
+async def test_one_that_stands_by_owes_readers_the_whole_log_that_others_began(place: Place) -> None:
+    """Redis loses everything together with the writer; what that one had written, the histories must tell."""
+    first = await place.live()
+    first.committer.record.begin(5)
+    first.committer.log_begins(5)
+    first.orders(range(1, 6))
+    await place.shows(eventsSinceMs="5", eventSeq="5")
+    second = place.publisher("second")
+    taken: list[Taken] = []
+    second.committer.on_lease_taken = taken.append
+    second.committer.record.begin(100)
+    await second.committed_to_stand_by()
+    second.go_live()
+
+    async def learnt() -> bool:
+        return second.committer.record.began_ms == 5
+
+    await eventually(learnt)
+    await first.crash()
+    await place.client.redis.delete(*[key async for key in place.client.redis.scan_iter(f"*{place.account_id}*")])
+    await second.opened()
+    assert (taken[0].gap, taken[0].complete_ms) == (True, 5)
+    assert second.writer.event_seq == 5, "what the histories tell again has new numbers"
+
+
+async def test_the_beginning_of_a_log_is_known_after_a_restart(place: Place) -> None:
+    first = await place.live()
+    first.committer.record.begin(7)
+    first.committer.log_begins(7)
+    await place.shows(eventsSinceMs="7")
+    await first.stop()
+    second = await place.live("second")
+    assert second.committer.health.events_since_ms == 7
+    second.committer.record.begin(50)
+    second.committer.log_begins(50)
+    await place.beats(2)
+    assert (await place.stored.status())["eventsSinceMs"] == "7", "and is not forgotten"
+
+
+async def test_in_doubt_nobody_writes_an_older_state_over_what_another_has_vouched_for(place: Place) -> None:
+    first = await place.live()
+    second = place.publisher("second")
+    await second.committed_to_stand_by()
+    second.go_live()
+    second.committer.move("doubt", "stream lost")
+    first.take(wallet(10, "990"))
+    await place.verified_after(int((await place.stored.status())["verifiedAtMs"]))
+    await first.crash()
+    await place.shows(publisherId="second", state="recovering")
+    await place.beats(2)
+    assert (await place.stored.hashes())["balances"]["USDT.walletBalance"] == "990"
+    second.take(wallet(10, "990"))
+    second.committer.move("reconciled", "stream connected, snapshot reconciled")
+    await place.shows(state="live")
+    await place.stored.expect(second.account)

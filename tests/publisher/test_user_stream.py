@@ -390,3 +390,16 @@ async def test_a_word_about_the_new_connection_alone_is_no_gap(venue: Venue) -> 
         await eventually(lambda: here.unproven == 1, "replaced")
         await here.told(SHUTDOWN)
         assert not here.task.done()
+
+
+async def test_a_key_that_died_while_the_connection_was_made_is_noticed_at_once(venue: Venue) -> None:
+    """Its end was told to those who were connected."""
+
+    async def another_each_time() -> Secret:
+        venue.posts += 1
+        return Secret(f"key-{venue.posts}")
+
+    venue.create_listen_key = another_each_time  # type: ignore[method-assign]
+    here = Following(venue)
+    assert await here.ended() == "the venue has given out another listen key"
+    assert venue.posts == 2

@@ -27,7 +27,7 @@ from support.changes import (
 
 from statecast.domain import fold
 from statecast.domain.changes import Change, LeverageUpdate, MultiAssetsUpdate, OrderUpdate, Snapshot, Told
-from statecast.domain.fold import REST_LAG_MS, Account, Delta, Times, is_news
+from statecast.domain.fold import REST_LAG_MS, Account, Delta, Times, Untold, is_news
 from statecast.domain.models import Balance, Order, Position, PositionKey, Source, Stamp, SymbolConfig
 
 Frame = Sequence[Change]
@@ -387,6 +387,126 @@ def test_the_memory_of_events_and_finished_orders_is_bounded(monkeypatch: pytest
     assert story.tell(event(4, "CANCELED", "CANCELED", order_id="4")).events == ()
     assert story.tell(event(3, "CANCELED", "CANCELED", order_id="3")).events == ()
     assert len(story.tell(event(0, "CANCELED", "CANCELED", order_id="0")).events) == 1  # forgotten: the oldest goes
+
+
+# What was not told
+
+
+def lacks(account: Account, *changes: Change, filled: dict[str, Decimal] | None = None) -> list[tuple[str, str, bool]]:
+    """Order, what is known to be filled of it, and whether only its beginning is missing."""
+    found = account.lacking(changes, filled)
+    return [(lack.untold.order.order_id, str(lack.untold.filled), lack.only_beginning) for lack in found]
+
+
+LACKS: dict[str, tuple[list[Frame], list[Change], list[tuple[str, str, bool]]]] = {
+    "a beginning": ([], [event(10, "NEW")], []),
+    "the first fill of a known order": ([[event(10, "NEW")]], [fill(20, "0.02")], []),
+    "a fill that begins where the last one ended": (
+        [[event(10, "NEW")], [fill(20, "0.02")]],
+        [fill(30, "0.05", last_qty=D("0.03"))],
+        [],
+    ),
+    "a fill that begins beyond it": (
+        [[event(10, "NEW")], [fill(20, "0.02")]],
+        [fill(30, "0.05", last_qty=D("0.01"))],
+        [("1001", "0.02", False)],
+    ),
+    "an end with more filled than was told": (
+        [[event(10, "NEW")]],
+        [event(30, "CANCELED", "CANCELED", executed_qty=D("0.01"))],
+        [("1001", "0", False)],
+    ),
+    "a fill of an unknown order": ([], [fill(20, "0.02")], [("1001", "-1", False)]),
+    "a step of an unknown order": ([], [event(20, "AMENDMENT")], [("1001", "-1", False)]),
+    "the end of an unknown order": ([], [event(20, "CANCELED", "CANCELED")], [("1001", "-1", False)]),
+    "an unknown order that ends at once": ([], [event(20, "EXPIRED", "EXPIRED")], [("1001", "-1", True)]),
+    "an unknown order that was filled in part before it expired": (
+        [],
+        [event(20, "EXPIRED", "EXPIRED", executed_qty=D("0.01"))],
+        [("1001", "-1", False)],
+    ),
+    "what was told before": ([[event(10, "NEW")], [fill(20, "0.05")]], [fill(20, "0.05")], []),
+    "news of an order that is over": ([[event(10, "NEW")], [fill(20, "0.05")]], [fill(19, "0.03")], []),
+    "two frames, of which the first explains the second": (
+        [[event(10, "NEW")]],
+        [fill(20, "0.02"), fill(30, "0.05", last_qty=D("0.03"))],
+        [],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", LACKS)
+def test_what_must_have_happened_before_is_noticed(case: str) -> None:
+    frames, changes, expected = LACKS[case]
+    assert lacks(Story([snapshot()], *frames).account, *changes) == expected
+
+
+def test_a_liquidation_begins_with_its_fill() -> None:
+    change = fill(20, "0.02")
+    assert (
+        lacks(Story([snapshot()]).account, change._replace(event=change.event._replace(event_type="CALCULATED"))) == []
+    )
+
+
+def test_what_is_known_beside_the_account_explains_a_fill() -> None:
+    account = Story([snapshot()]).account
+    half = fill(30, "0.05", last_qty=D("0.03"))
+    assert lacks(account, half, filled={"1001": D("0.02")}) == []
+    assert lacks(account, half, filled={"1001": D("0.01")}) == [("1001", "0.01", False)]
+
+
+def test_an_order_that_a_snapshot_does_not_list_any_more_is_untold_until_its_end_is_told() -> None:
+    story = Story([snapshot()], [event(10, "NEW"), event(10, "NEW", order_id="1002")], [snapshot(20_000)])
+    assert set(story.account.untold) == {"1001", "1002"}
+    story.tell(event(11, "CANCELED", "CANCELED"))
+    assert set(story.account.untold) == {"1002"}
+    story.tell(Told(event(11, "CANCELED", "CANCELED", order_id="1002").event))
+    assert story.account.untold == {}
+
+
+def test_a_listed_order_is_untold_until_an_event_reaches_it() -> None:
+    story = Story([snapshot()], [event(10, "NEW")])
+    listed = rest_order(30, "PARTIALLY_FILLED", executed_qty=D("0.02"))
+    story.account.untold["1001"] = Untold(listed, D(0))
+    story.tell(event(29, "AMENDMENT"))
+    assert set(story.account.untold) == {"1001"}, "an amendment before the fill"
+    assert lacks(story.account, fill(40, "0.05", last_qty=D("0.03"))) == [("1001", "0", False)], "its row is not news"
+    story.tell(fill(31, "0.02"))
+    assert story.account.untold == {}, "the stream's time of it may be another"
+
+
+def test_what_lacks_its_beginning_is_not_told_whole_by_its_end() -> None:
+    story = Story([snapshot()])
+    end = event(20, "EXPIRED", "EXPIRED")
+    story.account.untold = {lack.untold.order.order_id: lack.untold for lack in story.account.lacking([end])}
+    story.tell(end)
+    assert set(story.account.untold) == {"1001"}
+
+
+def test_a_step_that_comes_again_after_the_end_is_not_told() -> None:
+    story = Story([snapshot()], [event(10, "NEW")], [fill(30, "0.05")])
+    assert story.tell(event(20, "AMENDMENT")).events == ()
+    assert [told.event_type for told in story.tell(fill(25, "0.01")).events] == ["TRADE"], "a fill always counts"
+
+
+def test_an_activation_that_a_history_told_as_the_placing_is_not_told_again() -> None:
+    def placed(event_id: str, at: int, **fields: Any) -> OrderUpdate:
+        return event(at, "ALGO_NEW", order_id="algo-7", algo_id="7", event_id=event_id, **fields)
+
+    story = Story([snapshot()], [placed("algo-7:NEW", 10, source="rest")])
+    assert story.tell(placed("algo-7:NEW:ACTIVATED", 10)).events == ()
+    assert len(story.tell(placed("algo-7:NEW:ACTIVATED", 25)).events) == 0, "its id is known by now"
+    other = Story([snapshot()], [placed("algo-7:NEW", 10, source="rest")])
+    assert len(other.tell(placed("algo-7:NEW:ACTIVATED", 25)).events) == 1, "placed first, activated later"
+
+
+def test_a_position_that_was_closed_unheard_is_not_opened_by_a_frame_that_comes_again() -> None:
+    opened = position(10, "0.5")
+    story = Story([snapshot()], [opened], [snapshot(20_000)])
+    story.tell(opened)
+    assert story.account.positions == {}
+    story.tell(position(10, "0.5", pushed=30))
+    expect_amounts(story, BTCUSDT_BOTH="0.5")
 
 
 # Snapshots beside the stream

@@ -10,6 +10,7 @@ import traceback
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import replace
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
@@ -670,3 +671,18 @@ async def test_the_limits_of_another_host_silence_no_call_but_that_hosts(
     assert isinstance(await failure(rest.fetch_key_permissions()), RateLimited)
     assert await rest.create_listen_key()
     await rest.aclose()
+
+
+async def test_the_end_of_a_ban_is_reckoned_by_the_venues_date_while_its_time_is_unknown(
+    rest: BinanceRest, venue: Venue, clock: JumpingClock
+) -> None:
+    venue.ahead_ms = 3_600_000  # this machine is an hour behind
+    until_ms = venue.now_ms() + 90_000
+    banned = {"code": -1003, "msg": f"Way too many requests; IP banned until {until_ms}."}
+    date = formatdate(venue.now_ms() / 1000, usegmt=True)
+    venue.next["/fapi/v1/time"] = [lambda _: answer(banned, 418, Date=date)]
+    error = await failure(rest.fetch_refresh())
+    assert isinstance(error, RateLimited)
+    assert 89_000 <= error.retry_at_ms - rest.venue_now_ms() <= 91_000
+    clock.elapsed_s += 92
+    assert await rest.fetch_refresh()
