@@ -69,7 +69,8 @@ class Found(NamedTuple):
 
     The log is then complete until `until_ms`, as far as histories can be believed that may lag: orders created from
     `since_ms` on are to be asked for once more. `ended` are the orders that they tell to be over, by id. `filled` is,
-    by order id, what was filled before the gap as far as the log tells; None where no history was asked for.
+    by order id, what was filled before the gap as far as the log tells; None where no history was asked for. `symbols`
+    are those in which conditional orders were looked for.
     """
 
     until_ms: int
@@ -78,6 +79,7 @@ class Found(NamedTuple):
     updates: tuple[OrderUpdate, ...] = ()
     ended: Mapping[str, Order] = MappingProxyType({})
     filled: Mapping[str, Decimal] | None = None
+    symbols: frozenset[str] = frozenset()
 
 
 class Merged(NamedTuple):
@@ -210,7 +212,7 @@ class Backfill:
                 took_s=took_s,
             )
         since_ms = max(gap.since_ms, until_ms - LAG_MS)
-        return Found(until_ms, since_ms, tuple(lost), found.updates, gap.ended, gap.filled)
+        return Found(until_ms, since_ms, tuple(lost), found.updates, gap.ended, gap.filled, frozenset(gap.symbols))
 
     # The window, and what is known of it
 
@@ -287,6 +289,7 @@ class Backfill:
                 take(await self._unless_refused(gap, symbol, ordinary, lost) or ())
         take(of_all or ())
         symbols |= {symbol for symbol, _ in orders}
+        gap.symbols |= symbols
         for symbol in sorted(symbols):
             # One that was triggered long before it ended stands among the open orders no more. They are few.
             conditional = self._rest.fetch_algo_orders_since(long_before_ms, symbol, waiting)

@@ -248,6 +248,9 @@ class Follower:
                 self._account.untold |= {lack.untold.order.order_id: lack.untold for lack in lacks}
                 self._apply(frame.changes, "stream")
                 self._light.moved()
+                for change in frame.changes:
+                    if isinstance(change, OrderUpdate):
+                        self._light.concerns(change.order.symbol)
                 return
             # This frame waits for what the histories tell of the time before it.
             order = lacks[0].untold.order
@@ -349,7 +352,8 @@ class Follower:
                 self._doubt.set()
                 continue
             self._apply_all(found, snapshot, lacks)
-            self._light.begins(asked_at, found.since_ms)
+            traded = {order.symbol for order in self._account.orders.values()} | self._account.symbols_with_position
+            self._light.begins(asked_at, found.since_ms, traded | found.symbols)
             # REST may have been behind what happened before the stream was connected, and no frame tells that any more.
             self._light.due()
             self._committer.health.reconciled_at_ms = self._clock.now_ms()

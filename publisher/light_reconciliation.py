@@ -8,7 +8,8 @@ explained after the grace is drift: the stream is at an end, and the account is 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import islice
 from random import Random
 
 from publisher.committer import Committer
@@ -46,6 +47,11 @@ STEP_S = 0.05
 RETRY_S = 5.0
 LONGEST_RETRY_S = 20.0
 """After a question that failed; doubled with each that follows."""
+
+SYMBOL_S = 5.0
+LEAST_SYMBOLS = 2
+"""Conditional orders that came and went are listed by symbol alone, 5 of weight each. So of one symbol for each so many
+seconds of the period they are asked for with everything else, by turns: each minute of 12, or 60 of weight."""
 
 OVERLAP_MS = 2_000
 """Orders are asked for from this long before the last question on, for REST may lag."""
@@ -87,6 +93,8 @@ class LightReconciliation:
         self._everything_due_at = 0.0
         self._believed_until = 0.0
         self._orders_since_ms = 0
+        self._conditional_since_ms: dict[str, int] = {}
+        """By symbol; the one that was asked for longest ago comes first."""
         self._not_before = 0.0
         self._retry_s = RETRY_S
         self._trouble = "no answer yet"
@@ -106,12 +114,17 @@ class LightReconciliation:
         """Something is doubtful: everything is compared as soon as the weight allows it."""
         self._everything_due_at = 0.0
 
-    def begins(self, asked_at: float, orders_since_ms: int) -> None:
-        """The account was read whole, asked for at that monotonic time, and follows the stream from here on. Ordinary
-        orders created since that venue time have been told."""
+    def concerns(self, symbol: str) -> None:
+        """The account trades in it: conditional orders may come and go there."""
+        self._conditional_since_ms.setdefault(symbol, self._orders_since_ms)
+
+    def begins(self, asked_at: float, orders_since_ms: int, symbols: Iterable[str]) -> None:
+        """The account was read whole, asked for at that monotonic time, and follows the stream from here on. Orders
+        created until that venue time have been told, conditional ones in those symbols."""
         self._suspicions = Suspicions()
         self._in_doubt = False
         self._orders_since_ms = orders_since_ms
+        self._conditional_since_ms = dict.fromkeys(sorted(symbols), orders_since_ms)
         self._asked_at = self._everything_at = asked_at
         self._believe(asked_at)
 
@@ -152,11 +165,20 @@ class LightReconciliation:
             if not self._following():
                 continue
             self.take(answer, self._asked_at)
+            if not self._suspicions.of_history:
+                for symbol, _ in beside.conditional_since_ms:
+                    self._conditional_since_ms.pop(symbol, None)
+                    self._conditional_since_ms[symbol] = answer.taken_ms - OVERLAP_MS
             now = self._clock.monotonic()
             if drift := self._suspicions.unexplained(now):
                 self._committer.health.drifts += 1
                 self._log.warning("drift", differences=in_words(drift))
                 raise StreamEnded("drift from the venue: " + in_words(drift))
+
+    def _everything(self) -> Beside:
+        """Nobody misses yet what one that stands by has not heard."""
+        count = 0 if self._committer.standing_by else max(LEAST_SYMBOLS, int(self._everything_s / SYMBOL_S))
+        return Beside(None, True, self._orders_since_ms, tuple(islice(self._conditional_since_ms.items(), count)))
 
     async def _next_question(self) -> Beside:
         """Wait until something is due, and say what."""
@@ -174,13 +196,13 @@ class LightReconciliation:
             if now < self._not_before:
                 continue
             if now >= max(self._everything_due_at, self._everything_at + EVERYTHING_PAUSE_S):
-                return Beside(None, True, self._orders_since_ms)
+                return self._everything()
             if self._suspicions and now >= self._asked_at + RECHECK_S:
                 symbols = self._suspicions.order_symbols
                 if symbols is not None:
                     return Beside(symbols, self._suspicions.settings)
                 if now >= self._everything_at + EVERYTHING_PAUSE_S:
-                    return Beside(None, True, self._orders_since_ms)
+                    return self._everything()
                 continue
             # Nobody reads what one knows that stands by.
             if self._moved and not self._committer.standing_by and now >= self._asked_at + PAUSE_S:

@@ -117,9 +117,9 @@ async def market_cut(here: Arena) -> None:
     CHAPTER,
     failure="20 frames are lost on a connection that lives on",
     readers="`live` until it is found, then `recovering`, then `live`",
-    heals="REST probes find the difference; a snapshot, the histories",
+    heals="a later event of an order shows that one is missing, or REST probes do; a snapshot, the histories",
     found="a reconcile period and its grace",
-    log=(Logged("state", "drift"),),
+    log=(Logged("state", "recovering"),),
     bound_s=UNHEARD_S,
     late=True,
 )

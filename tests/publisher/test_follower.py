@@ -360,6 +360,7 @@ async def test_while_the_venue_has_banned_us_the_stream_goes_on_and_nothing_is_a
         body = f'{{"code":-1003,"msg":"Way too many requests; IP banned until {until_ms}. Please use the websocket."}}'
         here.exchange.fault("answer_rest", {"count": 1, "status": 418, "body": body}, here.now_ms())
         await until(_requests(here, "418"), lambda count: count == 1)
+        await asyncio.sleep(0.5)  # What was asked beside it was on its way.
         asked = sum(here.exchange.requests.values())
         buy(here)
         await here.state("recovering")

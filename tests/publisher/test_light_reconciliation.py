@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from random import Random
 from types import SimpleNamespace
@@ -22,7 +22,7 @@ from publisher.logs import account_log
 from publisher.reconcile import GRACE_S
 from publisher.user_stream import StreamEnded
 from statecast.domain.changes import Change, Refresh
-from statecast.domain.fold import Account
+from statecast.domain.fold import BEFORE_ITS_BEGINNING, Account, Untold
 from statecast.domain.models import SymbolConfig
 from statecast.errors import AuthFailed, RateLimited, VenueError, VenueUnreachable
 from statecast.store.client import Client
@@ -62,7 +62,8 @@ class JumpingClock:
 class Story:
     """An account with a long position and an order, that follows its stream from second 0 on."""
 
-    def __init__(self, period_s: float = PERIOD_S) -> None:
+    def __init__(self, period_s: float = PERIOD_S, symbols: Iterable[str] = ()) -> None:
+        self.symbols = symbols
         self.clock = JumpingClock()
         self.account = Account()
         log = account_log("binance:main")
@@ -89,7 +90,7 @@ class Story:
         )
         self.stream(snapshot(positions=[rest_position(-50, "0.5")], orders=[rest_order(-50)]))
         self.committer.move("reconciled")
-        self.light.begins(self.clock.monotonic(), EVERYTHING.created_since_ms)
+        self.light.begins(self.clock.monotonic(), EVERYTHING.created_since_ms, self.symbols)
 
     def stream(self, *changes: Change) -> None:
         self.account.apply(changes, "stream")
@@ -287,7 +288,7 @@ async def test_an_answer_for_readers_is_compared_as_well() -> None:
 async def test_a_new_beginning_forgets_what_was_suspected() -> None:
     story = Story()
     story.light.take(refresh(4000), story.clock.monotonic())
-    story.light.begins(story.clock.monotonic(), EVERYTHING.created_since_ms)
+    story.light.begins(story.clock.monotonic(), EVERYTHING.created_since_ms, ())
     assert story.vouched
 
 
@@ -299,6 +300,62 @@ async def test_orders_that_came_and_went_are_compared(told: bool) -> None:
     if told:
         story.stream(event(40_000, "CANCELED", "CANCELED", order_id="77"))
     assert (await story.run(PERIOD_S + 2 * GRACE_S) == "") is told
+
+
+@pytest.mark.parametrize("told", [True, False])
+async def test_conditional_orders_that_came_and_went_are_compared_symbol_by_symbol_in_turn(told: bool) -> None:
+    symbols = [f"S{number:02}USDT" for number in range(15)]
+    story = Story(symbols=symbols)
+    came = rest_order(70_000, "CANCELED", order_id="algo-7", algo_id="7", symbol="S14USDT")
+
+    def venue(beside: Beside) -> Refresh:
+        asked = dict(beside.conditional_since_ms)
+        listed = came.symbol in asked and asked[came.symbol] <= came.venue_time_ms <= story.clock.now_ms()
+        return replace(story.truth(beside), created=(came,) if listed else ())
+
+    story.venue = venue
+    if told:
+        story.clock.at(71, lambda: story.stream(event(70_000, "ALGO_CANCELED", "CANCELED", order_id="algo-7")))
+    ended = await story.run(4 * PERIOD_S)
+    assert ("algo-7" in ended) is not told
+    asked = [beside.conditional_since_ms for _, beside in story.asked if beside.conditional_since_ms]
+    assert [symbol for symbol, _ in asked[0]] == symbols[:12], "one for each five seconds of the period"
+    assert [symbol for symbol, _ in asked[1]][:3] == symbols[12:]
+    again = dict(asked[1])
+    assert again[symbols[0]] > again[symbols[13]] == NOW + 1000, "since it was asked for last"
+
+
+async def test_a_symbol_is_asked_for_once_the_account_trades_in_it() -> None:
+    story = Story()
+    story.light.concerns("BTCUSDT")
+    await story.run(PERIOD_S)
+    assert story.asked[-1][1].conditional_since_ms == (("BTCUSDT", NOW + 1000),)
+    standby = Story(symbols=["BTCUSDT"])
+    standby.committer.standing_by = True
+    await standby.run(2 * PERIOD_S)
+    assert not any(beside.conditional_since_ms for _, beside in standby.asked)
+
+
+@pytest.mark.parametrize("told", [True, False])
+async def test_what_the_stream_has_still_to_tell_of_an_order_is_drift_where_it_does_not(told: bool) -> None:
+    """It is no doubt about the state: only the log lacks it."""
+    story = Story()
+    story.account.untold["1001"] = Untold(rest_order(-50), BEFORE_ITS_BEGINNING)
+    vouched: list[bool] = []
+
+    def venue(beside: Beside) -> Refresh:
+        if len(story.asked) == 1:
+            now_s = story.clock.elapsed_s
+            story.clock.at(now_s + 1, lambda: vouched.append(story.vouched))
+            if told:
+                story.clock.at(now_s + 2, story.account.untold.clear)
+        return story.truth(beside)
+
+    story.venue = venue
+    ended = await story.run(3 * PERIOD_S)
+    assert vouched == [True]
+    assert ("order 1001: not all was told" in ended) is not told
+    assert bool(story.agreed) is told, "until when the log is complete is said when nothing is missing"
 
 
 @pytest.mark.parametrize(("behind_ms", "symbols"), [(300, 1), (300, 30), (2500, 1)])

@@ -119,7 +119,7 @@ class Witness:
             return None
         limit_ms = reader.max_age_s * 1000
         assert before_ms - read.freshness.verified_at_ms <= limit_ms, "it was too old before it was even asked for"
-        assert before_ms - read.freshness.verified_at_ms <= read.age_s * 1000 <= limit_ms
+        assert before_ms - read.freshness.verified_at_ms <= round(read.age_s * 1000) <= limit_ms
         if read.freshness.via == "refresh":
             self.by_refresh += 1
             assert holdings(read) in self.states, "the ledger never held this at one moment"

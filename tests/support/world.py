@@ -94,11 +94,11 @@ class World:
             now_ms = self.now_ms()
             self.exchange.publish(trading.step(self.ledger, self.rng, self.exchange.server_ms(now_ms)), now_ms)
 
-    async def agree(self) -> None:
+    async def agree(self, within_s: float = DEADLINE_S) -> None:
         """Wait until Redis holds what the ledger says; fails with every difference."""
         found: list[str] = ["never compared"]
         try:
-            async with asyncio.timeout(DEADLINE_S):
+            async with asyncio.timeout(within_s):
                 while found:
                     self.exchange.publish_marks(self.now_ms())
                     await asyncio.sleep(0.1)

@@ -88,11 +88,13 @@ NO_PARAMS: Mapping[str, str | int] = {}
 
 class Beside(NamedTuple):
     """What a refresh asks for beside balances and positions: open orders (of these symbols; None: of all), settings,
-    and ordinary orders created since a venue time (0: not asked; the first thousand)."""
+    ordinary orders created since a venue time (0: not asked; the first thousand), and conditional ones, each symbol's
+    since a time of its own."""
 
     order_symbols: frozenset[str] | None = frozenset()
     settings: bool = False
     created_since_ms: int = 0
+    conditional_since_ms: tuple[tuple[str, int], ...] = ()
 
 
 NOTHING_BESIDE = Beside()
@@ -255,10 +257,13 @@ class BinanceRest:
         created_since_ms = beside.created_since_ms if self._lists_orders_of_all_symbols else 0
         if created_since_ms:
             calls.append((wire.ALL_ORDERS, {"startTime": created_since_ms, "limit": wire.HISTORY_PAGE}))
-        self._check_budget("refresh", sum(call.weight for call, _ in calls))
+        conditional_weight = len(beside.conditional_since_ms) * wire.ALL_ALGO_ORDERS.weight
+        self._check_budget("refresh", sum(call.weight for call, _ in calls) + conditional_weight)
         began = self._clock.monotonic()
+        asked: list[Coroutine[object, None, object]] = [self._read(call, params=params) for call, params in calls]
+        asked += [self._created_conditional(symbol, since_ms) for symbol, since_ms in beside.conditional_since_ms]
         try:
-            account, risk, *others = await _all(self._read(call, params=params) for call, params in calls)
+            account, risk, *others = await _all(asked)
         except Rejected as error:
             if not created_since_ms or error.code != PARAMETER_MISSING:
                 raise
@@ -266,7 +271,9 @@ class BinanceRest:
             return await self.fetch_refresh(beside)
         taken_ms = self.venue_ms_at(began)
         totals, balances = snapshot.account(account, taken_ms)
-        created = tuple(past.order for past in history.orders(others.pop())) if created_since_ms else ()
+        created = [past.order for _ in beside.conditional_since_ms for past in history.algo_orders(others.pop())]
+        if created_since_ms:
+            created += [past.order for past in history.orders(others.pop())]
         configs, multi_assets = None, None
         if beside.settings:
             configs, multi_assets = snapshot.symbol_configs(others.pop()), snapshot.multi_assets(others.pop())
@@ -280,10 +287,20 @@ class BinanceRest:
             taken_ms,
             orders=tuple(orders),
             order_symbols=symbols,
-            created=created,
+            created=tuple(created),
             symbol_configs=configs,
             multi_assets=multi_assets,
         )
+
+    async def _created_conditional(self, symbol: str, since_ms: int) -> object:
+        """The first page of a symbol's conditional orders created since then; none of one that was delisted."""
+        params: dict[str, str | int] = {"symbol": symbol, "startTime": since_ms, "limit": wire.HISTORY_PAGE}
+        try:
+            return await self._read(wire.ALL_ALGO_ORDERS, params=params)
+        except AuthFailed:
+            raise
+        except Rejected:
+            return []
 
     # Histories. They may wait for request weight: `waiting` is told the seconds, each time.
 

@@ -273,6 +273,19 @@ async def test_a_refresh_asks_for_what_else_is_to_be_compared(rest: BinanceRest,
     assert (asked.query["startTime"], asked.query["limit"]) == (str(began), "1000")
 
 
+async def test_conditional_orders_are_asked_for_symbol_by_symbol(rest: BinanceRest, venue: Venue) -> None:
+    path = "/fapi/v1/allAlgoOrders"
+    venue.bodies[path] = REST["openAlgoOrders"]
+    venue.next[path] = [lambda _: answer({"code": -1121, "msg": "Invalid symbol."}, 400)]
+    since = (("GONEUSDT", START_MS - 9), ("BTCUSDT", START_MS - 7))
+    told = await rest.fetch_refresh(Beside(conditional_since_ms=since))
+    assert sorted(order.order_id for order in told.created) == sorted(
+        order.order_id for order in (await rest.fetch_snapshot()).orders if order.algo_id
+    )
+    asked = {request.query["symbol"]: request.query["startTime"] for request in venue.requests if request.path == path}
+    assert asked == {symbol: str(since_ms) for symbol, since_ms in since}
+
+
 async def test_open_orders_of_a_few_symbols_cost_little(rest: BinanceRest, venue: Venue) -> None:
     answer = await rest.fetch_refresh(Beside(frozenset({"BTCUSDT", "ETHUSDT"})))
     asked = [request for request in venue.requests if request.path.startswith("/fapi/v1/open")]
