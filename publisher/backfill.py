@@ -21,7 +21,7 @@ from publisher.committer import Committer
 from publisher.logs import Log
 from statecast.clock import Clock
 from statecast.domain.changes import Change, OrderUpdate, Snapshot, Told
-from statecast.domain.fold import Account
+from statecast.domain.fold import BEGINNINGS, STEPS, Account
 from statecast.domain.models import Order, OrderEvent
 from statecast.errors import AuthFailed, Rejected
 from statecast.store.writer import Remains
@@ -413,7 +413,10 @@ def around(found: Found, buffered: Iterable[OrderEvent]) -> Merged:
     that is not older, and behind the last one that both tell."""
     heard: defaultdict[OrderKey, list[OrderEvent]] = defaultdict(list)
     for event in buffered:
-        heard[event.order.symbol, event.order.order_id].append(event)
+        own = heard[event.order.symbol, event.order.order_id]
+        # What was missed and comes again, late, has its place where the history tells it.
+        if not own or event.order.venue_time_ms >= own[-1].order.venue_time_ms:
+            own.append(event)
     first: list[Change] = list(found.lost)
     before: dict[str, list[OrderUpdate]] = {}
     last: list[OrderUpdate] = []
@@ -435,6 +438,19 @@ def around(found: Found, buffered: Iterable[OrderEvent]) -> Merged:
         else:
             last.append(update)
     return Merged(tuple(first), before, tuple(last))
+
+
+def without_repeated_steps(heard: Iterable[OrderEvent]) -> list[OrderEvent]:
+    """Without steps of an order that were missed and come again behind what came after them: no history tells their
+    place."""
+    reached: dict[str, int] = {}
+    kept: list[OrderEvent] = []
+    for event in heard:
+        order_id, at_ms = event.order.order_id, event.order.venue_time_ms
+        if event.event_type not in STEPS or event.event_type in BEGINNINGS or at_ms >= reached.get(order_id, 0):
+            kept.append(event)
+            reached[order_id] = max(at_ms, reached.get(order_id, 0))
+    return kept
 
 
 def _same(event: OrderEvent, heard: OrderEvent) -> bool:

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from contextlib import suppress
 from decimal import Decimal
 from random import Random
 
-from publisher.backfill import CONNECTED_MS, Backfill, Found, around
+from publisher.backfill import CONNECTED_MS, Backfill, Found, around, without_repeated_steps
 from publisher.committer import Committer, Taken
 from publisher.config import AccountConfig
 from publisher.light_reconciliation import LightReconciliation
@@ -111,7 +111,7 @@ class Follower:
                 began = self._clock.monotonic()
                 pause_s = 0.0
                 try:
-                    await self._session()
+                    await _apart(self._session())
                 except StreamEnded as news:
                     self._lose(str(news))
                 except AuthFailed as error:
@@ -404,7 +404,7 @@ class Follower:
         } | {lack.untold.order.order_id: lack.untold for lack in lacks}
         merged = around(found, self._waiting_events())
         changes: list[Change] = [*merged.first]
-        for event in self._pending:
+        for event in without_repeated_steps(self._pending):
             changes += (*merged.before.get(event.event_id, ()), Told(event))
         changes.append(snapshot)
         for frame in self._unreconciled or ():
@@ -446,6 +446,19 @@ class Follower:
                     self._apply(updates, "derived")
                 except FrameError as error:
                     self._distrust(str(error))
+
+
+async def _apart(work: Coroutine[object, None, None]) -> None:
+    """Await `work` in a task of its own. A task group that is ending by an error forgets a cancellation of the task
+    that it is in, and passes no further one on: that must not be the task which goes on with something else."""
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.wait((task,))
+    finally:
+        task.cancel()
+        (ended,) = await asyncio.gather(task, return_exceptions=True)
+    if ended is not None:
+        raise ended
 
 
 def _without_late_steps(taken: Taken) -> list[OrderEvent]:

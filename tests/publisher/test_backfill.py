@@ -11,7 +11,7 @@ from support.changes import event, fill
 from support.world import World, new_server, published, until, world
 
 from publisher import backfill, committer, service
-from publisher.backfill import Found, around
+from publisher.backfill import Found, around, without_repeated_steps
 from statecast.clock import SystemClock
 from statecast.domain.changes import OrderUpdate
 from statecast.simulator.ledger import Ledger
@@ -391,8 +391,23 @@ MERGES: dict[str, tuple[list[OrderUpdate], list[OrderUpdate], list[str]]] = {
     "an amendment that the history does not tell": ([NEW, HALF, FULL], [MOVED, FULL], ["new", "half", "moved", "full"]),
     "one frame in the middle was lost": ([NEW, HALF, FULL], [NEW, MOVED, FULL], ["new", "half", "moved", "full"]),
     "the frame of the end is not there yet": ([NEW, HALF, FULL], [NEW, HALF], ["new", "half", "full"]),
+    "a beginning that was missed and comes again": (
+        [NEW, HALF, FULL],
+        [HALF, FULL, NEW],
+        ["new", "half", "full", "new"],
+    ),
     "another order is in nobody's way": ([NEW, OTHER], [FULL], ["new", "other", "full"]),
 }
+
+
+def test_a_step_that_comes_again_behind_what_came_after_it_is_left_out() -> None:
+    stream = [HALF, FULL, MOVED, NEW, OTHER]
+    assert [event.event_id for event in without_repeated_steps(update.event for update in stream)] == [
+        "half",
+        "full",
+        "new",
+        "other",
+    ]
 
 
 @pytest.mark.parametrize("case", MERGES)

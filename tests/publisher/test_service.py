@@ -13,6 +13,7 @@ from support.world import account_values, new_server, until
 
 from publisher import config, follower
 from publisher.service import publishing
+from publisher.user_stream import StreamEnded, first_error
 from statecast import settings
 from statecast.clock import SystemClock
 from statecast.errors import ContractMismatch
@@ -167,6 +168,36 @@ async def test_who_hangs_in_the_middle_does_not_hold_up_the_end(
         await expect_end(before, began)
     if who == "venue":
         await expect_state(client, account_name, "stopped")
+
+
+async def test_an_end_that_is_asked_for_while_a_stream_is_being_closed_is_not_forgotten(
+    redis_url: str, account_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A task group that ends by an error forgets a cancellation of then."""
+    closing = asyncio.Event()
+
+    async def close_slowly() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            closing.set()
+            await asyncio.sleep(0.5)
+
+    async def session(self: follower.Follower) -> None:
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(close_slowly())
+                await asyncio.sleep(0)
+                raise StreamEnded("closed")
+        except BaseExceptionGroup as group:
+            raise first_error(group) from None
+
+    monkeypatch.setattr(follower.Follower, "_session", session)
+    async with new_server() as server, asyncio.timeout(30):
+        given = account_values(server, account_name)
+        async with publishing(config.build(settings.Settings(given, (given,))), redis_url, SystemClock()):
+            await closing.wait()
+        # It has come to its end.
 
 
 async def test_keys_of_another_contract_are_left_alone_and_told(
