@@ -545,6 +545,7 @@ class Account:
                 if finished_ms == order.venue_time_ms or is_news(finished_ms, order.venue_time_ms, snapshot.taken_ms):
                     continue
                 del self._finished[order.order_id]
+                self._told_ends.discard(order.order_id)
             orders[order.order_id] = (
                 known_order
                 if known_order is not None
