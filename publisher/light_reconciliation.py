@@ -98,6 +98,9 @@ class LightReconciliation:
         self._not_before = 0.0
         self._retry_s = RETRY_S
         self._trouble = "no answer yet"
+        self._compared: tuple[float, int] | None = None
+        """When the venue was last asked for everything, in monotonic and in its own time, where the answer was not yet
+        found to agree with the account."""
         self._in_doubt = False
         """Whether readers were told of a doubt that arose here."""
 
@@ -122,6 +125,7 @@ class LightReconciliation:
         """The account was read whole, asked for at that monotonic time, and follows the stream from here on. Orders
         created until that venue time have been told, conditional ones in those symbols."""
         self._suspicions = Suspicions()
+        self._compared = None
         self._in_doubt = False
         self._orders_since_ms = orders_since_ms
         self._conditional_since_ms = dict.fromkeys(sorted(symbols), orders_since_ms)
@@ -133,13 +137,20 @@ class LightReconciliation:
         self._apply(answer)
         self._suspicions.take(self._account, answer, self._clock.monotonic())
         everything = answer.multi_assets is not None and answer.order_symbols is None
+        if everything:
+            self._compared = asked_at, answer.taken_ms
+        self._settle()
+
+    def _settle(self) -> None:
+        """Say what the last answers, and what the stream has explained of them by now, give grounds for."""
         if self._suspicions.doubtful:
             self._committer.vouch_until = 0.0
-        elif everything:
+        elif self._compared is not None:
+            (asked_at, taken_ms), self._compared = self._compared, None
             self._committer.health.reconciled_at_ms = self._clock.now_ms()
             if not self._suspicions.of_history:
-                self._agreed(answer.taken_ms)
-                self._orders_since_ms = max(self._orders_since_ms, answer.taken_ms - OVERLAP_MS)
+                self._agreed(taken_ms)
+                self._orders_since_ms = max(self._orders_since_ms, taken_ms - OVERLAP_MS)
             self._believe(asked_at)
         else:
             self._committer.vouch_until = self._believed_until
@@ -215,8 +226,7 @@ class LightReconciliation:
     def _explain(self) -> None:
         self._suspicions.explain(self._account)
         if not self._suspicions.doubtful:
-            self._committer.vouch_until = self._believed_until
-            self._tell_state()
+            self._settle()
 
     def _believe(self, asked_at: float) -> None:
         """The state was true when the venue was asked; until the next comparison is overdue it is believed to be."""

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
@@ -53,10 +54,13 @@ class Truth:
 
     def __init__(self) -> None:
         self.rows: dict[RowName, list[tuple[float, Row]]] = {}
+        self._told: Counter[tuple[RowName, float]] = Counter()
+        """How often each row was told at one moment, also without a change."""
         self.on_change: Callable[[RowName], None] = lambda name: None
 
     def put(self, name: RowName, row: Row, at: float) -> None:
         past = self.rows.setdefault(name, [(-1.0, None)])
+        self._told[name, at] += 1
         if past[-1][1] != row:
             past.append((at, row))
             self.on_change(name)
@@ -90,9 +94,9 @@ class Truth:
                 return past[at + 1][0]
         return -1.0
 
-    def moved_twice(self, name: RowName, at: float) -> bool:
-        """Whether the row moved more than once at that moment: its frames then have the same times."""
-        return sum(since == at for since, _ in self.rows.get(name, ())) > 1
+    def told_twice(self, name: RowName, at: float) -> bool:
+        """Whether the row was told more than once at that moment: its frames then have the same times."""
+        return self._told[name, at] > 1
 
 
 def stored_row(kind: str, fields: Mapping[str, str] | None) -> Row:
@@ -160,11 +164,11 @@ class Bounds:
         """Nothing could be asked then, so the reconciliation has so much longer."""
         self._excused.append((since, until))
 
-    def of(self, departed: float, now: float, *, moved_twice: bool) -> float:
+    def of(self, departed: float, now: float, *, told_twice: bool) -> float:
         bound = self._plain_s
         if any(since <= now and departed <= until + self._disturbed_s for since, until in self._disturbed):
             bound = self._disturbed_s
-        ambiguous = moved_twice and departed in self._repeated
+        ambiguous = told_twice and departed in self._repeated
         if ambiguous or any(since <= departed <= until for since, until in self._silent):
             excuse = sum(max(0.0, min(until, now) - max(since, departed)) for since, until in self._excused)
             bound = max(bound, self._silent_s + excuse)
@@ -305,7 +309,7 @@ class Reader:
             return
         at = self._verified.setdefault(verified, now)
         for name, departed in self._stale.items():
-            bound = self._bounds.of(departed, at, moved_twice=self._truth.moved_twice(name, departed))
+            bound = self._bounds.of(departed, at, told_twice=self._truth.told_twice(name, departed))
             if at - departed > bound:
                 kind, entity = name
                 row = stored_row(kind, self._rows[kind].get(entity))
