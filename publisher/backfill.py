@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from math import inf
 from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
@@ -21,7 +22,7 @@ from publisher.committer import Committer
 from publisher.logs import Log
 from statecast.clock import Clock
 from statecast.domain.changes import Change, OrderUpdate, Snapshot, Told
-from statecast.domain.fold import BEGINNINGS, STEPS, Account
+from statecast.domain.fold import BEGINNINGS, STEPS, Account, filled_of
 from statecast.domain.models import Order, OrderEvent
 from statecast.errors import AuthFailed, Rejected
 from statecast.store.writer import Remains
@@ -129,10 +130,12 @@ class Backfill:
         self._log = log
         self._stream_from = 0.0
         self._stream_from_ms = 0
-        self._listening_since_ms = 0
+        self._listening_since = inf
         self._complete_ms = 0
         self._lost = False
         """Whether Redis holds nothing of the log any more."""
+        self._taken = False
+        """Whether the log was taken over and not completed since."""
         self._remains = Remains()
         self._progress_at = 0.0
 
@@ -140,13 +143,13 @@ class Backfill:
         """Whatever happens from now on, the stream tells; what it told before may have a hole. Returns since when."""
         self._stream_from = self._clock.monotonic()
         self._stream_from_ms = self._rest.venue_now_ms() + CONNECTED_MS
-        self._listening_since_ms = self._listening_since_ms or self._stream_from_ms
+        self._listening_since = min(self._listening_since, self._stream_from)
         return self._stream_from_ms
 
     def complete(self, until_ms: int) -> None:
         """Every event until this venue time was submitted."""
         self._remains = Remains()
-        self._lost = False
+        self._lost = self._taken = False
         self._complete_ms = max(self._complete_ms, until_ms)
         self._committer.events_complete_ms = self._complete_ms
 
@@ -168,6 +171,7 @@ class Backfill:
         """The log, of which `remains` tells, is complete until `since_ms` only; 0 where that is not known."""
         self._remains = remains
         self._complete_ms = since_ms
+        self._taken = True
         self._lost = not remains.last_event_ms and not remains.events_complete_ms
 
     async def fetch(self, snapshot: Snapshot, buffered: Callable[[], Iterable[OrderEvent]]) -> Found:
@@ -182,7 +186,7 @@ class Backfill:
         # Anew: the venue's clock may have stepped, and what it is was perhaps not known before the snapshot.
         until_ms = self._stream_from_ms = self._rest.venue_ms_at(self._stream_from) + CONNECTED_MS
         since_ms = self._since_ms()
-        if not since_ms and not self._committer.standing_by:
+        if not self._committer.standing_by and self._begins_log():
             self._committer.log_begins(self._committer.record.began_ms)
         if not since_ms or self._committer.standing_by:
             return Found(until_ms, until_ms)
@@ -216,6 +220,10 @@ class Backfill:
 
     # The window, and what is known of it
 
+    def _begins_log(self) -> bool:
+        """Whether there is no log yet, as far as is known."""
+        return not (self._complete_ms or self._remains.events_complete_ms or self._remains.last_event_ms)
+
     def _since_ms(self) -> int:
         """The beginning of the window, in the venue's time; 0 when there is no log to go on with."""
         if self._complete_ms:
@@ -228,7 +236,8 @@ class Backfill:
             return remains.events_complete_ms - OVERLAP_MS
         if not remains.last_event_ms:
             # What earlier connections of this process have told, before a snapshot was there, is told nevertheless.
-            return self._listening_since_ms if self._listening_since_ms < self._stream_from_ms else 0
+            earlier = self._listening_since < self._stream_from
+            return self._rest.venue_ms_at(self._listening_since) + CONNECTED_MS if earlier else 0
         verified_ms = 0
         if remains.verified_at_ms:
             # An age does not depend on whose clock it is taken by.
@@ -249,7 +258,7 @@ class Backfill:
         untold = self._account.untold
         known = self._account.orders | {order_id: one.order for order_id, one in untold.items()}
         known |= {order.order_id: order for order in remains.orders}
-        filled = {order_id: order.executed_qty or Decimal(0) for order_id, order in known.items()}
+        filled = {order_id: filled_of(order) for order_id, order in known.items()}
         filled |= {order_id: one.filled for order_id, one in untold.items()}
         symbols = self._account.symbols_with_position | remains.symbols
         if remains.unreadable:
@@ -291,10 +300,13 @@ class Backfill:
         symbols |= {symbol for symbol, _ in orders}
         gap.symbols |= symbols
         for symbol in sorted(symbols):
-            # One that was triggered long before it ended stands among the open orders no more. They are few.
-            conditional = self._rest.fetch_algo_orders_since(long_before_ms, symbol, waiting)
+            # One that was triggered long before it ended stands among the open orders no more, and what was triggered
+            # before this process began it does not know.
+            placed_ms = long_before_ms if self._taken else since_ms
+            conditional = self._rest.fetch_algo_orders_since(placed_ms, symbol, waiting)
             take(await self._unless_refused(gap, symbol, conditional, lost) or ())
-        for algo_id in sorted(gap.triggered - {past.order.algo_id for past in orders.values()}):
+        triggered = gap.triggered | self._account.triggered.keys()
+        for algo_id in sorted(triggered - {past.order.algo_id for past in orders.values()}):
             past = await self._rest.fetch_algo_order(algo_id, waiting)
             take([past] if past is not None else ())
         take(await self._known_orders(gap, orders, {order.order_id: order for order in snapshot.orders}, lost))

@@ -21,12 +21,12 @@ from publisher.config import AccountConfig
 from publisher.light_reconciliation import LightReconciliation
 from publisher.logs import Log
 from publisher.market import MarkPrices
-from publisher.reconcile import GRACE_S
+from publisher.reconcile import GRACE_S, MAX_TOLD
 from publisher.stream import BACKOFF_S, Connector
 from publisher.user_stream import StreamEnded, UserStream, first_error
 from statecast.clock import Clock
 from statecast.domain.changes import Change, Frame, OrderUpdate, Refresh, Snapshot, Told
-from statecast.domain.fold import BEFORE_ITS_BEGINNING, BEGINNINGS, STEPS, Account, Delta, Lack, Untold
+from statecast.domain.fold import BEFORE_ITS_BEGINNING, BEGINNINGS, STEPS, Account, Delta, Lack, Untold, filled_of
 from statecast.domain.models import OrderEvent, Source
 from statecast.errors import AuthFailed, FrameError, RateLimited, StoreError, VenueError, VenueUnreachable
 from statecast.venues.binance.decode import decode_user_frame
@@ -71,6 +71,8 @@ class Follower:
         """What the stream has said while the state is in doubt; None while the account follows the stream."""
         self._pending: list[OrderEvent] = []
         """Order events of before that, which are in no log: they come behind what the histories tell of a gap."""
+        self._lacking: dict[str, Untold] = {}
+        """Orders of them of which something before was not told, and histories were asked for it again."""
         self._doubt = asyncio.Event()
         self._listening = asyncio.Event()
         """Set while there is a stream: what is read before that may be old by the time it begins."""
@@ -91,6 +93,7 @@ class Follower:
             apply=lambda answer: self._apply((answer,), "rest"),
             agreed=self._agreed,
             following=lambda: self._unreconciled is None,
+            incomplete=self._distrust,
         )
         self._stream = UserStream(
             rest, config.access.urls, connector, clock, log, shared=config.shared_stream, unproven=self._light.due
@@ -187,6 +190,17 @@ class Follower:
         """Begin anew with the frames that wait for a snapshot; of those so far, what they tell of orders is kept."""
         self._pending += self._buffered_events()
         self._unreconciled = deque()
+
+    def _keep_rows(self) -> None:
+        """As `_keep_order_events`, and what the frames tell of wallets and positions goes on waiting: the next answer
+        may be older."""
+        rows: deque[Frame] = deque()
+        for frame in self._unreconciled or ():
+            changes = tuple(change for change in frame.changes if not isinstance(change, OrderUpdate))
+            if changes:
+                rows.append(frame._replace(changes=changes))
+        self._keep_order_events()
+        self._unreconciled = rows
 
     async def _check_permissions(self) -> None:
         """A publisher needs to read and nothing else; a key that can do more is worth a word, once."""
@@ -346,10 +360,12 @@ class Follower:
             lacks = self._lacks(found, snapshot)
             if not all(lack.only_beginning for lack in lacks):
                 # The stream is not as whole as it seemed: what is missing in what it has told since is asked for, too.
-                self._log.warning("not_told", orders=[lack.untold.order.order_id for lack in lacks])
-                self._keep_order_events()
+                self._log.warning("not_told", orders=[lack.untold.order.order_id for lack in lacks][:MAX_TOLD])
+                self._lacking |= {lack.untold.order.order_id: lack.untold for lack in lacks}
+                self._keep_rows()
                 self._backfill.stream_begins()
                 self._doubt.set()
+                await self._clock.sleep(BACKOFF_S[2])
                 continue
             self._apply_all(found, snapshot, lacks)
             traded = {order.symbol for order in self._account.orders.values()} | self._account.symbols_with_position
@@ -374,7 +390,7 @@ class Follower:
         filled = self._told_filled(found)
         for order in snapshot.orders:
             if order.venue_time_ms <= found.until_ms:
-                filled.setdefault(order.order_id, order.executed_qty or Decimal(0))
+                filled.setdefault(order.order_id, filled_of(order))
         changes = [change for frame in self._unreconciled or () for change in frame.changes]
         return list(self._account.lacking(changes, filled))
 
@@ -382,7 +398,7 @@ class Follower:
         """By order id, what is filled as far as the log tells, or is about to tell with what was found."""
         filled = dict(found.filled or {})
         for order in (*(update.order for update in found.updates), *(event.order for event in self._pending)):
-            filled[order.order_id] = max(filled.get(order.order_id, Decimal(0)), order.executed_qty or Decimal(0))
+            filled[order.order_id] = max(filled.get(order.order_id, Decimal(0)), filled_of(order))
         return filled
 
     def _apply_all(self, found: Found, snapshot: Snapshot, lacks: Iterable[Lack]) -> None:
@@ -400,8 +416,11 @@ class Follower:
             order.order_id: Untold(order, filled.get(order.order_id, BEFORE_ITS_BEGINNING))
             for order in listed
             if order.venue_time_ms > found.until_ms
-            or (order.executed_qty or Decimal(0)) > filled.get(order.order_id, order.executed_qty or Decimal(0))
+            or filled_of(order) > max(Decimal(0), filled.get(order.order_id, filled_of(order)))
         } | {lack.untold.order.order_id: lack.untold for lack in lacks}
+        explained = {update.order.order_id for update in found.updates}
+        self._account.untold |= {name: one for name, one in self._lacking.items() if name not in explained}
+        self._lacking.clear()
         merged = around(found, self._waiting_events())
         changes: list[Change] = [*merged.first]
         for event in without_repeated_steps(self._pending):

@@ -33,7 +33,8 @@ LATEST = 0.95
 """Of the period, when everything is compared again: never later than that, the way of the answer included."""
 
 EVERYTHING_PAUSE_S = 5.0
-"""Between two comparisons of everything, 105 of weight each, however short the period is."""
+"""Between two comparisons of everything, 115 of weight each and up to 165 with the default period, however short the
+period is."""
 
 STANDBY_PAUSE_S = 60.0
 """The same for a publisher that stands by: it shares an IP address with the writer, and compares when it takes over."""
@@ -73,9 +74,11 @@ class LightReconciliation:
         apply: Callable[[Refresh], object],
         agreed: Callable[[int], None],
         following: Callable[[], bool],
+        incomplete: Callable[[str], None],
     ) -> None:
         """`apply` takes an answer into the account, `agreed` is told the venue time of an answer to which everything
-        agrees, and `following` says whether the account follows the stream: otherwise there is nothing to compare."""
+        agrees, and `following` says whether the account follows the stream: otherwise there is nothing to compare.
+        `incomplete` is called where the log lacks something, and nothing else shows that the stream does not work."""
         self._rest = rest
         self._account = account
         self._committer = committer
@@ -86,6 +89,7 @@ class LightReconciliation:
         self._apply = apply
         self._agreed = agreed
         self._following = following
+        self._incomplete = incomplete
         self._suspicions = Suspicions()
         self._moved = False
         self._asked_at = 0.0
@@ -98,9 +102,9 @@ class LightReconciliation:
         self._not_before = 0.0
         self._retry_s = RETRY_S
         self._trouble = "no answer yet"
-        self._compared: tuple[float, int] | None = None
-        """When the venue was last asked for everything, in monotonic and in its own time, where the answer was not yet
-        found to agree with the account."""
+        self._compared: tuple[float, int, tuple[str, ...]] | None = None
+        """When the venue was last asked for everything, in monotonic and in its own time, and in which symbols for
+        conditional orders, where the answer was not yet found to agree with the account."""
         self._in_doubt = False
         """Whether readers were told of a doubt that arose here."""
 
@@ -132,13 +136,16 @@ class LightReconciliation:
         self._asked_at = self._everything_at = asked_at
         self._believe(asked_at)
 
-    def take(self, answer: Refresh, asked_at: float) -> None:
-        """Compare an answer to a question of that monotonic time. Raises FrameError for amounts beyond reckoning."""
+    def take(self, answer: Refresh, asked_at: float, symbols: tuple[str, ...] = ()) -> None:
+        """Compare an answer to a question of that monotonic time, which was about conditional orders in `symbols`.
+
+        Raises FrameError for amounts beyond reckoning.
+        """
         self._apply(answer)
         self._suspicions.take(self._account, answer, self._clock.monotonic())
         everything = answer.multi_assets is not None and answer.order_symbols is None
         if everything:
-            self._compared = asked_at, answer.taken_ms
+            self._compared = asked_at, answer.taken_ms, symbols
         self._settle()
 
     def _settle(self) -> None:
@@ -146,11 +153,16 @@ class LightReconciliation:
         if self._suspicions.doubtful:
             self._committer.vouch_until = 0.0
         elif self._compared is not None:
-            (asked_at, taken_ms), self._compared = self._compared, None
+            (asked_at, taken_ms, symbols), self._compared = self._compared, None
             self._committer.health.reconciled_at_ms = self._clock.now_ms()
             if not self._suspicions.of_history:
-                self._agreed(taken_ms)
                 self._orders_since_ms = max(self._orders_since_ms, taken_ms - OVERLAP_MS)
+                for symbol in symbols:
+                    self._conditional_since_ms.pop(symbol, None)
+                    self._conditional_since_ms[symbol] = taken_ms - OVERLAP_MS
+                # Of conditional orders the log tells everything until the turn of the symbol that waits the longest.
+                oldest_ms = min(self._conditional_since_ms.values(), default=taken_ms - OVERLAP_MS)
+                self._agreed(min(taken_ms, oldest_ms + OVERLAP_MS))
             self._believe(asked_at)
         else:
             self._committer.vouch_until = self._believed_until
@@ -175,12 +187,11 @@ class LightReconciliation:
             self._retry_s = RETRY_S
             if not self._following():
                 continue
-            self.take(answer, self._asked_at)
-            if not self._suspicions.of_history:
-                for symbol, _ in beside.conditional_since_ms:
-                    self._conditional_since_ms.pop(symbol, None)
-                    self._conditional_since_ms[symbol] = answer.taken_ms - OVERLAP_MS
+            self.take(answer, self._asked_at, tuple(symbol for symbol, _ in beside.conditional_since_ms))
             now = self._clock.monotonic()
+            if untold := self._suspicions.only_beginnings(now):
+                self._incomplete(f"not told how it began: {in_words(untold)}")
+                continue
             if drift := self._suspicions.unexplained(now):
                 self._committer.health.drifts += 1
                 self._log.warning("drift", differences=in_words(drift))

@@ -17,14 +17,15 @@ MAX_SYMBOLS = 20
 MAX_TOLD = 10
 """Differences in words: the reason stands in Redis, and is written with every heartbeat."""
 
-Kind = Literal["holdings", "orders", "settings", "history"]
+Kind = Literal["holdings", "orders", "settings", "history", "beginning"]
 
 
 class Difference(NamedTuple):
     """`told` in words. `kind` is what has to be asked for to see whether it is still so, of `symbol` where it has one.
 
-    Holdings are balances and positions. History is an order of which the account has never heard: no later answer makes
-    that undone. What the account has and the venue does not list is `young` where REST may be behind: that is looked at
+    Holdings are balances and positions. History is an order of which the account has never heard, or not heard all: no
+    later answer makes that undone. A beginning is the same of an order that is over, of which nothing but that it began
+    is missing. What the account has and the venue does not list is `young` where REST may be behind: that is looked at
     again, and no doubt yet.
     """
 
@@ -54,7 +55,8 @@ def differences(account: Account, answer: Refresh) -> dict[str, Difference]:
     _compare_created(account, answer, found)
     for order_id, untold in account.untold.items():
         told = f"order {order_id}: not all was told of what happened to it"
-        found[told] = Difference(told, "history", untold.order.symbol, young=True)
+        kind: Kind = "beginning" if untold.filled < 0 and account.finished_ms(order_id) else "history"
+        found[told] = Difference(told, kind, untold.order.symbol, young=True)
     _compare_settings(account, answer, found)
     return found
 
@@ -195,7 +197,12 @@ class Suspicions:
     @property
     def of_history(self) -> bool:
         """Whether one of them is that something was not told of an order: the log may lack it."""
-        return any(one.difference.kind == "history" for one in self._found.values())
+        return any(one.difference.kind in ("history", "beginning") for one in self._found.values())
+
+    def only_beginnings(self, now_s: float) -> list[str]:
+        """What has differed for longer than the grace, in words, if it is nothing but beginnings."""
+        old = [one.difference for one in self._found.values() if now_s - one.since_s >= GRACE_S]
+        return [one.told for one in old] if all(one.kind == "beginning" for one in old) else []
 
     @property
     def repeated(self) -> bool:
@@ -253,5 +260,5 @@ def _covers(answer: Refresh, difference: Difference) -> bool:
             return answer.order_symbols is None or difference.symbol in answer.order_symbols
         case "settings":
             return answer.multi_assets is not None
-        case "history":
+        case "history" | "beginning":
             return False

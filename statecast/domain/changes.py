@@ -47,10 +47,12 @@ class PositionUpdate:
 
 
 class OrderUpdate(NamedTuple):
-    """An order after an event. `open` is False when the venue holds it no more (filled, cancelled, triggered …)."""
+    """An order after an event. `open` is False when the venue holds it no more (filled, cancelled, triggered …).
+    `may_be_first` says that nothing of the order needs to have come before."""
 
     event: OrderEvent
     open: bool
+    may_be_first: bool = False
 
     @property
     def order(self) -> Order:

@@ -56,6 +56,9 @@ YOUNG_MS = 3_000
 """REST may well not know yet what the stream told so long before it was asked, and the venue's clock is known to within
 half a second. On an account that places orders all the time, some are always so young."""
 
+REMEMBERED_TRIGGERED = 1_000
+"""The venue allows an account 200 conditional orders at a time."""
+
 REMEMBERED_FINISHED_ORDERS = 20_000
 """Finished orders kept so that a late event does not reopen them."""
 
@@ -63,9 +66,6 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 BEGINNINGS = frozenset({"NEW", "ALGO_NEW"})
-
-WITHOUT_BEGINNING = BEGINNINGS | {"CALCULATED"}
-"""Events that nothing needs to come before: liquidations begin with their fills."""
 
 STEPS = frozenset({"AMENDMENT", "ALGO_NEW", "ALGO_TRIGGERING", "ALGO_TRIGGERED"})
 """Events that no history tells, or not always."""
@@ -147,6 +147,8 @@ class Account:
         self._marks: dict[str, MarkPriceUpdate] = {}
         self._closed: dict[PositionKey, Stamp] = {}
         self._finished: OrderedDict[str, int] = OrderedDict()
+        self.triggered: OrderedDict[str, None] = OrderedDict()
+        """Ids of conditional orders that were triggered, and of which no later event has told."""
         self._told_ends: set[str] = set()
         """Which of them an event has told to be over."""
         self.untold: dict[str, Untold] = {}
@@ -208,26 +210,32 @@ class Account:
                 continue
             order, event = change.order, change.event
             before = max(filled.get(order.order_id, BEFORE_ITS_BEGINNING), self._told_filled(order.order_id))
-            filled[order.order_id] = max(before, order.executed_qty or ZERO)
-            if event.event_type in WITHOUT_BEGINNING or event.event_id in self._seen:
+            now_filled = filled_of(order)
+            filled[order.order_id] = max(before, now_filled)
+            if event.event_id in self._seen or (change.may_be_first and before < ZERO):
                 continue
             if order.order_id in self._finished and order.order_id not in self.untold:
                 continue
-            if (order.executed_qty or ZERO) - (event.last_qty or ZERO) > before:
-                only_beginning = before < ZERO and not order.executed_qty and event.event_type in ENDS_AT_ONCE
+            if now_filled - (event.last_qty or ZERO) > before:
+                only_beginning = before < ZERO and not now_filled and event.event_type in ENDS_AT_ONCE
                 yield Lack(Untold(order, before), only_beginning)
 
     def _told_filled(self, order_id: str) -> Decimal:
         if order_id in self.untold:
             return self.untold[order_id].filled
-        return (self.orders[order_id].executed_qty or ZERO) if order_id in self.orders else BEFORE_ITS_BEGINNING
+        return filled_of(self.orders[order_id]) if order_id in self.orders else BEFORE_ITS_BEGINNING
 
-    def _tell(self, order: Order) -> None:
-        """An event has told that this has become of the order."""
+    def _tell(self, event: OrderEvent) -> None:
+        """An event has told what has become of its order."""
+        order = event.order
         awaited = self.untold.get(order.order_id)
-        # Of one that is itself the last thing to happen, something else is missing.
-        if awaited is not None and awaited.order is not order and _reaches(order, awaited.order):
+        if awaited is None or awaited.order is order:
+            return  # Of one that is itself the last thing to happen, something else is missing.
+        only_beginning = event.event_type in BEGINNINGS and order.order_id in self._told_ends
+        if only_beginning or _reaches(order, awaited.order):
             del self.untold[order.order_id]
+        else:
+            self.untold[order.order_id] = awaited._replace(filled=max(awaited.filled, filled_of(order)))
 
     def remember_only(self, event_ids: Iterable[str]) -> None:
         """Count `event_ids` as told, and nothing else: whatever is not among them stands in no log."""
@@ -249,7 +257,8 @@ class Account:
                 case Told(event):
                     if self._is_new(event.event_id):
                         self._events.append(event)
-                    self._tell(event.order)
+                    self._tell(event)
+                    self._note_trigger(event)
                 case PositionUpdate():
                     self._apply_position(change)
                 case BalanceUpdate():
@@ -379,7 +388,8 @@ class Account:
         if self._is_told_as_placed(update.event):
             self.remember_events((update.event.event_id,))
         is_new = self._is_new(update.event.event_id)
-        self._tell(order)
+        self._tell(update.event)
+        self._note_trigger(update.event)
         if is_new:
             self._events.append(update.event)
             self._touch(order.venue_time_ms)
@@ -396,6 +406,17 @@ class Account:
         # Of two events of one moment the later told counts, unless it was told before.
         if known is None or _progress(order) > _progress(known) or (is_new and _progress(order) == _progress(known)):
             self._put_order(order)
+
+    def _note_trigger(self, event: OrderEvent) -> None:
+        algo_id = event.order.algo_id
+        if algo_id is None:
+            return
+        if event.event_type == "ALGO_TRIGGERED":
+            self.triggered[algo_id] = None
+            if len(self.triggered) > REMEMBERED_TRIGGERED:
+                self.triggered.popitem(last=False)
+        else:
+            self.triggered.pop(algo_id, None)
 
     def _is_told_as_placed(self, event: OrderEvent) -> bool:
         """Of a trailing stop that is active from the beginning, the stream tells the activation alone; a history tells
@@ -560,7 +581,7 @@ class Account:
                 orders[order_id] = known_order
             else:
                 last = known_order._replace(status="", venue_time_ms=known_order.venue_time_ms + 1)
-                self.untold.setdefault(order_id, Untold(last, known_order.executed_qty or ZERO))
+                self.untold.setdefault(order_id, Untold(last, filled_of(known_order)))
         self.orders = orders
 
         self._totals_asset = snapshot.totals_asset
@@ -687,6 +708,11 @@ NOTHING_SET = SymbolConfig(leverage=None, margin_type=None)
 def _progress(order: Order) -> tuple[int, Decimal]:
     """Orders the news about one order: by time, and within one millisecond by what is filled."""
     return order.venue_time_ms, order.executed_qty or ZERO
+
+
+def filled_of(order: Order) -> Decimal:
+    """What is filled of an ordinary order; a conditional one says what its child has filled, which tells it itself."""
+    return ZERO if order.algo_id is not None else order.executed_qty or ZERO
 
 
 def _reaches(told: Order, listed: Order) -> bool:

@@ -32,7 +32,7 @@ and these promises are checked:
 - When the failure is over, Redis equals the exchange's own ledger: every field of the four hashes, and the log.
 
 What the venue's histories do not tell is not in the log if nobody listened when it happened: amendments, and the
-steps of a conditional order between its first and its last.
+steps of a conditional order between its first and its last; nor the end of one that was triggered before the log began.
 
 What to do about a failure: nothing, if you read as [reading.md](reading.md) shows. A state that is not vouched for
 leaves as an exception.

@@ -15,6 +15,7 @@ from support.changes import NOW, event, position, refresh, rest_order, rest_posi
 from publisher.committer import Committer
 from publisher.light_reconciliation import (
     EVERYTHING_PAUSE_S,
+    OVERLAP_MS,
     PAUSE_S,
     LightReconciliation,
 )
@@ -75,6 +76,7 @@ class Story:
         self.venue: Callable[[Beside], Refresh] = self.truth
         self.following = True
         self.agreed: list[int] = []
+        self.incomplete: list[str] = []
         rest = SimpleNamespace(fetch_refresh=self._fetch, venue_now_ms=self.clock.now_ms)
         self.light = LightReconciliation(
             cast("BinanceRest", rest),
@@ -87,6 +89,7 @@ class Story:
             apply=lambda answer: self.account.apply((answer,), "rest"),
             agreed=self.agreed.append,
             following=lambda: self.following,
+            incomplete=self.incomplete.append,
         )
         self.stream(snapshot(positions=[rest_position(-50, "0.5")], orders=[rest_order(-50)]))
         self.committer.move("reconciled")
@@ -323,6 +326,23 @@ async def test_conditional_orders_that_came_and_went_are_compared_symbol_by_symb
     assert [symbol for symbol, _ in asked[1]][:3] == symbols[12:]
     again = dict(asked[1])
     assert again[symbols[0]] > again[symbols[13]] == NOW + 1000, "since it was asked for last"
+
+
+async def test_the_log_is_complete_only_until_the_longest_wait_of_a_symbol() -> None:
+    story = Story(symbols=[f"S{number:02}USDT" for number in range(15)])
+    await story.run(PERIOD_S)
+    assert story.agreed == [EVERYTHING.created_since_ms + OVERLAP_MS], "three have not had their turn"
+    await story.run(2 * PERIOD_S)
+    assert story.agreed[-1] > NOW + 30_000
+
+
+async def test_a_beginning_that_was_not_told_is_asked_for_without_another_connection() -> None:
+    story = Story()
+    story.account.untold["1001"] = Untold(rest_order(-50, "EXPIRED"), BEFORE_ITS_BEGINNING)
+    story.account.remember_ended({"1001": rest_order(-50, "EXPIRED")})
+    story.clock.at(PERIOD_S + GRACE_S, story.account.untold.clear)
+    assert await story.run(PERIOD_S + GRACE_S) == ""
+    assert "order 1001" in story.incomplete[0]
 
 
 async def test_a_symbol_is_asked_for_once_the_account_trades_in_it() -> None:

@@ -414,10 +414,12 @@ class Reader:
         Where frames were lost without a sign, later ones of the same order may have come before REST told the lost
         ones, which then stand behind them: there the order of an order's events is not compared. And the venue tells
         past conditional orders by symbol alone: one that came and went unheard, in a symbol of which nothing else was
-        known, is not found.
+        known, is not found, and neither is the end of one that was triggered before the log began.
         """
         log = self.log()
-        entries = self.history + log
+        triggered_before = {entry["orderId"] for entry in self.history if entry["eventType"] == "ALGO_TRIGGERED"}
+        entries = [entry for entry in self.history + log if entry["orderId"] not in triggered_before]
+        algo_events = [event for event in algo_events if f"algo-{event['aid']}" not in triggered_before]
         names = {_entry_name(entry) for entry in log}
         order_events = [e for e in order_events if _event_name(e) not in self.forgotten - names]
         algo_events = [e for e in algo_events if _algo_name(e) not in self.forgotten - names]

@@ -83,7 +83,8 @@ def event(at: int, kind: str, status: str = "NEW", **fields: Any) -> OrderUpdate
     event_id = fields.pop("event_id", None)
     row = order(at, status, **fields)
     event_id = event_id or f"{row.symbol}:{row.order_id}:{trade.get('trade_id') or f'{kind}:{status}:{at}'}"
-    return OrderUpdate(OrderEvent(event_id, kind, row, NOW + at + 9, **trade), open=status in OPEN_STATUSES)
+    event = OrderEvent(event_id, kind, row, NOW + at + 9, **trade)
+    return OrderUpdate(event, status in OPEN_STATUSES, kind in ("NEW", "ALGO_NEW", "CALCULATED", "ALGO_FINISHED"))
 
 
 _EVENT_ONLY = frozenset(

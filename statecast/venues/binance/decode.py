@@ -61,6 +61,7 @@ from statecast.venues.binance.wire import (
     ORDER_STATUSES,
     POSITION_SIDES,
     SIDES,
+    SYSTEM_ORDERS,
 )
 
 MAX_NAME_LENGTH = 64
@@ -308,10 +309,12 @@ def _order_trade_update(body: Json, received_at_ms: int) -> Frame:
         )
     else:
         order_event = OrderEvent(event_id, execution, order, received_at_ms)
+    # Liquidations and the like begin with their fills.
+    may_be_first = execution in ("NEW", "CALCULATED") or order.client_order_id.startswith(SYSTEM_ORDERS)
     return Frame(
         event,
         event_time_ms,
-        (OrderUpdate(order_event, open=status not in CLOSED_ORDER_STATUSES),),
+        (OrderUpdate(order_event, status not in CLOSED_ORDER_STATUSES, may_be_first),),
         unknown_fields=count_beyond(body, _ORDER_FRAME_FIELDS) + count_beyond(o, _ORDER_FIELDS),
     )
 
@@ -384,10 +387,12 @@ def _algo_update(body: Json, received_at_ms: int) -> Frame:
     activated = status == "NEW" and order_type == "TRAILING_STOP_MARKET" and maybe_flag(o, "ia", event) is True
     event_id = algo_event_id(order) + (":ACTIVATED" if activated else "")
     order_event = OrderEvent(event_id, f"ALGO_{status}", order, received_at_ms)
+    # One that was triggered may end long after it has left the open orders.
+    may_be_first = status in ("NEW", "FINISHED")
     return Frame(
         event,
         event_time_ms,
-        (OrderUpdate(order_event, open=status in OPEN_ALGO_STATUSES),),
+        (OrderUpdate(order_event, status in OPEN_ALGO_STATUSES, may_be_first),),
         detail=_short(o.get("rm") or ""),
         unknown_fields=count_beyond(body, _ORDER_FRAME_FIELDS) + count_beyond(o, _ALGO_FIELDS),
     )

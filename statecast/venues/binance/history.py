@@ -25,10 +25,6 @@ from statecast.venues.binance.snapshot import algo_order_row, order_row
 
 ZERO = Decimal(0)
 
-SYSTEM_ORDERS = ("autoclose-", "adl_autoclose", "settlement_autoclose-")
-"""How client ids of the venue's own orders begin. Whether the stream tells their NEW is not certain, so a history does
-not either."""
-
 EXECUTIONS = {"CANCELED": "CANCELED", "EXPIRED": "EXPIRED", "EXPIRED_IN_MATCH": "EXPIRED", "REJECTED": "REJECTED"}
 """What ended an order without a fill, by the status that it left behind."""
 
@@ -167,7 +163,7 @@ def _events(past: PastOrder, fills: list[PastTrade], born: bool, received_at_ms:
     """Everything that the rows tell of an ordinary order, in its order."""
     row = past.order
     events: list[OrderUpdate] = []
-    if born and not row.client_order_id.startswith(SYSTEM_ORDERS):
+    if born and not row.client_order_id.startswith(wire.SYSTEM_ORDERS):
         placed = row._replace(
             status="NEW", executed_qty=ZERO, avg_price=ZERO, venue_time_ms=past.created_ms, source="rest"
         )

@@ -294,7 +294,8 @@ class BinanceRest:
 
     async def _created_conditional(self, symbol: str, since_ms: int) -> object:
         """The first page of a symbol's conditional orders created since then; none of one that was delisted."""
-        params: dict[str, str | int] = {"symbol": symbol, "startTime": since_ms, "limit": wire.HISTORY_PAGE}
+        start_ms = max(since_ms, self.venue_now_ms() - wire.HISTORY_SPAN_MS)
+        params: dict[str, str | int] = {"symbol": symbol, "startTime": start_ms, "limit": wire.HISTORY_PAGE}
         try:
             return await self._read(wire.ALL_ALGO_ORDERS, params=params)
         except AuthFailed:
@@ -625,7 +626,7 @@ def _date_ms(header: str | None, default_ms: int) -> int:
     """A `Date` header in ms, to the second; the default where there is none that makes sense."""
     try:
         return round(parsedate_to_datetime(header or "").timestamp() * 1000)
-    except ValueError:
+    except (ValueError, OverflowError):
         return default_ms
 
 

@@ -93,6 +93,9 @@ CLOSED_ORDER_STATUSES = frozenset({"FILLED", "CANCELED", "EXPIRED", "EXPIRED_IN_
 ORDER_STATUSES = CLOSED_ORDER_STATUSES | {"NEW", "PARTIALLY_FILLED", "PENDING_NEW", "NEW_INSURANCE", "NEW_ADL"}
 """The last three are legacy names of a live order, no longer documented and still accepted."""
 
+SYSTEM_ORDERS = ("autoclose-", "adl_autoclose", "settlement_autoclose-")
+"""How client ids of the venue's own orders begin. Whether the stream tells their NEW is not certain."""
+
 OPEN_ALGO_STATUSES = frozenset({"NEW", "TRIGGERING"})
 """From TRIGGERED on the order that the trigger created stands among the ordinary orders."""
 

@@ -442,10 +442,36 @@ def test_what_must_have_happened_before_is_noticed(case: str) -> None:
 
 
 def test_a_liquidation_begins_with_its_fill() -> None:
-    change = fill(20, "0.02")
-    assert (
-        lacks(Story([snapshot()]).account, change._replace(event=change.event._replace(event_type="CALCULATED"))) == []
-    )
+    first, second = (change._replace(may_be_first=True) for change in (fill(20, "0.02"), fill(30, "0.05")))
+    story = Story([snapshot()])
+    assert lacks(story.account, first) == []
+    story.tell(first)
+    half = second._replace(event=second.event._replace(last_qty=D("0.01")))
+    assert lacks(story.account, half) == [("1001", "0.02", False)], "and goes on like every other"
+
+
+def test_what_a_conditional_order_says_of_its_childs_fills_is_not_its_own() -> None:
+    def step(at: int, status: str, filled: str) -> OrderUpdate:
+        return event(at, f"ALGO_{status}", status, order_id="algo-7", algo_id="7", executed_qty=D(filled))
+
+    story = Story([snapshot()], [step(10, "NEW", "0")], [step(20, "TRIGGERING", "0")], [step(20, "TRIGGERED", "0")])
+    assert list(story.account.triggered) == ["7"]
+    end = step(30, "FINISHED", "0.05")
+    assert lacks(story.account, end) == []
+    assert lacks(Account(), end) == [], "it was triggered before this process began"
+    story.tell(end)
+    assert not story.account.triggered
+
+
+def test_what_is_told_of_an_awaited_order_counts_for_what_comes_next() -> None:
+    story = Story([snapshot()])
+    story.account.untold["1001"] = Untold(rest_order(40, "PARTIALLY_FILLED", executed_qty=D("0.03")), D(-1))
+    story.tell(event(10, "NEW"))
+    assert lacks(story.account, fill(30, "0.02")) == []
+    story.tell(fill(30, "0.02"))
+    assert lacks(story.account, fill(40, "0.03", last_qty=D("0.01"))) == []
+    story.tell(fill(40, "0.03", last_qty=D("0.01")))
+    assert story.account.untold == {}
 
 
 def test_what_is_known_beside_the_account_explains_a_fill() -> None:
@@ -481,6 +507,8 @@ def test_what_lacks_its_beginning_is_not_told_whole_by_its_end() -> None:
     story.account.untold = {lack.untold.order.order_id: lack.untold for lack in story.account.lacking([end])}
     story.tell(end)
     assert set(story.account.untold) == {"1001"}
+    assert [told.event_type for told in story.tell(event(19, "NEW")).events] == ["NEW"]
+    assert story.account.untold == {}, "its beginning was told after all"
 
 
 def test_a_step_that_comes_again_after_the_end_is_not_told() -> None:
