@@ -134,8 +134,9 @@ class Backfill:
         self._complete_ms = 0
         self._lost = False
         """Whether Redis holds nothing of the log any more."""
-        self._taken = False
-        """Whether the log was taken over and not completed since."""
+        self._began = False
+        """Whether this process has completed the log once: since then it has heard which conditional orders were
+        triggered."""
         self._remains = Remains()
         self._progress_at = 0.0
 
@@ -149,7 +150,8 @@ class Backfill:
     def complete(self, until_ms: int) -> None:
         """Every event until this venue time was submitted."""
         self._remains = Remains()
-        self._lost = self._taken = False
+        self._lost = False
+        self._began = True
         self._complete_ms = max(self._complete_ms, until_ms)
         self._committer.events_complete_ms = self._complete_ms
 
@@ -171,7 +173,6 @@ class Backfill:
         """The log, of which `remains` tells, is complete until `since_ms` only; 0 where that is not known."""
         self._remains = remains
         self._complete_ms = since_ms
-        self._taken = True
         self._lost = not remains.last_event_ms and not remains.events_complete_ms
 
     async def fetch(self, snapshot: Snapshot, buffered: Callable[[], Iterable[OrderEvent]]) -> Found:
@@ -302,7 +303,7 @@ class Backfill:
         for symbol in sorted(symbols):
             # One that was triggered long before it ended stands among the open orders no more, and what was triggered
             # before this process began it does not know.
-            placed_ms = long_before_ms if self._taken else since_ms
+            placed_ms = since_ms if self._began and not self._lost else long_before_ms
             conditional = self._rest.fetch_algo_orders_since(placed_ms, symbol, waiting)
             take(await self._unless_refused(gap, symbol, conditional, lost) or ())
         triggered = gap.triggered | self._account.triggered.keys()
