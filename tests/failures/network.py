@@ -77,7 +77,9 @@ async def venue_line_slow(here: Arena) -> None:
     log=(Logged("cannot_write"), Logged("can_write_again")),
 )
 async def redis_line_cut(here: Arena) -> None:
-    for _ in range(5):
+    for cuts in range(100):
+        if cuts >= 5 and here.logged("cannot_write"):  # A cut between two writes is mended by the next one.
+            break
         here.link.cut()
         await here.traded(4)
     here.over()
