@@ -221,6 +221,10 @@ class Committer:
         """
         return await self._writer.youngest_events(age_ms, LOG_MARGIN)
 
+    async def trimmed_until_ms(self) -> int:
+        """See `AccountWriter.trimmed_until_ms`. Raises StoreError."""
+        return await self._writer.trimmed_until_ms()
+
     # The work
 
     async def run(self) -> None:

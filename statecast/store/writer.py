@@ -274,6 +274,15 @@ class AccountWriter:
                 return found[::-1]
             below = f"({oldest}"
 
+    async def trimmed_until_ms(self) -> int:
+        """Venue time of the log's oldest entry where others stood before it, else 0. What is older was told, and is not
+        known by its id any more."""
+        with self._client.errors():
+            answer = await self._client.redis.xrange(self._keys.order_events, count=1)
+        first = cast("list[tuple[str, dict[str, str]]]", answer)
+        fields = first[0][1] if first else {}
+        return _whole(fields.get("venueTimeMs")) if _whole(fields.get("eventSeq")) > 1 else 0
+
     async def holder(self) -> str | None:
         """The id of the publisher that holds the account now; None while nobody does.
 

@@ -18,7 +18,7 @@ from statecast.simulator.ledger import Ledger
 from statecast.simulator.orders import AlgoRequest, OrderRequest, OrderType, Side, TimeInForce
 from statecast.simulator.server import SimulatorServer
 from statecast.store.client import connect
-from statecast.store.keys import EVENT_FIELDS, AccountKeys
+from statecast.store.keys import EVENT_FIELDS, AccountId, AccountKeys
 from statecast.venues.binance.history import PastOrder, Retold, retold
 from statecast.venues.binance.rest import HISTORY_RESERVE
 from statecast.venues.binance.weight import WeightBudget
@@ -313,6 +313,26 @@ async def test_a_venue_that_is_away_at_the_start_makes_nothing_of_before_the_log
             entries = await here.log()
             assert any(entry["source"] == "rest" for entry in entries), "the gap was filled"
             assert told_of(entries, old) == []
+
+
+async def test_what_was_trimmed_is_not_told_again(redis_url: str, account_name: str) -> None:
+    async with new_server(seed=3) as server:
+        await leave_alone(server, redis_url, account_name)
+        async with connect(redis_url, client_name="statecast-test") as client:
+            log = AccountKeys(AccountId("binance", account_name)).order_events
+            whole = [fields for _, fields in await client.redis.xrange(log)]
+            await asyncio.sleep(0.1)  # What comes is of a later moment.
+            await client.redis.xtrim(log, maxlen=2, approximate=False)
+        async with published(server, redis_url, account_name, seed=4, live=False) as here:
+            here.trade(20)
+            await here.state("live")
+            await here.agree()
+            entries = await here.log()
+    left, told = [fields["eventId"] for fields in whole[-2:]], [entry["eventId"] for entry in entries]
+    assert told[:2] == left
+    assert len(told) > 2
+    older = {fields["eventId"] for fields in whole if fields["venueTimeMs"] < whole[-2]["venueTimeMs"]}
+    assert not older & set(told)
 
 
 async def test_fills_that_the_venue_tells_late_are_waited_for(redis_url: str, account_name: str) -> None:

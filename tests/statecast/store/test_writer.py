@@ -693,6 +693,16 @@ async def test_a_heartbeat_registers(desk: Desk, stored: Stored) -> None:
 # The log's end
 
 
+async def test_what_was_trimmed_from_the_log_is_told_by_the_oldest_that_is_left(desk: Desk, stored: Stored) -> None:
+    assert await desk.writer.trimmed_until_ms() == 0
+    await desk.commit(*([event(n, "NEW", order_id=str(n))] for n in range(1, 8)))
+    assert await desk.writer.trimmed_until_ms() == 0, "the first stands there"
+    await stored.redis.xtrim(stored.keys.order_events, maxlen=3, approximate=False)
+    assert await desk.writer.trimmed_until_ms() == NOW + 5
+    await stored.redis.xtrim(stored.keys.order_events, maxlen=0, approximate=False)
+    assert await desk.writer.trimmed_until_ms() == 0
+
+
 async def test_the_events_of_a_time_are_found_over_several_pages(
     desk: Desk, stored: Stored, monkeypatch: pytest.MonkeyPatch
 ) -> None:
