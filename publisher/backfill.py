@@ -286,6 +286,9 @@ class Backfill:
         # or the account tells it.
         long_before_ms = since_ms - wire.UNFILLED_KEPT_MS
         placed_ms = long_before_ms if self._lost else since_ms
+        # A conditional one that was triggered long before it ended stands among the open orders no more, and what was
+        # triggered before this process began it does not know.
+        conditional_ms = since_ms if self._began and not self._lost else long_before_ms
         symbols = set(gap.symbols)
         orders: dict[OrderKey, PastOrder] = {}
 
@@ -302,10 +305,7 @@ class Backfill:
         symbols |= {symbol for symbol, _ in orders}
         gap.symbols |= symbols
         for symbol in sorted(symbols):
-            # One that was triggered long before it ended stands among the open orders no more, and what was triggered
-            # before this process began it does not know.
-            placed_ms = since_ms if self._began and not self._lost else long_before_ms
-            conditional = self._rest.fetch_algo_orders_since(placed_ms, symbol, waiting)
+            conditional = self._rest.fetch_algo_orders_since(conditional_ms, symbol, waiting)
             take(await self._unless_refused(gap, symbol, conditional, lost) or ())
         triggered = gap.triggered | self._account.triggered.keys()
         for algo_id in sorted(triggered - {past.order.algo_id for past in orders.values()}):
