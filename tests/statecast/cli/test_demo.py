@@ -81,6 +81,8 @@ async def _listens(port: int) -> bool:
         _, writer = await asyncio.open_connection("127.0.0.1", port)
     except ConnectionRefusedError:
         return False
+    except ConnectionResetError:  # the server ended between the handshake and our look at it
+        return True
     writer.close()
     return True
 
