@@ -11,7 +11,7 @@ entries of type GAP.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Container, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from math import inf
@@ -19,6 +19,7 @@ from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
 from publisher.committer import Committer
+from publisher.histories import LAG_MS, Histories, OrderKey
 from publisher.logs import Log
 from statecast.clock import Clock
 from statecast.domain.changes import Change, OrderUpdate, Snapshot, Told
@@ -39,9 +40,6 @@ CONNECTED_MS = 1_000
 """The histories reach this far beyond the moment of connecting, for the venue's clock is known to within half a second
 (`rest.MAX_PROBE_MS`)."""
 
-LAG_MS = 60_000
-"""Histories may be so far behind: what they tell of that time is worth a second look."""
-
 WRITTEN_LATE_MS = 60_000
 """The log is searched this much further back than the window, for clocks that were set meanwhile."""
 
@@ -53,16 +51,18 @@ PROGRESS_S = 5.0
 """A backfill that takes longer says this often how far it is."""
 
 SLICE = 500
-"""Orders whose past is told in one go: some tens of milliseconds."""
+"""Orders whose past is retold in one go, and events that are told in one: some tens of milliseconds."""
+
+TOLD_AT_ONCE = 2_000
+"""Events of a history that are one commit with the snapshot behind them."""
 
 BEHIND_TRIES = 5
 BEHIND_PAUSE_S = 1.0
 """Histories that do not agree yet are asked for again so often, after this pause."""
 
-
 T = TypeVar("T")
-OrderKey = tuple[str, str]
-"""Symbol and order id."""
+Tell = Callable[[Sequence[OrderEvent]], bool]
+"""Tells events, unless a new doubt stands against it; whether it has."""
 
 
 class Found(NamedTuple):
@@ -70,8 +70,8 @@ class Found(NamedTuple):
 
     The log is then complete until `until_ms`, as far as histories can be believed that may lag: orders created from
     `since_ms` on are to be asked for once more. `ended` are the orders that they tell to be over, by id. `filled` is,
-    by order id, what was filled before the gap as far as the log tells; None where no history was asked for. `symbols`
-    are those in which conditional orders were looked for.
+    by order id, what is filled as far as log and histories tell; None where no history was asked for. `symbols` are
+    those in which conditional orders were looked for.
     """
 
     until_ms: int
@@ -100,6 +100,7 @@ class _Gap:
     until_ms: int
     known: dict[str, Order]
     filled: dict[str, Decimal]
+    """By order id, what is filled of it as far as the log tells or the histories do."""
     symbols: set[str]
     told: Container[str]
     lost: list[Change] = field(default_factory=list)
@@ -138,6 +139,7 @@ class Backfill:
         """Whether this process has completed the log once: since then it has heard which conditional orders were
         triggered."""
         self._remains = Remains()
+        self._histories = Histories(rest, self._waits, self._progress)
         self._progress_at = 0.0
 
     def stream_begins(self) -> int:
@@ -150,6 +152,7 @@ class Backfill:
     def complete(self, until_ms: int) -> None:
         """Every event until this venue time was submitted."""
         self._remains = Remains()
+        self._histories.forget()
         self._lost = False
         self._began = True
         self._complete_ms = max(self._complete_ms, until_ms)
@@ -200,6 +203,7 @@ class Backfill:
             if not found.behind:
                 break
             self._log.warning("histories_disagree", orders=[row.order_id for row in found.behind])
+            self._histories.forget()
             await self._clock.sleep(BEHIND_PAUSE_S)
             found = await self._read(gap, snapshot, lost := list(gap.lost))
         lost += [Told(_lost_order(row, self._clock.now_ms())) for row in found.behind]
@@ -281,7 +285,7 @@ class Backfill:
 
     async def _read(self, gap: _Gap, snapshot: Snapshot, lost: list[Change]) -> Retold:
         """Orders first, trades after them, so that these explain all that the orders have filled."""
-        since_ms, waiting = gap.since_ms, self._waits
+        since_ms, open_now = gap.since_ms, {order.order_id: order for order in snapshot.orders}
         # Histories list orders by when they were placed. Which ones were open before the gap is known, as long as Redis
         # or the account tells it.
         long_before_ms = since_ms - wire.UNFILLED_KEPT_MS
@@ -296,32 +300,32 @@ class Backfill:
             of_gap = (past for past in found if past.order.venue_time_ms >= since_ms or not _is_over(past.order))
             orders.update({(past.order.symbol, past.order.order_id): past for past in of_gap})
 
-        of_all = await self._rest.fetch_orders_since(placed_ms, None, waiting)
+        of_all = await self._histories.orders_since(placed_ms, None, open_now)
         if of_all is None:
             for symbol in sorted(symbols):
-                ordinary = self._rest.fetch_orders_since(placed_ms, symbol, waiting)
+                ordinary = self._histories.orders_since(placed_ms, symbol, open_now)
                 take(await self._unless_refused(gap, symbol, ordinary, lost) or ())
         take(of_all or ())
         symbols |= {symbol for symbol, _ in orders}
         gap.symbols |= symbols
         for symbol in sorted(symbols):
-            conditional = self._rest.fetch_algo_orders_since(conditional_ms, symbol, waiting)
+            conditional = self._histories.algo_orders_since(conditional_ms, symbol, open_now)
             take(await self._unless_refused(gap, symbol, conditional, lost) or ())
         triggered = gap.triggered | self._account.triggered.keys()
         for algo_id in sorted(triggered - {past.order.algo_id for past in orders.values()}):
-            past = await self._rest.fetch_algo_order(algo_id, waiting)
+            past = await self._rest.fetch_algo_order(algo_id, self._waits)
             take([past] if past is not None else ())
-        take(await self._known_orders(gap, orders, {order.order_id: order for order in snapshot.orders}, lost))
+        take(await self._known_orders(gap, orders, open_now, lost))
         trades: list[PastTrade] = []
         for at, symbol in enumerate(sorted(symbols), start=1):
-            fills = self._rest.fetch_trades_since(since_ms, symbol, waiting)
+            fills = self._histories.trades_since(since_ms, symbol)
             trades += await self._unless_refused(gap, symbol, fills, lost) or ()
-            self._progress(f"{at} of {len(symbols)} symbols", orders=len(orders), trades=len(trades))
+            self._progress(f"{at} of {len(symbols)} symbols, {len(orders)} orders, {len(trades)} trades")
         for symbol, order_id in sorted({(trade.symbol, trade.order_id) for trade in trades} - orders.keys()):
             # Fills of an order that was neither placed in the window nor known to be open before it.
             own = [trade for trade in trades if (trade.symbol, trade.order_id) == (symbol, order_id)]
             if any(fill_id(trade) not in gap.told for trade in own):
-                past = await self._rest.fetch_order(symbol, order_id, waiting)
+                past = await self._rest.fetch_order(symbol, order_id, self._waits)
                 take([past] if past is not None else ())
         gap.ended |= {past.order.order_id: past.order for past in orders.values() if _is_over(past.order)}
         return await self._retold(gap, orders, trades)
@@ -353,13 +357,15 @@ class Backfill:
                 received_at_ms=self._clock.now_ms(),
             )
             behind += found.behind
+            for order_id, filled in found.filled.items():
+                gap.filled[order_id] = max(gap.filled.get(order_id, filled), filled)
             for update in found.updates:
                 key = update.order.symbol, update.order.order_id
                 reached[key] = max(reached.get(key, 0), update.order.venue_time_ms)
                 timed.append((reached[key], update))
             await self._clock.sleep(0)
         timed.sort(key=lambda pair: pair[0])
-        return Retold(tuple(update for _, update in timed), tuple(behind))
+        return Retold(tuple(update for _, update in timed), tuple(behind), gap.filled)
 
     async def _known_orders(
         self, gap: _Gap, found: Container[OrderKey], open_now: dict[str, Order], lost: list[Change]
@@ -372,10 +378,8 @@ class Backfill:
             past: PastOrder | None
             if order.order_id in open_now:
                 past = PastOrder(open_now[order.order_id], 0)
-            elif order.algo_id is not None:
-                past = await self._rest.fetch_algo_order(order.algo_id, self._waits)
             else:
-                past = await self._rest.fetch_order(order.symbol, order.order_id, self._waits)
+                past = await self._histories.fetch(order)
             if past is not None:
                 known.append(past)
             elif not _is_end_told(order, gap.told):
@@ -402,12 +406,35 @@ class Backfill:
         self._log.info("backfill_waits", reason="for request weight", wait_s=round(seconds, 1))
         self._committer.move("doubt", f"fetching missed order events, waiting {seconds:.0f} s for request weight")
 
-    def _progress(self, done: str, **counts: int) -> None:
+    def _progress(self, done: str) -> None:
         now = self._clock.monotonic()
         if now >= self._progress_at + PROGRESS_S:
             self._progress_at = now
-            self._log.info("backfilling", done=done, **counts)
-            self._committer.move("doubt", f"fetching missed order events, {done}")
+            self._log.info("backfilling", done=done)
+            self._committer.move("doubt", f"filling a gap in the order events, {done}")
+
+    async def tell_ahead(self, found: Found, waiting: Callable[[], Iterable[OrderEvent]], tell: Tell) -> Found:
+        """Of a long history, tell what comes before all that waits, in slices; returns what is left of it.
+
+        In one piece, tens of thousands of events would take longer than the lease lasts, and its loss would make
+        everything begin again, for ever. They move no row: until the snapshot is applied, the state stays as it was.
+        Events that were told once stay told, whatever interrupts the rest.
+        """
+        if len(found.updates) <= TOLD_AT_ONCE:
+            return found
+        first = [_event(change) for change in around(found, waiting()).first]
+        told: set[str] = set()
+        for start in range(0, len(first), SLICE):
+            self._progress(f"{start} of {len(first)} events written")
+            await self._committer.room()
+            part = first[start : start + SLICE]
+            if not tell(part):
+                break
+            told.update(event.event_id for event in part)
+        return found._replace(
+            lost=tuple(change for change in found.lost if _event(change).event_id not in told),
+            updates=tuple(update for update in found.updates if update.event.event_id not in told),
+        )
 
 
 class _InLog:

@@ -41,6 +41,10 @@ MAX_QUEUED = 20_000
 """Deltas kept while Redis cannot be written, by estimate some 40 MB. Beyond it the account and the record of events
 must do, from which everything is written anew."""
 
+MAX_WAITING = 5_000
+"""Order events of a long history that may wait to be written: far below `MAX_EVENTS`, for what leaves the record
+unwritten is lost with the lease."""
+
 LOG_MARGIN = 5_000
 WRITTEN_LATE_MS = 60_000
 """The log is searched this much further back than the record goes, in entries and in time: other publishers may have
@@ -58,6 +62,9 @@ STALL_S = 0.5
 
 CATCH_UP_S = 0.2
 """Until it has."""
+
+ROOM_S = 0.02
+"""How often is looked whether what waits has become less."""
 
 T = TypeVar("T")
 
@@ -208,6 +215,12 @@ class Committer:
         if since_ms:
             self.record.reach_back(since_ms)
             self.health.events_since_ms = self.record.began_ms
+
+    async def room(self) -> None:
+        """Let others have a turn, and wait until so little is to be written that more may be submitted."""
+        await self._clock.sleep(0)
+        while self._leading and self.record.unwritten > MAX_WAITING:
+            await self._clock.sleep(ROOM_S)
 
     def fill_gap(self) -> None:
         """What the log lacked was submitted: the state may be written anew behind it."""

@@ -35,8 +35,12 @@ from statecast.venues.binance.rest import PERMISSIONS_WITHIN_S, BinanceRest
 REFUSED_RETRY_S = 60.0
 """How often a refused key is tried again: often enough to see a mended one, seldom enough not to be banned."""
 
-STEADY_S = 60.0
-"""A connection that lasted this long was a good one: the pauses start over."""
+STEADY_S = 5.0
+"""A connection by which the state was live for this long was a good one: the pauses start over. Each costs a snapshot,
+and so many are within a minute's request weight."""
+
+TOLD_PAUSE_S = 2.0
+"""A pause before the next connection is worth a line in the log if it is as long."""
 
 SETTLE_S = 0.25
 """After a change, before REST is asked for what the change has moved: a burst costs one question."""
@@ -76,6 +80,8 @@ class Follower:
         self._doubt = asyncio.Event()
         self._listening = asyncio.Event()
         """Set while there is a stream: what is read before that may be old by the time it begins."""
+        self._live_since: float | None = None
+        """Since when this connection's state is reconciled."""
         self._told_ms = 0
         """The venue's time of the youngest frame that told of the account, or of the connection after it."""
         self._permissions_known = False
@@ -111,8 +117,8 @@ class Follower:
             tasks.create_task(self._marks.run())
             tasks.create_task(self._follow_marks())
             while True:
-                began = self._clock.monotonic()
                 pause_s = 0.0
+                self._live_since = None
                 try:
                     await _apart(self._session())
                 except StreamEnded as news:
@@ -129,9 +135,12 @@ class Follower:
                     self._log.exception("unexpected")
                     self._lose("an error of this program, see its log")
                     pause_s = BACKOFF_S[2]
-                if self._clock.monotonic() - began > STEADY_S:
+                if self._was_steady():
                     failures = 0
-                await self._clock.sleep(max(pause_s, self._connector.pause_s(failures)))
+                pause_s = max(pause_s, self._connector.pause_s(failures))
+                if pause_s >= TOLD_PAUSE_S:
+                    self._log.info("connecting_again", in_s=round(pause_s, 1))
+                await self._clock.sleep(pause_s)
                 failures += 1
 
     async def aclose(self, others_registered: bool) -> None:
@@ -147,6 +156,9 @@ class Follower:
     def _lose(self, reason: str) -> None:
         """Readers first: the state is in doubt from now on."""
         self._committer.move("doubt", reason)
+
+    def _was_steady(self) -> bool:
+        return self._live_since is not None and self._clock.monotonic() - self._live_since > STEADY_S
 
     def _until(self, error: RateLimited) -> float:
         return max(1.0, (error.retry_at_ms - self._rest.venue_now_ms()) / 1000)
@@ -354,6 +366,7 @@ class Follower:
             # Its parts were asked for beside each other, and what the stream says of the moment in which they were told
             # is perhaps still on its way.
             await self._clock.sleep(SETTLE_S)
+            found = await self._backfill.tell_ahead(found, self._waiting_events, self._tell_of_gap)
             if self._doubt.is_set():  # A frame made no sense meanwhile: this answer may be older than it.
                 await self._clock.sleep(BACKOFF_S[2])
                 continue
@@ -374,6 +387,7 @@ class Follower:
             self._light.due()
             self._committer.health.reconciled_at_ms = self._clock.now_ms()
             self._committer.move("reconciled", "stream connected, snapshot reconciled")
+            self._live_since = self._live_since or self._clock.monotonic()
             await self._clock.sleep(BACKOFF_S[2])  # A stream of nonsense must not become a stream of snapshots.
 
     def _buffered_events(self) -> list[OrderEvent]:
@@ -397,9 +411,15 @@ class Follower:
     def _told_filled(self, found: Found) -> dict[str, Decimal]:
         """By order id, what is filled as far as the log tells, or is about to tell with what was found."""
         filled = dict(found.filled or {})
-        for order in (*(update.order for update in found.updates), *(event.order for event in self._pending)):
+        for order in (event.order for event in self._pending):
             filled[order.order_id] = max(filled.get(order.order_id, Decimal(0)), filled_of(order))
         return filled
+
+    def _tell_of_gap(self, events: Iterable[OrderEvent]) -> bool:
+        if self._doubt.is_set():
+            return False
+        self._apply([Told(event) for event in events], "rest")
+        return True
 
     def _apply_all(self, found: Found, snapshot: Snapshot, lacks: Iterable[Lack]) -> None:
         """The missed order events, the snapshot, and what has waited, in the order that each order needs.
@@ -418,8 +438,10 @@ class Follower:
             if order.venue_time_ms > found.until_ms
             or filled_of(order) > max(Decimal(0), filled.get(order.order_id, filled_of(order)))
         } | {lack.untold.order.order_id: lack.untold for lack in lacks}
-        explained = {update.order.order_id for update in found.updates}
-        self._account.untold |= {name: one for name, one in self._lacking.items() if name not in explained}
+        explained = found.filled or {}
+        self._account.untold |= {
+            name: one for name, one in self._lacking.items() if explained.get(name, one.filled) <= one.filled
+        }
         self._lacking.clear()
         merged = around(found, self._waiting_events())
         changes: list[Change] = [*merged.first]

@@ -35,6 +35,11 @@ class EventRecord:
         return len(self._events)
 
     @property
+    def unwritten(self) -> int:
+        """How many events are still to be written."""
+        return len(self._events) - self._written
+
+    @property
     def oldest_at(self) -> float | None:
         """When the oldest event was added, as `add` was told; None without one."""
         return self._events[0][0] if self._events else None

@@ -70,6 +70,42 @@ async def test_a_long_history_is_told_in_slices_so_that_the_lease_is_kept(
     assert len(sizes) > 20
 
 
+async def test_a_long_history_is_told_ahead_of_the_snapshot_and_what_was_told_stays_told(
+    redis_url: str, account_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backfill, "TOLD_AT_ONCE", 20)
+    monkeypatch.setattr(backfill, "SLICE", 10)
+    monkeypatch.setattr(committer, "MAX_WAITING", 15)
+    room = committer.Committer.room
+    seen: list[tuple[str, int]] = []
+    async with new_server(seed=3) as server:
+        await leave_alone(server, redis_url, account_name)
+        async with published(server, redis_url, account_name, seed=4, live=False) as here:
+            left = await here.stored()
+
+            async def looked(self: committer.Committer) -> None:
+                await room(self)
+                assert self.record.unwritten <= 15, "no more waits than the record can hold"
+                status = await here.status()
+                seen.append((status["state"], int(status["eventSeq"])))
+                stored = await here.stored()
+                assert (stored.positions, stored.orders) == (left.positions, left.orders), "no row has moved"
+                if len(seen) == 5:
+                    here.exchange.fault("cut_sockets", {"kind": "private"}, here.now_ms())
+                    await asyncio.sleep(0.1)
+
+            monkeypatch.setattr(committer.Committer, "room", looked)
+            here.trade(300)
+            await here.state("live")
+            await here.agree()
+            entries = await here.agree_on_events_after_gaps()
+    assert {state for state, _ in seen} <= {"starting", "recovering"}
+    told = [seq for _, seq in seen]
+    assert told == sorted(told)
+    assert told[5] - told[0] >= 20, "what was told before the cut is in the log"
+    assert sum(entry["source"] == "rest" for entry in entries) > 100
+
+
 async def test_what_happened_while_no_publisher_ran_is_in_the_log(
     redis_url: str, account_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,7 +28,7 @@ from sim.promises import Bounds, Broken, Reader, Truth
 from sim.redis_server import RedisService, Server
 from sim.venue import SimExchange, VenueService
 
-from publisher import config, service
+from publisher import backfill, committer, config, service
 from publisher.reconcile import GRACE_S
 from publisher.service import publishing
 from statecast import settings
@@ -38,6 +38,7 @@ from statecast.simulator.control import ledger_dump
 from statecast.simulator.ledger import Ledger
 from statecast.simulator.signing import ApiKey
 from statecast.store.keys import LEASE_TTL_MS
+from statecast.venues.binance import wire
 
 VENUE_PORT, REDIS_PORT = 8900, 6379
 BASE_MS = 4_102_444_800_000
@@ -425,6 +426,12 @@ def patch_libraries(stack: ExitStack, world: World) -> None:
     patch(mock.patch.object(service, "os", SimpleNamespace(getpid=lambda: 1)))
     patch(mock.patch.object(service, "Random", return_value=Random(chance.getrandbits(32))))
     patch(mock.patch.object(service, "socket", SimpleNamespace(gethostname=_host_name)))
+    # Gaps of a simulated world are small: what is done with long ones must happen here as well.
+    sizes = Random(f"sizes of {world.seed}")
+    patch(mock.patch.object(backfill, "TOLD_AT_ONCE", sizes.choice((0, 10, backfill.TOLD_AT_ONCE))))
+    patch(mock.patch.object(backfill, "SLICE", sizes.choice((3, backfill.SLICE))))
+    patch(mock.patch.object(committer, "MAX_WAITING", sizes.choice((5, committer.MAX_WAITING))))
+    patch(mock.patch.object(wire, "HISTORY_PAGE", sizes.choice((40, wire.HISTORY_PAGE))))
     random.seed(world.seed)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     structlog.configure(

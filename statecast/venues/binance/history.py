@@ -17,6 +17,7 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from statecast.domain.changes import OrderUpdate
+from statecast.domain.fold import filled_of
 from statecast.domain.models import Order, OrderEvent
 from statecast.venues.binance import wire
 from statecast.venues.binance.decode import algo_event_id, order_event_id
@@ -53,10 +54,12 @@ class PastTrade(NamedTuple):
 
 class Retold(NamedTuple):
     """`updates` are in the venue's order. `behind` are orders whose fills do not add up to what they have filled: the
-    venue's histories are computed apart, and one may lag. They are told all the same."""
+    venue's histories are computed apart, and one may lag. They are told all the same. `filled` is, by order id, what is
+    filled by the last event, whether it is among `updates` or was told before."""
 
     updates: tuple[OrderUpdate, ...]
     behind: tuple[Order, ...]
+    filled: Mapping[str, Decimal]
 
 
 def orders(body: object) -> tuple[PastOrder, ...]:
@@ -139,6 +142,7 @@ def retold(
         fills[trade.symbol, trade.order_id][trade.trade_id] = trade
     timed: list[tuple[int, OrderUpdate]] = []
     behind: list[Order] = []
+    filled: dict[str, Decimal] = {}
     for past in sorted(past_orders, key=lambda one: (len(one.order.order_id), one.order.order_id)):
         key = past.order.symbol, past.order.order_id
         own = [fills[key][number] for number in sorted(fills[key])] if key in fills else []
@@ -153,10 +157,13 @@ def retold(
         for update in events:
             # Whatever the venue's clocks say, an order's own events stay in their order.
             at_ms = max(at_ms, update.order.venue_time_ms)
-            if at_ms <= until_ms and not _is_told(update.event, told):
+            if at_ms > until_ms:
+                break
+            filled[update.order.order_id] = filled_of(update.order)
+            if not _is_told(update.event, told):
                 timed.append((at_ms, update))
     timed.sort(key=lambda pair: pair[0])
-    return Retold(tuple(update for _, update in timed), tuple(behind))
+    return Retold(tuple(update for _, update in timed), tuple(behind), filled)
 
 
 def _events(past: PastOrder, fills: list[PastTrade], born: bool, received_at_ms: int) -> list[OrderUpdate]:

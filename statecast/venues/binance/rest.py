@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
 from email.utils import parsedate_to_datetime
 from typing import NamedTuple, TypeVar
 from urllib.parse import quote, unquote, urlsplit
@@ -305,41 +305,39 @@ class BinanceRest:
 
     # Histories. They may wait for request weight: `waiting` is told the seconds, each time.
 
-    async def fetch_orders_since(
+    def order_pages(
         self, since_ms: int, symbol: str | None, waiting: Callable[[float], None]
-    ) -> list[PastOrder] | None:
-        """The ordinary orders created since then, of one symbol or of all; None where the venue wants a symbol."""
+    ) -> AsyncIterator[tuple[PastOrder, ...]]:
+        """The ordinary orders created since then, of one symbol or of all, oldest first; a row that two pages hold is
+        there twice. A venue that wants a symbol rejects the call with `PARAMETER_MISSING`."""
         params = {} if symbol is None else {"symbol": symbol}
-        try:
-            return await self._by_time(wire.ALL_ORDERS, params, since_ms, history.orders, waiting)
-        except Rejected as error:
-            if symbol is None and error.code == PARAMETER_MISSING:
-                return None
-            raise
+        return self._by_time(wire.ALL_ORDERS, params, since_ms, history.orders, waiting)
 
-    async def fetch_algo_orders_since(
+    def algo_order_pages(
         self, since_ms: int, symbol: str, waiting: Callable[[float], None]
-    ) -> list[PastOrder]:
-        """A symbol's conditional orders created since then."""
-        return await self._by_time(wire.ALL_ALGO_ORDERS, {"symbol": symbol}, since_ms, history.algo_orders, waiting)
+    ) -> AsyncIterator[tuple[PastOrder, ...]]:
+        """A symbol's conditional orders created since then, oldest first."""
+        return self._by_time(wire.ALL_ALGO_ORDERS, {"symbol": symbol}, since_ms, history.algo_orders, waiting)
 
-    async def fetch_trades_since(self, since_ms: int, symbol: str, waiting: Callable[[float], None]) -> list[PastTrade]:
-        """A symbol's fills since then, by the time up to the first page that is full, by trade id from there: many can
-        be of one millisecond."""
+    async def trade_pages(
+        self, since_ms: int, symbol: str, waiting: Callable[[float], None], *, from_id: int | None = None
+    ) -> AsyncIterator[tuple[PastTrade, ...]]:
+        """A symbol's fills, oldest first: from a trade id on, or since a time, and then by the time up to the first
+        page that is full, by trade id from there: many can be of one millisecond."""
         await self.ensure_clock()
-        found: list[PastTrade] = []
         start_ms, now_ms = since_ms, self.venue_now_ms()
-        while start_ms <= now_ms:
+        while from_id is None and start_ms <= now_ms:
             window = {"startTime": start_ms, "endTime": start_ms + wire.HISTORY_SPAN_MS}
             page = history.trades(await self._history(wire.USER_TRADES, {"symbol": symbol, **window}, waiting))
-            found += page
+            yield page
             start_ms += wire.HISTORY_SPAN_MS + 1
-            while len(page) >= wire.HISTORY_PAGE:
-                start_ms = now_ms + 1  # By id it goes on without an end.
-                from_id = {"fromId": page[-1].trade_id + 1}
-                page = history.trades(await self._history(wire.USER_TRADES, {"symbol": symbol, **from_id}, waiting))
-                found += page
-        return found
+            if len(page) >= wire.HISTORY_PAGE:
+                from_id = page[-1].trade_id + 1
+        while from_id is not None:  # By id it goes on without an end.
+            by_id: dict[str, str | int] = {"symbol": symbol, "fromId": from_id}
+            page = history.trades(await self._history(wire.USER_TRADES, by_id, waiting))
+            yield page
+            from_id = page[-1].trade_id + 1 if len(page) >= wire.HISTORY_PAGE else None
 
     async def fetch_order(self, symbol: str, order_id: str, waiting: Callable[[float], None]) -> PastOrder | None:
         """One ordinary order; None when the venue has forgotten it."""
@@ -368,15 +366,13 @@ class BinanceRest:
         since_ms: int,
         decoded: Callable[[object], tuple[PastOrder, ...]],
         waiting: Callable[[float], None],
-    ) -> list[PastOrder]:
-        """All rows created since then; a row that two pages hold is there twice, which tells nothing twice."""
+    ) -> AsyncIterator[tuple[PastOrder, ...]]:
         await self.ensure_clock()
-        found: list[PastOrder] = []
         start_ms, now_ms = since_ms, self.venue_now_ms()
         while start_ms <= now_ms:
             window = {"startTime": start_ms, "endTime": start_ms + wire.HISTORY_SPAN_MS}
             page = decoded(await self._history(call, {**params, **window}, waiting))
-            found += page
+            yield page
             if len(page) < wire.HISTORY_PAGE:
                 start_ms += wire.HISTORY_SPAN_MS + 1
                 continue
@@ -384,7 +380,6 @@ class BinanceRest:
             if youngest_ms <= start_ms:
                 raise FrameError(str(call), "body", "holds more orders of one millisecond than a page can")
             start_ms = youngest_ms
-        return found
 
     async def _history(
         self,

@@ -12,7 +12,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from email.utils import formatdate
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from aiohttp import web
@@ -571,6 +571,13 @@ def ignore(seconds: float) -> None:
     pass
 
 
+Row = TypeVar("Row")
+
+
+async def rows_of(pages: AsyncIterator[tuple[Row, ...]]) -> list[Row]:
+    return [row async for page in pages for row in page]
+
+
 def trade(number: int, at_ms: int = START_MS) -> dict[str, Any]:
     return {**REST["userTrades"][0], "id": number, "time": at_ms}
 
@@ -580,7 +587,7 @@ async def test_orders_of_a_long_time_are_asked_for_in_spans_that_the_venue_accep
 ) -> None:
     venue.bodies["/fapi/v1/allOrders"] = []
     since_ms = START_MS - 20 * wire.DAY_MS
-    assert await rest.fetch_orders_since(since_ms, None, ignore) == []
+    assert await rows_of(rest.order_pages(since_ms, None, ignore)) == []
     spans = [(int(r.query["startTime"]), int(r.query["endTime"])) for r in venue.requests if "startTime" in r.query]
     assert spans[0][0] == since_ms
     assert spans[-1][1] >= START_MS
@@ -597,14 +604,13 @@ async def test_full_pages_are_turned_and_no_order_is_left_out(rest: BinanceRest,
         return answer([row for row in rows if start <= row["time"] <= end][: int(request.query["limit"])])
 
     venue.next["/fapi/v1/allOrders"] = [page] * 10
-    found = await rest.fetch_orders_since(START_MS - HOUR_MS, "BTCUSDT", ignore)
-    assert found is not None
+    found = await rows_of(rest.order_pages(START_MS - HOUR_MS, "BTCUSDT", ignore))
     assert {past.order.order_id for past in found} == {str(n) for n in range(2500)}
 
 
 async def test_orders_of_one_millisecond_beyond_a_page_are_an_error(rest: BinanceRest, venue: Venue) -> None:
     venue.bodies["/fapi/v1/allOrders"] = [ORDER] * wire.HISTORY_PAGE
-    error = await failure(rest.fetch_orders_since(START_MS, None, ignore))
+    error = await failure(rows_of(rest.order_pages(START_MS, None, ignore)))
     assert str(error) == "frame GET /fapi/v1/allOrders: body: holds more orders of one millisecond than a page can"
 
 
@@ -617,16 +623,17 @@ async def test_trades_of_one_millisecond_are_turned_by_their_numbers(rest: Binan
         return answer([row for row in rows if row["id"] >= first][: int(request.query["limit"])])
 
     venue.next["/fapi/v1/userTrades"] = [page] * 10
-    found = await rest.fetch_trades_since(START_MS - HOUR_MS, "BTCUSDT", ignore)
+    found = await rows_of(rest.trade_pages(START_MS - HOUR_MS, "BTCUSDT", ignore))
     assert [row.trade_id for row in found] == list(range(2300))
 
 
-async def test_a_venue_that_wants_a_symbol_says_so_by_none(rest: BinanceRest, venue: Venue) -> None:
-    refusal = {"code": -1102, "msg": "Mandatory parameter 'symbol' was not sent, was empty/null, or malformed."}
-    venue.next["/fapi/v1/allOrders"] = [lambda _: answer(refusal, 400)]
-    assert await rest.fetch_orders_since(START_MS, None, ignore) is None
-    venue.next["/fapi/v1/allOrders"] = [lambda _: answer(refusal, 400)]
-    assert isinstance(await failure(rest.fetch_orders_since(START_MS, "BTCUSDT", ignore)), Rejected)
+async def test_trades_go_on_behind_an_id(rest: BinanceRest, venue: Venue) -> None:
+    venue.bodies["/fapi/v1/userTrades"] = [trade(8), trade(9)]
+    found = await rows_of(rest.trade_pages(START_MS - HOUR_MS, "BTCUSDT", ignore, from_id=8))
+    assert [row.trade_id for row in found] == [8, 9]
+    (request,) = (r for r in venue.requests if r.path == "/fapi/v1/userTrades")
+    assert request.query["fromId"] == "8"
+    assert "startTime" not in request.query
 
 
 async def test_orders_that_the_venue_has_forgotten_are_none(rest: BinanceRest, venue: Venue) -> None:
@@ -653,7 +660,7 @@ async def test_a_history_waits_for_weight_and_leaves_enough_for_a_snapshot(venue
         await client.sync_clock()
         budget.spend(1600, client.venue_now_ms())
         await client.fetch_snapshot()
-        assert await client.fetch_trades_since(START_MS, "BTCUSDT", waits.append) == []
+        assert await rows_of(client.trade_pages(START_MS, "BTCUSDT", waits.append)) == []
     finally:
         await client.aclose()
     assert len(waits) == 1
@@ -668,7 +675,7 @@ async def test_a_history_survives_the_venues_wish_for_silence(
     limited = {"code": -1003, "msg": "Too many requests."}
     venue.next["/fapi/v1/userTrades"] = [lambda _: answer(limited, 429, Retry_After="7")]
     waits: list[float] = []
-    assert len(await rest.fetch_trades_since(START_MS, "BTCUSDT", waits.append)) == 1
+    assert len(await rows_of(rest.trade_pages(START_MS, "BTCUSDT", waits.append))) == 1
     assert [round(wait) for wait in waits] == [7]
 
 
