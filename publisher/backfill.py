@@ -321,12 +321,11 @@ class Backfill:
             fills = self._histories.trades_since(since_ms, symbol)
             trades += await self._unless_refused(gap, symbol, fills, lost) or ()
             self._progress(f"{at} of {len(symbols)} symbols, {len(orders)} orders, {len(trades)} trades")
-        for symbol, order_id in sorted({(trade.symbol, trade.order_id) for trade in trades} - orders.keys()):
-            # Fills of an order that was neither placed in the window nor known to be open before it.
-            own = [trade for trade in trades if (trade.symbol, trade.order_id) == (symbol, order_id)]
-            if any(fill_id(trade) not in gap.told for trade in own):
-                past = await self._rest.fetch_order(symbol, order_id, self._waits)
-                take([past] if past is not None else ())
+        untold = (trade for trade in trades if trade.time_ms <= gap.until_ms and fill_id(trade) not in gap.told)
+        for symbol, order_id in sorted({(trade.symbol, trade.order_id) for trade in untold} - orders.keys()):
+            # It was neither placed in the window nor known to be open before it.
+            past = await self._rest.fetch_order(symbol, order_id, self._waits)
+            take([past] if past is not None else ())
         gap.ended |= {past.order.order_id: past.order for past in orders.values() if _is_over(past.order)}
         return await self._retold(gap, orders, trades)
 

@@ -12,6 +12,7 @@ from support.world import World, new_server, published, until, world
 
 from publisher import backfill, committer, service
 from publisher.backfill import Found, around, without_repeated_steps
+from publisher.histories import Histories
 from statecast.clock import SystemClock
 from statecast.domain.changes import OrderUpdate
 from statecast.simulator.ledger import Ledger
@@ -19,7 +20,7 @@ from statecast.simulator.orders import AlgoRequest, OrderRequest, OrderType, Sid
 from statecast.simulator.server import SimulatorServer
 from statecast.store.client import connect
 from statecast.store.keys import EVENT_FIELDS, AccountId, AccountKeys
-from statecast.venues.binance.history import PastOrder, Retold, retold
+from statecast.venues.binance.history import PastOrder, PastTrade, Retold, retold
 from statecast.venues.binance.rest import HISTORY_RESERVE
 from statecast.venues.binance.weight import WeightBudget
 
@@ -237,6 +238,33 @@ async def test_a_budget_that_is_nearly_spent_delays_the_backfill_and_it_goes_on(
             await here.agree()
             await here.agree_on_events_after_gaps()
         assert not budget.refusals
+
+
+async def test_orders_of_fills_that_the_stream_tells_are_not_asked_for(
+    redis_url: str, account_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asking = Histories.trades_since
+    async with new_server(seed=7) as server:
+        await leave_alone(server, redis_url, account_name)
+        async with published(server, redis_url, account_name, live=False) as here:
+
+            async def trading_goes_on(self: Histories, since_ms: int, symbol: str) -> list[PastTrade]:
+                later_ms = here.now_ms() + 2 * backfill.CONNECTED_MS
+                qty = here.ledger.rules[symbol].min_notional / here.ledger.marks[symbol]
+                step = here.ledger.rules[symbol].step_size
+                request = OrderRequest(
+                    symbol=symbol, side=Side.BUY, type=OrderType.MARKET, qty=(qty // step + 2) * step
+                )
+                here.exchange.publish(here.ledger.place(request, later_ms), later_ms)
+                return await asking(self, since_ms, symbol)
+
+            monkeypatch.setattr(Histories, "trades_since", trading_goes_on)
+            here.trade(20)
+            await here.state("live")
+            monkeypatch.setattr(Histories, "trades_since", asking)
+            await here.agree()
+            await here.agree_on_events_after_gaps()
+            assert not here.exchange.requests["GET /fapi/v1/order 200"]
 
 
 async def test_a_venue_that_wants_a_symbol_is_asked_symbol_by_symbol(redis_url: str, account_name: str) -> None:
