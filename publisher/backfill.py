@@ -193,6 +193,7 @@ class Backfill:
         if not self._committer.standing_by and self._begins_log():
             self._committer.log_begins(self._committer.record.began_ms)
         if not since_ms or self._committer.standing_by:
+            self._histories.forget()
             return Found(until_ms, until_ms)
         gap = await self._gap(since_ms, until_ms, snapshot, buffered())
         # What waits to be told stands in neither account nor log, and may have gone on where nobody listened.
