@@ -166,6 +166,7 @@ class _Publication:
                 others = bool(await other_publishers(self._client, self._config.account_id, self._publisher_id))
         except (StoreError, TimeoutError) as error:
             self._log.warning("stopped_without_saying_so", reason=str(error) or "no answer within the time-out")
-        with suppress(TimeoutError):
-            async with asyncio.timeout(CLOSE_WITHIN_S):
-                await self._follower.aclose(others)
+        finally:  # also when the event loop ends meanwhile, which cancels this
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_WITHIN_S):
+                    await self._follower.aclose(others)

@@ -12,6 +12,7 @@ import pytest
 from support.world import account_values, new_server, until
 
 from publisher import config, follower
+from publisher.committer import Committer
 from publisher.service import publishing
 from publisher.user_stream import StreamEnded, first_error
 from statecast import settings
@@ -22,6 +23,7 @@ from statecast.simulator.server import SimulatorServer
 from statecast.store.client import Client, connect
 from statecast.store.keys import AccountId, AccountKeys
 from statecast.store.reader import read_account
+from statecast.venues.binance.rest import BinanceRest
 
 STOPS_WITHIN_S = 5.0
 
@@ -198,6 +200,37 @@ async def test_an_end_that_is_asked_for_while_a_stream_is_being_closed_is_not_fo
         async with publishing(config.build(settings.Settings(given, (given,))), redis_url, SystemClock()):
             await closing.wait()
         # It has come to its end.
+
+
+async def test_an_end_that_is_cut_off_closes_the_connections_to_rest(
+    redis_url: str, account_name: str, exchange: SimulatorServer, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it is when the event loop ends before a stop has ended that nobody waited for."""
+    ending = asyncio.Event()
+    closed: list[BinanceRest] = []
+    close = BinanceRest.aclose
+
+    async def hang(self: Committer) -> None:
+        ending.set()
+        await asyncio.Event().wait()
+
+    async def noted(self: BinanceRest) -> None:
+        await close(self)
+        closed.append(self)
+
+    async def publish() -> None:
+        async with publishing(built(exchange, account_name), redis_url, SystemClock()):
+            await expect_state(client, account_name, "live")
+
+    monkeypatch.setattr(Committer, "close", hang)
+    monkeypatch.setattr(BinanceRest, "aclose", noted)
+    publication = asyncio.create_task(publish())
+    async with asyncio.timeout(30):
+        await ending.wait()
+    publication.cancel()
+    await asyncio.wait((publication,))
+    assert publication.cancelled()
+    assert len(closed) == 1
 
 
 async def test_keys_of_another_contract_are_left_alone_and_told(

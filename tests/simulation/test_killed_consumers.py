@@ -46,10 +46,12 @@ class Workers:
         )
         self._processes.append(process)
 
-    async def trouble(self, rng: Random) -> None:
-        """For ever: kill one and start another in its place, or let one stand still for longer than its lease."""
+    async def trouble(self, rng: Random, over: asyncio.Event) -> None:
+        """Kill one and start another in its place, or let one stand still for longer than its lease, until `over`."""
         while True:
             await asyncio.sleep(rng.uniform(0.3, 1.2))
+            if over.is_set():
+                return
             victim = await self._at_work() if rng.random() < 0.6 else None
             victim = victim or rng.choice(self._processes)
             if rng.random() < 0.75:
@@ -73,11 +75,16 @@ class Workers:
         return next((each for each in self._processes if any(f"-{each.pid}-" in name for name in owners)), None)
 
     async def interrupt(self) -> list[int]:
-        """Ctrl-C for all, once all have joined; their exit codes."""
+        """Ctrl-C for all, once all have joined and have what the killed ones had; their exit codes."""
 
         async def all_there() -> bool:
-            members = [field for field in await self.log.shared(self.group) if field.startswith("member.")]
-            return all(any(f"-{each.pid}-" in field for field in members) for each in self._processes)
+            shared = await self.log.shared(self.group)
+            members = [field for field in shared if field.startswith("member.")]
+            # A killed one stays the owner, on paper, until another takes its partition: nobody else may clear that.
+            owners = [name for field, name in shared.items() if field.endswith(".owner")]
+            pids = [f"-{each.pid}-" for each in self._processes]
+            joined = all(any(pid in field for field in members) for pid in pids)
+            return joined and all(any(pid in name for pid in pids) for name in owners)
 
         await eventually(all_there)
         for process in self._processes:
@@ -131,7 +138,8 @@ async def endure(redis_url: str, account: str, *, events: int, partitions: int, 
         workers(log, redis_url, "bot", partitions=partitions, count=count) as group,
     ):
         wanted = set(range(1, events + 1)) - {poison}
-        trouble = asyncio.create_task(group.trouble(Random(seed)))
+        over = asyncio.Event()
+        trouble = asyncio.create_task(group.trouble(Random(seed), over))
         writing = asyncio.create_task(write(log, events, poison))
 
         async def done() -> bool:
@@ -144,8 +152,8 @@ async def endure(redis_url: str, account: str, *, events: int, partitions: int, 
 
         await eventually(done, within_s=90)
         await writing
-        trouble.cancel()
-        await asyncio.gather(trouble, return_exceptions=True)
+        over.set()  # no cancellation, which could come between a kill and the start of another
+        await trouble
 
         async def all_acknowledged() -> bool:
             return await group.pending() == []

@@ -171,7 +171,7 @@ async def test_without_a_publisher_an_attached_start_fails(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, redis_url: str, account_name: str
 ) -> None:
     settings_for(monkeypatch, tmp_path, REDIS_URL=redis_url, ACCOUNT=account_name)
-    monkeypatch.setattr(user_data_stream, "START_WITHIN_S", 0.3)
+    monkeypatch.setattr(user_data_stream, "START_WITHIN_S", 2.0)
     stream = UserDataStream()
     with pytest.raises(NeverPublished, match="start `statecast publish`"):
         await stream.start()
@@ -349,6 +349,7 @@ async def test_what_a_callback_raises_is_logged_and_ends_nothing(
 
 async def test_a_callback_may_stop_its_stream(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     told: list[str] = []
+    stopped = asyncio.Event()
     async with new_server() as server:
         settings_for(monkeypatch, tmp_path, server)
         stream = UserDataStream(KEY, SECRET)
@@ -356,11 +357,14 @@ async def test_a_callback_may_stop_its_stream(monkeypatch: pytest.MonkeyPatch, t
         async def once(order: dict[str, Any]) -> None:
             told.append(order["status"])
             await stream.stop()
+            stopped.set()
 
         stream.on_order_update = once
         await stream.start()
         market_order(server, "BTCUSDT", "BUY", "0.01")
         await eventually(lambda: not sockets(server) and not stream.running)
+        # The socket is closed early in a stop; the end of the test, and of its loop, would cut off the rest of it.
+        await eventually(stopped.is_set)
         assert told == ["NEW"]
 
 
