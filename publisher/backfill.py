@@ -23,7 +23,7 @@ from publisher.histories import LAG_MS, Histories, OrderKey
 from publisher.logs import Log
 from statecast.clock import Clock
 from statecast.domain.changes import Change, OrderUpdate, Snapshot, Told
-from statecast.domain.fold import BEGINNINGS, STEPS, Account, filled_of
+from statecast.domain.fold import BEGINNINGS, REMEMBERED_EVENTS, STEPS, Account, filled_of
 from statecast.domain.models import Order, OrderEvent
 from statecast.errors import AuthFailed, Rejected
 from statecast.store.writer import Remains
@@ -61,7 +61,7 @@ BEHIND_PAUSE_S = 1.0
 """Histories that do not agree yet are asked for again so often, after this pause."""
 
 T = TypeVar("T")
-Tell = Callable[[Sequence[OrderEvent]], bool]
+Tell = Callable[[Sequence[Told]], bool]
 """Tells events, unless a new doubt stands against it; whether it has."""
 
 
@@ -152,7 +152,6 @@ class Backfill:
     def complete(self, until_ms: int) -> None:
         """Every event until this venue time was submitted."""
         self._remains = Remains()
-        self._histories.forget()
         self._lost = False
         self._began = True
         self._complete_ms = max(self._complete_ms, until_ms)
@@ -160,6 +159,7 @@ class Backfill:
 
     def filled(self, until_ms: int) -> None:
         """What the histories told until then was submitted. The mark moves when they have been looked at again."""
+        self._histories.forget()
         self.complete(until_ms if not self._complete_ms else until_ms - LAG_MS)
 
     def reopen(self, since_ms: int) -> None:
@@ -204,7 +204,7 @@ class Backfill:
             if not found.behind:
                 break
             self._log.warning("histories_disagree", orders=[row.order_id for row in found.behind])
-            self._histories.forget()
+            self._histories.forget_trades({row.symbol for row in found.behind})
             await self._clock.sleep(BEHIND_PAUSE_S)
             found = await self._read(gap, snapshot, lost := list(gap.lost))
         lost += [Told(_lost_order(row, self._clock.now_ms())) for row in found.behind]
@@ -275,7 +275,8 @@ class Backfill:
         # What has waited here for long, another may have written long ago.
         waited_ms = max((received_at_ms - event.received_at_ms for event in buffered), default=0)
         written = await self._committer.events_of_last(max(now_ms - since_ms, waited_ms) + WRITTEN_LATE_MS)
-        self._account.remember_events(event_id for event_id, _ in written)
+        # No more of them than leave room for those that wait to be written, and are told all the same.
+        self._account.remember_events(event_id for event_id, _ in written[-REMEMBERED_EVENTS // 2 :])
         symbols |= {symbol for _, symbol in written if symbol}
         told = _InLog(self._account, frozenset(event_id for event_id, _ in written))
         return _Gap(
@@ -298,7 +299,7 @@ class Backfill:
         orders: dict[OrderKey, PastOrder] = {}
 
         def take(found: Iterable[PastOrder]) -> None:
-            of_gap = (past for past in found if past.order.venue_time_ms >= since_ms or not _is_over(past.order))
+            of_gap = (past for past in found if past.order.venue_time_ms >= since_ms or not is_over(past.order))
             orders.update({(past.order.symbol, past.order.order_id): past for past in of_gap})
 
         of_all = await self._histories.orders_since(placed_ms, None, open_now)
@@ -327,7 +328,7 @@ class Backfill:
             # It was neither placed in the window nor known to be open before it.
             past = await self._rest.fetch_order(symbol, order_id, self._waits)
             take([past] if past is not None else ())
-        gap.ended |= {past.order.order_id: past.order for past in orders.values() if _is_over(past.order)}
+        gap.ended |= {past.order.order_id: past.order for past in orders.values() if is_over(past.order)}
         return await self._retold(gap, orders, trades)
 
     async def _retold(self, gap: _Gap, orders: dict[OrderKey, PastOrder], trades: Iterable[PastTrade]) -> Retold:
@@ -419,10 +420,18 @@ class Backfill:
         In one piece, tens of thousands of events would take longer than the lease lasts, and its loss would make
         everything begin again, for ever. They move no row: until the snapshot is applied, the state stays as it was.
         Events that were told once stay told, whatever interrupts the rest.
+
+        What is lost is said at the end: the next attempt may find it. And a log that does not say until when it is
+        complete must not end later than that.
         """
-        if len(found.updates) <= TOLD_AT_ONCE:
+        marked = self._complete_ms or self._remains.events_complete_ms
+        if len(found.updates) <= TOLD_AT_ONCE or not marked:
             return found
-        first = [_event(change) for change in around(found, waiting()).first]
+        first = [
+            Told(change.event, ends=not change.open)
+            for change in around(found._replace(lost=()), waiting()).first
+            if isinstance(change, OrderUpdate)
+        ]
         told: set[str] = set()
         for start in range(0, len(first), SLICE):
             self._progress(f"{start} of {len(first)} events written")
@@ -430,11 +439,9 @@ class Backfill:
             part = first[start : start + SLICE]
             if not tell(part):
                 break
-            told.update(event.event_id for event in part)
-        return found._replace(
-            lost=tuple(change for change in found.lost if _event(change).event_id not in told),
-            updates=tuple(update for update in found.updates if update.event.event_id not in told),
-        )
+            told.update(change.event.event_id for change in part)
+        left = tuple(update for update in found.updates if update.event.event_id not in told)
+        return found._replace(updates=left)
 
 
 class _InLog:
@@ -516,7 +523,8 @@ def _triggered(event_ids: Iterable[str]) -> frozenset[str]:
     return frozenset(algo_id for algo_id, step in steps.items() if step == "TRIGGERED")
 
 
-def _is_over(order: Order) -> bool:
+def is_over(order: Order) -> bool:
+    """Whether an order is not among the open ones any more."""
     if order.algo_id is not None:
         return order.status not in wire.OPEN_ALGO_STATUSES
     return order.status == "FILLED" or order.status in EXECUTIONS

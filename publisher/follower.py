@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Coroutine, Iterable
+from collections.abc import Container, Coroutine, Iterable
 from contextlib import suppress
 from decimal import Decimal
 from random import Random
 
-from publisher.backfill import CONNECTED_MS, Backfill, Found, around, without_repeated_steps
+from publisher.backfill import CONNECTED_MS, Backfill, Found, around, is_over, without_repeated_steps
 from publisher.committer import Committer, Taken
 from publisher.config import AccountConfig
-from publisher.light_reconciliation import LightReconciliation
+from publisher.light_reconciliation import Drift, LightReconciliation
 from publisher.logs import Log
 from publisher.market import MarkPrices
 from publisher.reconcile import GRACE_S, MAX_TOLD
@@ -36,8 +36,8 @@ REFUSED_RETRY_S = 60.0
 """How often a refused key is tried again: often enough to see a mended one, seldom enough not to be banned."""
 
 STEADY_S = 5.0
-"""A connection by which the state was live for this long was a good one: the pauses start over. Each costs a snapshot,
-and so many are within a minute's request weight."""
+"""A stream that lasted this long was a good one, even where that was too short to read what had been missed before it:
+the pauses start over. What so many snapshots may weigh is the budget's to say."""
 
 TOLD_PAUSE_S = 2.0
 """A pause before the next connection is worth a line in the log if it is as long."""
@@ -80,8 +80,8 @@ class Follower:
         self._doubt = asyncio.Event()
         self._listening = asyncio.Event()
         """Set while there is a stream: what is read before that may be old by the time it begins."""
-        self._live_since: float | None = None
-        """Since when this connection's state is reconciled."""
+        self._stream_began: float | None = None
+        """When this session's first stream was connected."""
         self._told_ms = 0
         """The venue's time of the youngest frame that told of the account, or of the connection after it."""
         self._permissions_known = False
@@ -118,9 +118,13 @@ class Follower:
             tasks.create_task(self._follow_marks())
             while True:
                 pause_s = 0.0
-                self._live_since = None
+                self._stream_began = None
                 try:
                     await _apart(self._session())
+                except Drift as news:
+                    self._lose(str(news))
+                    # No good stream, however long it was: a difference that lasts must not be read again for ever.
+                    self._stream_began = None
                 except StreamEnded as news:
                     self._lose(str(news))
                 except AuthFailed as error:
@@ -158,7 +162,7 @@ class Follower:
         self._committer.move("doubt", reason)
 
     def _was_steady(self) -> bool:
-        return self._live_since is not None and self._clock.monotonic() - self._live_since > STEADY_S
+        return self._stream_began is not None and self._clock.monotonic() - self._stream_began > STEADY_S
 
     def _until(self, error: RateLimited) -> float:
         return max(1.0, (error.retry_at_ms - self._rest.venue_now_ms()) / 1000)
@@ -185,6 +189,8 @@ class Follower:
         self._committer.health.stream_since_ms = self._clock.now_ms()
         self._told_ms = max(self._told_ms, self._stream.since_ms)
         self._hear_from_now_on()
+        if self._stream_began is None:
+            self._stream_began = self._clock.monotonic()
         self._listening.set()
 
     def _hear_from_now_on(self) -> None:
@@ -320,7 +326,7 @@ class Follower:
 
     def _take_over(self, taken: Taken) -> None:
         """The lease was taken, for the first time or again. What the log lacks comes before all else."""
-        missing = _without_late_steps(taken)
+        missing = _without_late_steps(taken, {event.order.order_id for event in self._committer.record if _ends(event)})
         if taken.gap:
             self._pending[:0] = missing
             self._backfill.begin_again(taken.remains, taken.complete_ms)
@@ -387,7 +393,6 @@ class Follower:
             self._light.due()
             self._committer.health.reconciled_at_ms = self._clock.now_ms()
             self._committer.move("reconciled", "stream connected, snapshot reconciled")
-            self._live_since = self._live_since or self._clock.monotonic()
             await self._clock.sleep(BACKOFF_S[2])  # A stream of nonsense must not become a stream of snapshots.
 
     def _buffered_events(self) -> list[OrderEvent]:
@@ -415,10 +420,10 @@ class Follower:
             filled[order.order_id] = max(filled.get(order.order_id, Decimal(0)), filled_of(order))
         return filled
 
-    def _tell_of_gap(self, events: Iterable[OrderEvent]) -> bool:
+    def _tell_of_gap(self, events: Iterable[Told]) -> bool:
         if self._doubt.is_set():
             return False
-        self._apply([Told(event) for event in events], "rest")
+        self._apply(events, "rest")
         return True
 
     def _apply_all(self, found: Found, snapshot: Snapshot, lacks: Iterable[Lack]) -> None:
@@ -502,12 +507,17 @@ async def _apart(work: Coroutine[object, None, None]) -> None:
         raise ended
 
 
-def _without_late_steps(taken: Taken) -> list[OrderEvent]:
+def _ends(event: OrderEvent) -> bool:
+    return event.event_type not in STEPS and is_over(event.order)
+
+
+def _without_late_steps(taken: Taken, over: Container[str]) -> list[OrderEvent]:
     """What the log lacks, but for steps of orders that it tells to be over: they would come after the end, and so does
-    nothing at the venue. Another publisher has missed them, and no history tells them."""
+    nothing at the venue. Another publisher has missed them, and no history tells them. It has them `over` where it has
+    events that this process has heard as well, or where they are among the open orders no more."""
     if not taken.remains.published:
         return list(taken.missing)
-    goes_on = {order.order_id for order in taken.remains.orders}
+    goes_on = {order.order_id for order in taken.remains.orders if order.order_id not in over}
     goes_on |= {event.order.order_id for event in taken.missing if event.event_type in BEGINNINGS}
     return [event for event in taken.missing if event.event_type not in STEPS or event.order.order_id in goes_on]
 

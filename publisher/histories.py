@@ -8,12 +8,12 @@ venue may have told late is asked for again, and so is what was still open.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
 from statecast.domain.models import Order
-from statecast.errors import Rejected
+from statecast.errors import AuthFailed, Rejected
 from statecast.venues.binance import wire
 from statecast.venues.binance.history import EXECUTIONS, PastOrder, PastTrade
 from statecast.venues.binance.rest import PARAMETER_MISSING, BinanceRest
@@ -61,10 +61,15 @@ class Histories:
         self._fills: dict[str, _Fills] = {}
 
     def forget(self) -> None:
-        """The gap is filled, or what was read of it is in doubt."""
+        """The gap is filled."""
         self._orders.clear()
         self._algo_orders.clear()
         self._fills.clear()
+
+    def forget_trades(self, symbols: Iterable[str]) -> None:
+        """They are in doubt, however old: ask for them again."""
+        for symbol in symbols:
+            self._fills.pop(symbol, None)
 
     async def orders_since(
         self, since_ms: int, symbol: str | None, open_now: Mapping[str, Order]
@@ -141,7 +146,15 @@ class Histories:
                 break
             if past.order.order_id in open_now:
                 listing.rows[key] = past._replace(order=open_now[past.order.order_id])
-            elif (now := await self.fetch(past.order)) is not None:
+                continue
+            try:
+                now = await self.fetch(past.order)
+            except AuthFailed:
+                raise
+            except Rejected:  # alone, as it may be where a symbol was delisted; the listing tells it
+                listing.until_ms = past.created_ms
+                return
+            if now is not None:
                 listing.rows[key] = now
             else:
                 del listing.rows[key]

@@ -58,6 +58,10 @@ OVERLAP_MS = 2_000
 """Orders are asked for from this long before the last question on, for REST may lag."""
 
 
+class Drift(StreamEnded):
+    """The venue says otherwise than the stream, which has not explained it within the grace."""
+
+
 class LightReconciliation:
     """Compares one account with the venue; `run` while there is a stream."""
 
@@ -195,7 +199,7 @@ class LightReconciliation:
             if drift := self._suspicions.unexplained(now):
                 self._committer.health.drifts += 1
                 self._log.warning("drift", differences=in_words(drift))
-                raise StreamEnded("drift from the venue: " + in_words(drift))
+                raise Drift("drift from the venue: " + in_words(drift))
 
     def _everything(self) -> Beside:
         """Nobody misses yet what one that stands by has not heard."""

@@ -7,7 +7,7 @@ compares this with the log, and writes what is missing there.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Iterator
 
 from statecast.domain.models import OrderEvent
 
@@ -33,6 +33,9 @@ class EventRecord:
 
     def __len__(self) -> int:
         return len(self._events)
+
+    def __iter__(self) -> Iterator[OrderEvent]:
+        return (event for _, event in self._events)
 
     @property
     def unwritten(self) -> int:

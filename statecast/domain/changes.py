@@ -60,9 +60,11 @@ class OrderUpdate(NamedTuple):
 
 
 class Told(NamedTuple):
-    """An event for the log alone: what is known of the account has it in it already, or it is no order's (a gap)."""
+    """An event for the log alone: what is known of the account has it in it already, or will have with the next
+    snapshot, or it is no order's (a gap). `ends` says that it is the last one of its order."""
 
     event: OrderEvent
+    ends: bool = False
 
 
 @dataclass(frozen=True, slots=True)

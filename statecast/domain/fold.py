@@ -254,11 +254,13 @@ class Account:
             match change:
                 case OrderUpdate():
                     self._apply_order(change)
-                case Told(event):
+                case Told(event, ends):
                     if self._is_new(event.event_id):
                         self._events.append(event)
                     self._tell(event)
                     self._note_trigger(event)
+                    if ends:
+                        self._told_ends.add(event.order.order_id)
                 case PositionUpdate():
                     self._apply_position(change)
                 case BalanceUpdate():

@@ -173,3 +173,27 @@ async def test_a_venue_that_wants_a_symbol_says_so_by_none(desk: Desk) -> None:
     found = await desk.histories.orders_since(desk.began_ms, "BTCUSDT", NONE_OPEN)
     assert found is not None
     assert {int(past.order.order_id) for past in found} == set(numbers)
+
+
+async def test_an_order_that_the_venue_refuses_to_tell_alone_is_listed_again(desk: Desk) -> None:
+    numbers = desk.past(still_open=2)
+    await desk.listed()
+    desk.ledger.cancel(numbers[0], SystemClock().now_ms())
+    body = '{"code":-1121,"msg":"Invalid symbol."}'
+    args = {"count": 5, "status": 400, "body": body, "path": "/fapi/v1/order"}
+    desk.fault("answer_rest", args, SystemClock().now_ms())
+    found = await desk.listed()
+    assert set(found) == set(numbers)
+    assert found[numbers[0]].order.status == "CANCELED"
+
+
+async def test_trades_in_doubt_are_asked_for_again_however_old(desk: Desk) -> None:
+    number = desk.place(desk.began_ms)
+    desk.ledger.fill_resting(number, Decimal("0.001"), desk.began_ms)
+    desk.ledger.fill_resting(number, Decimal("0.001"), desk.began_ms + 1000)
+    late = desk.ledger.trades.pop(0)
+    assert await desk.fills() == [late.trade_id + 1]
+    desk.ledger.trades.insert(0, late)
+    assert await desk.fills() == [late.trade_id + 1], "what is older than the lag is believed"
+    desk.histories.forget_trades(["BTCUSDT"])
+    assert sorted(await desk.fills()) == [late.trade_id, late.trade_id + 1]

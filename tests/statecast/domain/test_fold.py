@@ -517,6 +517,14 @@ def test_a_step_that_comes_again_after_the_end_is_not_told() -> None:
     assert [told.event_type for told in story.tell(fill(25, "0.01")).events] == ["TRADE"], "a fill always counts"
 
 
+def test_a_step_that_comes_again_after_an_end_that_was_told_alone_is_not_told() -> None:
+    story = Story([snapshot()], [event(10, "NEW")])
+    told = story.tell(Told(event(30, "CANCELED", "CANCELED").event, ends=True))
+    assert [one.event_type for one in told.events] == ["CANCELED"]
+    assert told.orders == (), "the next snapshot takes the row away"
+    assert story.tell(event(20, "AMENDMENT")).events == ()
+
+
 def test_an_activation_that_a_history_told_as_the_placing_is_not_told_again() -> None:
     def placed(event_id: str, at: int, **fields: Any) -> OrderUpdate:
         return event(at, "ALGO_NEW", order_id="algo-7", algo_id="7", event_id=event_id, **fields)
