@@ -253,7 +253,7 @@ class Backfill:
     async def _gap(self, since_ms: int, until_ms: int, snapshot: Snapshot, buffered: Iterable[OrderEvent]) -> _Gap:
         """The window within the venue's retention, and entries for what lies beyond."""
         now_ms, received_at_ms = self._rest.venue_now_ms(), self._clock.now_ms()
-        since_ms = max(since_ms, await self._committer.trimmed_until_ms())
+        since_ms = max(since_ms, await self._committer.trimmed_until_ms() + 1)
         lost: list[Change] = []
         if since_ms < now_ms - wire.KEPT_MS:
             lost.append(_gap_entry("ALL", "", since_ms, now_ms - wire.KEPT_MS, received_at_ms))

@@ -276,7 +276,7 @@ class AccountWriter:
 
     async def trimmed_until_ms(self) -> int:
         """Venue time of the log's oldest entry where others stood before it, else 0. What is older was told, and is not
-        known by its id any more."""
+        known by its id any more; so was, perhaps, what is of the same millisecond."""
         with self._client.errors():
             answer = await self._client.redis.xrange(self._keys.order_events, count=1)
         first = cast("list[tuple[str, dict[str, str]]]", answer)

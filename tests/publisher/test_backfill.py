@@ -381,22 +381,28 @@ async def test_a_venue_that_is_away_at_the_start_makes_nothing_of_before_the_log
 
 async def test_what_was_trimmed_is_not_told_again(redis_url: str, account_name: str) -> None:
     async with new_server(seed=3) as server:
-        await leave_alone(server, redis_url, account_name)
+        async with published(server, redis_url, account_name) as here:
+            now_ms = here.now_ms()
+            for _ in range(6):  # of one millisecond, between two of which the log is trimmed
+                limit(here.ledger, now_ms)
+            here.exchange.publish(here.ledger.order_events[-6:], now_ms)
+            here.trade(20)
+            await here.agree()
         async with connect(redis_url, client_name="statecast-test") as client:
             log = AccountKeys(AccountId("binance", account_name)).order_events
             whole = [fields for _, fields in await client.redis.xrange(log)]
             await asyncio.sleep(0.1)  # What comes is of a later moment.
-            await client.redis.xtrim(log, maxlen=2, approximate=False)
+            await client.redis.xtrim(log, maxlen=len(whole) - 3, approximate=False)
         async with published(server, redis_url, account_name, seed=4, live=False) as here:
             here.trade(20)
             await here.state("live")
             await here.agree()
             entries = await here.log()
-    left, told = [fields["eventId"] for fields in whole[-2:]], [entry["eventId"] for entry in entries]
-    assert told[:2] == left
-    assert len(told) > 2
-    older = {fields["eventId"] for fields in whole if fields["venueTimeMs"] < whole[-2]["venueTimeMs"]}
-    assert not older & set(told)
+    assert whole[2]["venueTimeMs"] == whole[3]["venueTimeMs"]
+    told = [entry["eventId"] for entry in entries]
+    assert told[: len(whole) - 3] == [fields["eventId"] for fields in whole[3:]]
+    assert len(told) > len(whole)
+    assert not {fields["eventId"] for fields in whole[:3]} & set(told)
 
 
 async def test_fills_that_the_venue_tells_late_are_waited_for(redis_url: str, account_name: str) -> None:
