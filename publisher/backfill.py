@@ -28,7 +28,16 @@ from statecast.domain.models import Order, OrderEvent
 from statecast.errors import AuthFailed, Rejected
 from statecast.store.writer import Remains
 from statecast.venues.binance import wire
-from statecast.venues.binance.history import EXECUTIONS, PastOrder, PastTrade, Retold, fill_id, retold
+from statecast.venues.binance.history import (
+    EXECUTIONS,
+    PastOrder,
+    PastTrade,
+    Retold,
+    fill_id,
+    is_final,
+    is_over,
+    retold,
+)
 from statecast.venues.binance.rest import BinanceRest
 
 OVERLAP_MS = 30_000
@@ -316,7 +325,8 @@ class Backfill:
         triggered = gap.triggered | self._account.triggered.keys()
         for algo_id in sorted(triggered - {past.order.algo_id for past in orders.values()}):
             past = await self._rest.fetch_algo_order(algo_id, self._waits)
-            take([past] if past is not None else ())
+            if past is not None and is_final(past.order):  # However long ago: nothing has told of it.
+                orders[past.order.symbol, past.order.order_id] = past
         take(await self._known_orders(gap, orders, open_now, lost))
         trades: list[PastTrade] = []
         for at, symbol in enumerate(sorted(symbols), start=1):
@@ -463,7 +473,7 @@ def around(found: Found, buffered: Iterable[OrderEvent]) -> Merged:
     for event in buffered:
         own = heard[event.order.symbol, event.order.order_id]
         # What was missed and comes again, late, has its place where the history tells it.
-        if not own or event.order.venue_time_ms >= own[-1].order.venue_time_ms:
+        if not own or _place(event) >= _place(own[-1]):
             own.append(event)
     first: list[Change] = list(found.lost)
     before: dict[str, list[OrderUpdate]] = {}
@@ -486,6 +496,11 @@ def around(found: Found, buffered: Iterable[OrderEvent]) -> Merged:
         else:
             last.append(update)
     return Merged(tuple(first), before, tuple(last))
+
+
+def _place(event: OrderEvent) -> tuple[int, bool, Decimal]:
+    """By which the events of one order follow each other."""
+    return event.order.venue_time_ms, event.event_type not in BEGINNINGS, filled_of(event.order)
 
 
 def without_repeated_steps(heard: Iterable[OrderEvent]) -> list[OrderEvent]:
@@ -521,13 +536,6 @@ def _triggered(event_ids: Iterable[str]) -> frozenset[str]:
             name, _, step = event_id.partition(":")
             steps[name.removeprefix("algo-")] = step
     return frozenset(algo_id for algo_id, step in steps.items() if step == "TRIGGERED")
-
-
-def is_over(order: Order) -> bool:
-    """Whether an order is not among the open ones any more."""
-    if order.algo_id is not None:
-        return order.status not in wire.OPEN_ALGO_STATUSES
-    return order.status == "FILLED" or order.status in EXECUTIONS
 
 
 def _is_end_told(order: Order, told: Container[str]) -> bool:

@@ -14,8 +14,7 @@ from functools import partial
 
 from statecast.domain.models import Order
 from statecast.errors import AuthFailed, Rejected
-from statecast.venues.binance import wire
-from statecast.venues.binance.history import EXECUTIONS, PastOrder, PastTrade
+from statecast.venues.binance.history import PastOrder, PastTrade, is_final
 from statecast.venues.binance.rest import PARAMETER_MISSING, BinanceRest
 
 LAG_MS = 60_000
@@ -135,7 +134,7 @@ class Histories:
         """At orders that were not over when they were listed: one by one, or by listing again from the first of those
         that are too many."""
         unsettled = sorted(
-            ((key, past) for key, past in listing.rows.items() if _may_change(past.order)),
+            ((key, past) for key, past in listing.rows.items() if not is_final(past.order)),
             key=lambda pair: pair[1].created_ms,
         )
         alone = [pair for pair in unsettled if pair[1].order.order_id not in open_now][:MAX_ASKED_ALONE]
@@ -158,9 +157,3 @@ class Histories:
                 listing.rows[key] = now
             else:
                 del listing.rows[key]
-
-
-def _may_change(order: Order) -> bool:
-    if order.algo_id is not None:
-        return order.status in wire.OPEN_ALGO_STATUSES or order.status == "TRIGGERED"
-    return order.status != "FILLED" and order.status not in EXECUTIONS

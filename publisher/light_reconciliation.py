@@ -54,6 +54,10 @@ LEAST_SYMBOLS = 2
 """Conditional orders that came and went are listed by symbol alone, 5 of weight each. So of one symbol for each so many
 seconds of the period they are asked for with everything else, by turns: each minute of 12, or 60 of weight."""
 
+MAX_TRIGGERED = 20
+"""Conditional orders that were triggered are listed by the time of their placing alone, which may be long ago. So many
+whose ordinary order is over are asked for one by one, by turns, a weight of one each: were they finished unheard?"""
+
 OVERLAP_MS = 2_000
 """Orders are asked for from this long before the last question on, for REST may lag."""
 
@@ -103,6 +107,7 @@ class LightReconciliation:
         self._orders_since_ms = 0
         self._conditional_since_ms: dict[str, int] = {}
         """By symbol; the one that was asked for longest ago comes first."""
+        self._triggered_turn = 0
         self._not_before = 0.0
         self._retry_s = RETRY_S
         self._trouble = "no answer yet"
@@ -203,8 +208,19 @@ class LightReconciliation:
 
     def _everything(self) -> Beside:
         """Nobody misses yet what one that stands by has not heard."""
-        count = 0 if self._committer.standing_by else max(LEAST_SYMBOLS, int(self._everything_s / SYMBOL_S))
-        return Beside(None, True, self._orders_since_ms, tuple(islice(self._conditional_since_ms.items(), count)))
+        if self._committer.standing_by:
+            return Beside(None, True, self._orders_since_ms)
+        count = max(LEAST_SYMBOLS, int(self._everything_s / SYMBOL_S))
+        by_symbol = tuple(islice(self._conditional_since_ms.items(), count))
+        return Beside(None, True, self._orders_since_ms, by_symbol, tuple(self._triggered()))
+
+    def _triggered(self) -> list[str]:
+        """Conditional orders that should be finished."""
+        orders = self._account.orders
+        ids = [algo_id for algo_id, actual_id in self._account.triggered.items() if actual_id not in orders]
+        start = self._triggered_turn % len(ids) if len(ids) > MAX_TRIGGERED else 0
+        self._triggered_turn = start + MAX_TRIGGERED
+        return (ids[start:] + ids[:start])[:MAX_TRIGGERED]
 
     async def _next_question(self) -> Beside:
         """Wait until something is due, and say what."""

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 from statecast.domain.changes import Refresh
 from statecast.domain.fold import YOUNG_MS, Account, is_news
 from statecast.domain.models import Order
+from statecast.venues.binance.history import is_final
 
 GRACE_S = 5.0
 """So long, news may be on its way by one of the two before the other counts as wrong."""
@@ -155,6 +156,9 @@ def _compare_created(account: Account, answer: Refresh, found: dict[str, Differe
         known = order.order_id in account.orders or account.finished_ms(order.order_id)
         if not known and order.venue_time_ms >= account.remembers_orders_since_ms:
             _note(found, f"order {order.order_id}", "unknown", 0, order.status, "history", order.symbol)
+        elif order.algo_id in account.triggered and is_final(order):
+            what = f"order {order.order_id}"
+            _note(found, what, "TRIGGERED", 0, order.status, "history", order.symbol, young=True)
 
 
 def _compare_settings(account: Account, answer: Refresh, found: dict[str, Difference]) -> None:

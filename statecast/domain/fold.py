@@ -147,8 +147,9 @@ class Account:
         self._marks: dict[str, MarkPriceUpdate] = {}
         self._closed: dict[PositionKey, Stamp] = {}
         self._finished: OrderedDict[str, int] = OrderedDict()
-        self.triggered: OrderedDict[str, None] = OrderedDict()
-        """Ids of conditional orders that were triggered, and of which no later event has told."""
+        self.triggered: OrderedDict[str, str | None] = OrderedDict()
+        """Ids of conditional orders that were triggered, and of which no later event has told; with the ordinary order
+        that each has become."""
         self._told_ends: set[str] = set()
         """Which of them an event has told to be over."""
         self.untold: dict[str, Untold] = {}
@@ -156,6 +157,8 @@ class Account:
         self._seen: OrderedDict[str, None] = OrderedDict()
         self._times = Times()
         self._asked_ms = 0
+        self._listed_ms = 0
+        """The venue's time of a snapshot's question."""
         self._begin()
 
     @property
@@ -414,7 +417,7 @@ class Account:
         if algo_id is None:
             return
         if event.event_type == "ALGO_TRIGGERED":
-            self.triggered[algo_id] = None
+            self.triggered[algo_id] = event.order.actual_order_id
             if len(self.triggered) > REMEMBERED_TRIGGERED:
                 self.triggered.popitem(last=False)
         else:
@@ -455,6 +458,8 @@ class Account:
         last = known.stamp if known is not None else self._closed.get(key)
         if last is not None and update.stamp < last:
             return
+        if last is None and self._listed_ms - update.stamp.venue_time_ms > YOUNG_MS:
+            return  # The snapshot would have listed it: it was closed unheard, and what was missed comes again.
         if update.margin_asset is not None:
             self.margin_assets[update.symbol] = update.margin_asset
         config = self.symbol_configs.get(update.symbol, NOTHING_SET)
@@ -516,7 +521,7 @@ class Account:
 
     def _apply_snapshot(self, snapshot: Snapshot) -> None:
         self._replaces = True
-        self._asked_ms = snapshot.taken_ms
+        self._asked_ms = self._listed_ms = snapshot.taken_ms
         self._touch(snapshot.taken_ms)
         self.symbol_configs = dict(snapshot.symbol_configs)
         self.margin_assets.update(snapshot.margin_assets)
@@ -550,12 +555,8 @@ class Account:
         for key, known_position in self.positions.items():
             if key in positions:
                 continue
-            stamp = known_position.stamp
-            if is_news(stamp.venue_time_ms, snapshot.taken_ms, snapshot.taken_ms):
+            if is_news(known_position.stamp.venue_time_ms, snapshot.taken_ms, snapshot.taken_ms):
                 positions[key] = self._reconfigured(known_position)
-            elif snapshot.taken_ms - stamp.venue_time_ms > YOUNG_MS:
-                # Closed unheard. Told once more, what was heard last does not open it again.
-                self._closed[key] = stamp._replace(event_time_ms=stamp.event_time_ms + 1)
         self.positions = positions
         latest_ms = snapshot.taken_ms + REST_LAG_MS
         self._closed = {key: stamp for key, stamp in self._closed.items() if stamp.venue_time_ms <= latest_ms}

@@ -359,6 +359,33 @@ async def test_the_lost_beginning_of_an_order_that_ended_at_once_is_found_by_the
         await until(here.log, lambda log: told_of(log, order_id) == ["EXPIRED", "NEW"])
 
 
+async def test_a_conditional_order_that_was_finished_unheard_is_found_by_the_next_comparison(
+    redis_url: str, account_name: str
+) -> None:
+    async with world(redis_url, account_name, RECONCILE_S="5") as here:
+        await here.agree()
+        ledger, mark, now_ms = here.ledger, here.ledger.marks["BTCUSDT"], here.now_ms()
+        stop = AlgoRequest(
+            symbol="BTCUSDT",
+            side=Side.BUY,
+            type=OrderType.STOP,
+            qty=Decimal("0.010"),
+            price=mark * 9 // 10,
+            trigger_price=mark + 1,
+        )
+        here.exchange.publish(
+            [*ledger.place_algo(stop, now_ms), *ledger.move_mark("BTCUSDT", mark + 1, now_ms)], now_ms
+        )
+        (algo,) = ledger.algos()
+        name, steps = f"algo-{algo.algo_id}", ["ALGO_NEW", "ALGO_TRIGGERING", "ALGO_TRIGGERED"]
+        await until(here.log, lambda log: told_of(log, name) == steps)
+        here.exchange.fault("drop_user_frames", {"count": 1, "events": ["ALGO_UPDATE"]}, here.now_ms())
+        here.exchange.publish(ledger.fill_resting(algo.order_id, algo.qty, now_ms := here.now_ms()), now_ms)
+        await until(here.log, lambda log: told_of(log, name) == [*steps, "ALGO_FINISHED"])
+        await here.agree_on_events_after_gaps()
+        assert (await here.status())["drifts"] == "1"
+
+
 async def test_a_venue_that_is_away_at_the_start_makes_nothing_of_before_the_log_be_told(
     redis_url: str, account_name: str
 ) -> None:
@@ -473,6 +500,7 @@ HALF = fill(10, "0.025", event_id="half")
 MOVED = event(20, "AMENDMENT", event_id="moved")
 FULL = fill(30, "0.050", event_id="full")
 OTHER = event(15, "NEW", event_id="other", order_id="1002")
+AT_ONCE = [event(10, "NEW", event_id="new"), HALF, fill(10, "0.050", event_id="full")]
 
 MERGES: dict[str, tuple[list[OrderUpdate], list[OrderUpdate], list[str]]] = {
     "a history alone": ([NEW, HALF, OTHER], [], ["new", "half", "other"]),
@@ -485,6 +513,16 @@ MERGES: dict[str, tuple[list[OrderUpdate], list[OrderUpdate], list[str]]] = {
         [NEW, HALF, FULL],
         [HALF, FULL, NEW],
         ["new", "half", "full", "new"],
+    ),
+    "a beginning of the same moment that was missed and comes again": (
+        AT_ONCE,
+        [HALF, AT_ONCE[0], AT_ONCE[2]],
+        ["new", "half", "new", "full"],
+    ),
+    "a fill of the same moment that was missed and comes again": (
+        AT_ONCE,
+        [AT_ONCE[2], HALF],
+        ["new", "half", "full", "half"],
     ),
     "another order is in nobody's way": ([NEW, OTHER], [FULL], ["new", "other", "full"]),
 }

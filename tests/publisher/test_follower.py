@@ -178,6 +178,36 @@ async def test_doubled_and_swapped_frames_end_in_the_same_state(redis_url: str, 
         assert len(entries) == here.ledger.order_events_seen + len(here.exchange.algo_events)
 
 
+async def test_rows_of_one_moment_that_come_again_late_put_no_older_one_in_its_place(
+    redis_url: str, account_name: str
+) -> None:
+    async with world(redis_url, account_name, RECONCILE_S="3600") as here:
+        at_ms = here.now_ms()
+
+        def rows(wallet: str, amount: str, at_ms: int = at_ms) -> str:
+            return (
+                f'{{"e":"ACCOUNT_UPDATE","E":{at_ms},"T":{at_ms},"a":{{"m":"ORDER",'
+                f'"B":[{{"a":"USDT","wb":"{wallet}","cw":"{wallet}","bc":"0"}}],'
+                f'"P":[{{"s":"BTCUSDT","pa":"{amount}","ep":"91250.4","bep":"91250.4","cr":"0","up":"0","mt":"cross",'
+                '"iw":"0","ps":"BOTH","ma":"USDT"}]}}'
+            )
+
+        def leverage(number: int) -> str:
+            return f'{{"e":"ACCOUNT_CONFIG_UPDATE","E":{at_ms},"T":{at_ms},"ac":{{"s":"BTCUSDT","l":{number}}}}}'
+
+        older, younger = (rows("9999.9", "0.010"), leverage(7)), (rows("9999.8", "0.020"), leverage(9))
+        last = rows("1", "1", at_ms + 1).replace("USDT", "USDC")  # of another asset and symbol
+        for text in (*older, *younger, *older, last):
+            here.exchange.fault("send_raw", {"text": text}, here.now_ms())
+        stored = await until(here.stored, lambda stored: stored.balances["USDC"]["walletBalance"] == "1")
+        row = stored.positions["BTCUSDT:BOTH"]
+        assert (stored.balances["USDT"]["walletBalance"], row["positionAmt"], row["leverage"]) == (
+            "9999.8",
+            "0.020",
+            "9",
+        )
+
+
 async def test_available_balance_follows_an_order_that_no_account_event_tells(
     redis_url: str, account_name: str
 ) -> None:

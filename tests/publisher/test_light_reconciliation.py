@@ -15,6 +15,7 @@ from support.changes import NOW, event, position, refresh, rest_order, rest_posi
 from publisher.committer import Committer
 from publisher.light_reconciliation import (
     EVERYTHING_PAUSE_S,
+    MAX_TRIGGERED,
     OVERLAP_MS,
     PAUSE_S,
     LightReconciliation,
@@ -326,6 +327,40 @@ async def test_conditional_orders_that_came_and_went_are_compared_symbol_by_symb
     assert [symbol for symbol, _ in asked[1]][:3] == symbols[12:]
     again = dict(asked[1])
     assert again[symbols[0]] > again[symbols[13]] == NOW + 1000, "since it was asked for last"
+
+
+@pytest.mark.parametrize("told", [True, False])
+async def test_a_conditional_order_that_was_triggered_is_asked_for_once_its_own_order_is_over(told: bool) -> None:
+    story = Story()
+    for number in ("7", "8"):  # The ordinary order of the second is open.
+        child = "1001" if number == "8" else "99"
+        row = {"order_id": f"algo-{number}", "algo_id": number, "actual_order_id": child}
+        story.stream(event(10, "ALGO_TRIGGERED", "TRIGGERED", **row))
+    finished = rest_order(20, "FINISHED", order_id="algo-7", algo_id="7", actual_order_id="99")
+
+    def venue(beside: Beside) -> Refresh:
+        if told:
+            fields = {"order_id": "algo-7", "algo_id": "7", "actual_order_id": "99"}
+            story.clock.at(
+                story.clock.elapsed_s + 2, lambda: story.stream(event(20, "ALGO_FINISHED", "FINISHED", **fields))
+            )
+        return replace(story.truth(beside), created=(finished,) if "7" in beside.conditional_ids else ())
+
+    story.venue = venue
+    ended = await story.run(PERIOD_S + GRACE_S)
+    assert ("order algo-7 TRIGGERED, venue FINISHED" in ended) is not told
+    assert story.asked[0][1].conditional_ids == ("7",)
+
+
+async def test_of_many_triggered_conditional_orders_all_have_their_turn() -> None:
+    story = Story()
+    for number in range(MAX_TRIGGERED + 5):
+        row = {"order_id": f"algo-{number}", "algo_id": str(number), "actual_order_id": str(9000 + number)}
+        story.stream(event(10, "ALGO_TRIGGERED", "TRIGGERED", **row))
+    await story.run(2 * PERIOD_S)
+    first, second = (beside.conditional_ids for _, beside in story.asked[:2])
+    assert len(first) == len(second) == MAX_TRIGGERED
+    assert {*first, *second} == story.account.triggered.keys()
 
 
 async def test_the_log_is_complete_only_until_the_longest_wait_of_a_symbol() -> None:

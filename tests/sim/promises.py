@@ -49,18 +49,22 @@ def _number(text: str) -> Decimal:
     return Decimal(text or "0")
 
 
+def _ms(at: float) -> int:
+    return round(at * 1000)
+
+
 class Truth:
     """What every row of the account has been at the venue, and from when on, told by the frames that it made."""
 
     def __init__(self) -> None:
         self.rows: dict[RowName, list[tuple[float, Row]]] = {}
-        self._told: Counter[tuple[RowName, float]] = Counter()
-        """How often each row was told at one moment, also without a change."""
+        self._told: Counter[tuple[RowName, int]] = Counter()
+        """How often each row was told in one millisecond, also without a change."""
         self.on_change: Callable[[RowName], None] = lambda name: None
 
     def put(self, name: RowName, row: Row, at: float) -> None:
         past = self.rows.setdefault(name, [(-1.0, None)])
-        self._told[name, at] += 1
+        self._told[name, _ms(at)] += 1
         if past[-1][1] != row:
             past.append((at, row))
             self.on_change(name)
@@ -95,8 +99,8 @@ class Truth:
         return -1.0
 
     def told_twice(self, name: RowName, at: float) -> bool:
-        """Whether the row was told more than once at that moment: its frames then have the same times."""
-        return self._told[name, at] > 1
+        """Whether the row was told more than once in that millisecond: its frames then have the same times."""
+        return self._told[name, _ms(at)] > 1
 
 
 def stored_row(kind: str, fields: Mapping[str, str] | None) -> Row:
@@ -143,11 +147,12 @@ class Bounds:
         self._silent: list[tuple[float, float]] = []
         self._disturbed: list[tuple[float, float]] = []
         self._excused: list[tuple[float, float]] = []
-        self._repeated: set[float] = set()
+        self._repeated: set[int] = set()
 
     def repeated(self, at: float) -> None:
-        """A frame of then came again later. Of two frames with the same times it cannot be told which is older."""
-        self._repeated.add(at)
+        """A frame of then came again later. Whoever had missed it cannot tell whether it is older than a row with the
+        same time."""
+        self._repeated.add(_ms(at))
 
     def silent(self, since: float, until: float) -> None:
         """What the venue told then was lost or late, without a sign."""
@@ -168,7 +173,7 @@ class Bounds:
         bound = self._plain_s
         if any(since <= now and departed <= until + self._disturbed_s for since, until in self._disturbed):
             bound = self._disturbed_s
-        ambiguous = told_twice and departed in self._repeated
+        ambiguous = told_twice and _ms(departed) in self._repeated
         if ambiguous or any(since <= departed <= until for since, until in self._silent):
             excuse = sum(max(0.0, min(until, now) - max(since, departed)) for since, until in self._excused)
             bound = max(bound, self._silent_s + excuse)
@@ -392,9 +397,11 @@ class Reader:
             entry |= {"eventSeq": str(at + 1 - len(self.history)), "eventId": f"before-{at}"}
 
     def forget(self, order_events: list[dict[str, Any]], algo_events: list[dict[str, Any]]) -> None:
-        """The log began anew: what happened until now, and does not stand there, nobody can know."""
+        """The log began anew, and says since when: what happened before that nobody can know."""
         self.history = []
-        self.forgotten = {_event_name(event) for event in order_events} | {_algo_name(event) for event in algo_events}
+        since_ms = int(self.status["eventsSinceMs"])
+        self.forgotten = {_event_name(event) for event in order_events if event["T"] < since_ms}
+        self.forgotten |= {_algo_name(event) for event in algo_events if event["at_ms"] < since_ms}
 
     def log(self) -> list[dict[str, str]]:
         (entries,) = self._server.call([b"XRANGE", self._keys.order_events.encode(), b"-", b"+"])

@@ -103,6 +103,8 @@ class Publisher(Process):
         super().__init__(host)
         self._world = world
         self._stop = asyncio.Event()
+        self.met_redis = False
+        """Whether it has learned from Redis what there is of the account."""
         self.wall_offset_ms = world.wall_offsets_ms[host]
         context = copy_context()
         context.run(PROCESS.set, self)
@@ -265,6 +267,8 @@ class World:
         process = PROCESS.get()
         if process is not None and not process.dead:
             event.pop("account", None)
+            if isinstance(process, Publisher) and event["event"] in ("writing", "standing_by"):
+                process.met_redis = True
             if event.pop("exc_info", None):
                 self.fail(Broken("no error of the program itself", traceback.format_exc()))
             self.trace(f"{process.name}: {method} " + " ".join(f"{name}={value}" for name, value in event.items()))
@@ -283,7 +287,8 @@ class World:
         alive = [one for one in self.processes if one.alive]
         self.reader.lost(bool(alive))
         if self.reader.nothing_left:
-            self.knowers = [one for one in alive if self.knowers is None or one in self.knowers]
+            knowing = [one for one in alive if one.met_redis]
+            self.knowers = [one for one in knowing if self.knowers is None or one in self.knowers]
 
     # The run
 

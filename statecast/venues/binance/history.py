@@ -62,6 +62,18 @@ class Retold(NamedTuple):
     filled: Mapping[str, Decimal]
 
 
+def is_over(row: Order) -> bool:
+    """Whether an order is not among the open ones any more."""
+    if row.algo_id is not None:
+        return row.status not in wire.OPEN_ALGO_STATUSES
+    return row.status == "FILLED" or row.status in EXECUTIONS
+
+
+def is_final(row: Order) -> bool:
+    """Whether nothing happens to an order any more: a conditional one that was triggered has still to be finished."""
+    return is_over(row) and not (row.algo_id is not None and row.status == "TRIGGERED")
+
+
 def orders(body: object) -> tuple[PastOrder, ...]:
     """`GET /fapi/v1/allOrders`: rows as those of openOrders, with the time of creation in `time`."""
     event = str(wire.ALL_ORDERS)

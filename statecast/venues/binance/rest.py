@@ -88,13 +88,14 @@ NO_PARAMS: Mapping[str, str | int] = {}
 
 class Beside(NamedTuple):
     """What a refresh asks for beside balances and positions: open orders (of these symbols; None: of all), settings,
-    ordinary orders created since a venue time (0: not asked; the first thousand), and conditional ones, each symbol's
-    since a time of its own."""
+    ordinary orders created since a venue time (0: not asked; the first thousand), conditional ones, each symbol's since
+    a time of its own, and conditional ones by their ids."""
 
     order_symbols: frozenset[str] | None = frozenset()
     settings: bool = False
     created_since_ms: int = 0
     conditional_since_ms: tuple[tuple[str, int], ...] = ()
+    conditional_ids: tuple[str, ...] = ()
 
 
 NOTHING_BESIDE = Beside()
@@ -258,10 +259,12 @@ class BinanceRest:
         if created_since_ms:
             calls.append((wire.ALL_ORDERS, {"startTime": created_since_ms, "limit": wire.HISTORY_PAGE}))
         conditional_weight = len(beside.conditional_since_ms) * wire.ALL_ALGO_ORDERS.weight
+        conditional_weight += len(beside.conditional_ids) * wire.ALGO_ORDER.weight
         self._check_budget("refresh", sum(call.weight for call, _ in calls) + conditional_weight)
         began = self._clock.monotonic()
         asked: list[Coroutine[object, None, object]] = [self._read(call, params=params) for call, params in calls]
         asked += [self._created_conditional(symbol, since_ms) for symbol, since_ms in beside.conditional_since_ms]
+        asked += [self._conditional(algo_id) for algo_id in beside.conditional_ids]
         try:
             account, risk, *others = await _all(asked)
         except Rejected as error:
@@ -271,7 +274,9 @@ class BinanceRest:
             return await self.fetch_refresh(beside)
         taken_ms = self.venue_ms_at(began)
         totals, balances = snapshot.account(account, taken_ms)
-        created = [past.order for _ in beside.conditional_since_ms for past in history.algo_orders(others.pop())]
+        alone = [others.pop() for _ in beside.conditional_ids]
+        created = [history.algo_order(body).order for body in alone if body is not None]
+        created += [past.order for _ in beside.conditional_since_ms for past in history.algo_orders(others.pop())]
         if created_since_ms:
             created += [past.order for past in history.orders(others.pop())]
         configs, multi_assets = None, None
@@ -302,6 +307,15 @@ class BinanceRest:
             raise
         except Rejected:
             return []
+
+    async def _conditional(self, algo_id: str) -> object:
+        """One conditional order; None of one that the venue has forgotten."""
+        try:
+            return await self._read(wire.ALGO_ORDER, params={"algoId": algo_id})
+        except AuthFailed:
+            raise
+        except Rejected:
+            return None
 
     # Histories. They may wait for request weight: `waiting` is told the seconds, each time.
 

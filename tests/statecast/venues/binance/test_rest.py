@@ -286,6 +286,15 @@ async def test_conditional_orders_are_asked_for_symbol_by_symbol(rest: BinanceRe
     assert asked == {symbol: str(since_ms) for symbol, since_ms in since}
 
 
+async def test_conditional_orders_are_asked_for_one_by_one(rest: BinanceRest, venue: Venue) -> None:
+    path, row = "/fapi/v1/algoOrder", REST["openAlgoOrders"][0]
+    venue.bodies[path] = row | {"algoStatus": "FINISHED"}
+    venue.next[path] = [lambda _: answer({"code": -2013, "msg": "Order does not exist."}, 400)]
+    told = await rest.fetch_refresh(Beside(conditional_ids=("5", "7")))
+    assert [(order.algo_id, order.status) for order in told.created] == [(str(row["algoId"]), "FINISHED")]
+    assert sorted(request.query["algoId"] for request in venue.requests if request.path == path) == ["5", "7"]
+
+
 async def test_open_orders_of_a_few_symbols_cost_little(rest: BinanceRest, venue: Venue) -> None:
     answer = await rest.fetch_refresh(Beside(frozenset({"BTCUSDT", "ETHUSDT"})))
     asked = [request for request in venue.requests if request.path.startswith("/fapi/v1/open")]
