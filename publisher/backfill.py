@@ -185,7 +185,7 @@ class Backfill:
         """The log, of which `remains` tells, is complete until `since_ms` only; 0 where that is not known."""
         self._remains = remains
         self._complete_ms = since_ms
-        self._lost = not remains.last_event_ms and not remains.events_complete_ms
+        self._lost = not remains.has_log
 
     async def fetch(self, snapshot: Snapshot, buffered: Callable[[], Iterable[OrderEvent]]) -> Found:
         """What the log lacks of the time before the stream began; `buffered` is what the stream has told since then.
@@ -237,7 +237,7 @@ class Backfill:
 
     def _begins_log(self) -> bool:
         """Whether there is no log yet, as far as is known."""
-        return not (self._complete_ms or self._remains.events_complete_ms or self._remains.last_event_ms)
+        return not (self._complete_ms or self._remains.has_log)
 
     def _since_ms(self) -> int:
         """The beginning of the window, in the venue's time; 0 when there is no log to go on with."""

@@ -301,7 +301,7 @@ class Committer:
         missing = self.record.take_missing(frozenset(in_log))
         self.remains = remains
         self.events_complete_ms = self.health.events_complete_ms = remains.events_complete_ms
-        self.log_begins(remains.events_since_ms)
+        self.log_begins(remains.events_since_ms or (0 if remains.has_log else self.record.began_ms))
         self.standing_by, self._leading, self._rewrite = False, True, True
         self._heartbeat_at = 0.0
         self._log.info(
@@ -321,8 +321,7 @@ class Committer:
 
     def _remembers_all(self, remains: Remains) -> bool:
         """Whether Redis is empty, and everything since the beginning of this process is in the record."""
-        is_empty = not remains.last_event_ms and not remains.events_complete_ms
-        return is_empty and self.record.complete_since_ms == self.record.began_ms
+        return not remains.has_log and self.record.complete_since_ms == self.record.began_ms
 
     async def _log_beside_the_record(self) -> dict[str, None]:
         """Ids of the log's events from the time of the record, and of the youngest, in their order."""

@@ -12,6 +12,7 @@ import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Container, Coroutine, Iterable
 from contextlib import suppress
+from dataclasses import replace
 from decimal import Decimal
 from random import Random
 
@@ -472,7 +473,7 @@ class Follower:
         changes: list[Change] = [*merged.first]
         for event in without_repeated_steps(self._pending):
             changes += (*merged.before.get(event.event_id, ()), Told(event))
-        changes.append(snapshot)
+        changes.append(replace(snapshot, heard_since_ms=found.until_ms - CONNECTED_MS))
         for frame in self._unreconciled or ():
             for change in frame.changes:
                 if isinstance(change, OrderUpdate):

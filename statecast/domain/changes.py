@@ -92,7 +92,7 @@ class Snapshot:
     """The whole account by REST. Rows carry the venue's own update times; `taken_ms` is when the venue was asked.
 
     `margin_assets` maps symbols to the asset their profit is in. `totals_asset` is the one asset that the totals count
-    while `multi_assets` is off.
+    while `multi_assets` is off. The stream was heard since `heard_since_ms`, before the venue was asked; 0: not known.
     """
 
     totals: Totals
@@ -104,6 +104,7 @@ class Snapshot:
     multi_assets: bool
     taken_ms: int
     totals_asset: str = "USDT"
+    heard_since_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

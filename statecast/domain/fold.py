@@ -157,8 +157,9 @@ class Account:
         self._seen: OrderedDict[str, None] = OrderedDict()
         self._times = Times()
         self._asked_ms = 0
+        self._heard_since_ms = 0
         self._listed_ms = 0
-        """The venue's time of a snapshot's question."""
+        """A position of before this venue time that the last snapshot did not list is closed."""
         self._begin()
 
     @property
@@ -435,9 +436,18 @@ class Account:
 
     # Balances and positions
 
+    def _comes_again(self, stamp: Stamp, known: Balance | Position | None) -> bool:
+        """Whether a frame is of before the stream was heard, and of a moment of which REST has told what was last."""
+        return (
+            known is not None
+            and known.source == "rest"
+            and stamp.venue_time_ms == known.stamp.venue_time_ms
+            and stamp.venue_time_ms < self._heard_since_ms
+        )
+
     def _apply_balance(self, update: BalanceUpdate) -> None:
         known = self.balances.get(update.asset)
-        if known is not None and update.stamp < known.stamp:
+        if known is not None and (update.stamp < known.stamp or self._comes_again(update.stamp, known)):
             return
         self._touch(update.stamp.venue_time_ms)
         if known is None:
@@ -456,10 +466,10 @@ class Account:
         key = PositionKey(update.symbol, update.position_side)
         known = self.positions.get(key)
         last = known.stamp if known is not None else self._closed.get(key)
-        if last is not None and update.stamp < last:
+        if (last is not None and update.stamp < last) or self._comes_again(update.stamp, known):
             return
-        if last is None and self._listed_ms - update.stamp.venue_time_ms > YOUNG_MS:
-            return  # The snapshot would have listed it: it was closed unheard, and what was missed comes again.
+        if last is None and update.stamp.venue_time_ms < self._listed_ms:
+            return  # It was closed unheard, and what was missed comes again.
         if update.margin_asset is not None:
             self.margin_assets[update.symbol] = update.margin_asset
         config = self.symbol_configs.get(update.symbol, NOTHING_SET)
@@ -521,7 +531,12 @@ class Account:
 
     def _apply_snapshot(self, snapshot: Snapshot) -> None:
         self._replaces = True
-        self._asked_ms = self._listed_ms = snapshot.taken_ms
+        self._asked_ms = snapshot.taken_ms
+        self._heard_since_ms = snapshot.heard_since_ms
+        # REST may be behind, but it knew of the youngest of its rows. What is younger than both is still to be told.
+        stamps = [row.stamp for row in snapshot.balances] + [row.stamp for row in snapshot.positions]
+        youngest_ms = max((stamp.venue_time_ms for stamp in stamps), default=0)
+        self._listed_ms = max(snapshot.taken_ms - YOUNG_MS, min(snapshot.heard_since_ms, youngest_ms))
         self._touch(snapshot.taken_ms)
         self.symbol_configs = dict(snapshot.symbol_configs)
         self.margin_assets.update(snapshot.margin_assets)

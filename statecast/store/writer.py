@@ -74,6 +74,11 @@ class Remains:
     published: bool = False
     """Whether open orders and positions are known, though there may be none."""
 
+    @property
+    def has_log(self) -> bool:
+        """Whether there is anything to be seen of a log of order events."""
+        return bool(self.last_event_ms or self.events_complete_ms)
+
 
 class AccountWriter:
     """Writes one account. `open()` first, then `encode()` and `send()`; after `LeaseLost` or `StoreDiverged`, `open()`

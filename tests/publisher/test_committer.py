@@ -704,6 +704,17 @@ async def test_the_beginning_of_a_log_is_known_after_a_restart(place: Place) -> 
     assert (await place.stored.status())["eventsSinceMs"] == "7", "and is not forgotten"
 
 
+async def test_a_log_that_one_begins_who_stood_by_says_since_when(place: Place) -> None:
+    first = place.publisher("first")
+    await first.opened()  # and dies before it has written anything
+    second = place.publisher("second")
+    second.committer.record.begin(100)
+    await second.committed_to_stand_by()
+    second.go_live()
+    await first.crash()
+    await place.shows(publisherId="second", eventsSinceMs="100")
+
+
 async def test_in_doubt_nobody_writes_an_older_state_over_what_another_has_vouched_for(place: Place) -> None:
     first = await place.live()
     second = place.publisher("second")

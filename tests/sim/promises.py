@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
@@ -49,22 +48,15 @@ def _number(text: str) -> Decimal:
     return Decimal(text or "0")
 
 
-def _ms(at: float) -> int:
-    return round(at * 1000)
-
-
 class Truth:
     """What every row of the account has been at the venue, and from when on, told by the frames that it made."""
 
     def __init__(self) -> None:
         self.rows: dict[RowName, list[tuple[float, Row]]] = {}
-        self._told: Counter[tuple[RowName, int]] = Counter()
-        """How often each row was told in one millisecond, also without a change."""
         self.on_change: Callable[[RowName], None] = lambda name: None
 
     def put(self, name: RowName, row: Row, at: float) -> None:
         past = self.rows.setdefault(name, [(-1.0, None)])
-        self._told[name, _ms(at)] += 1
         if past[-1][1] != row:
             past.append((at, row))
             self.on_change(name)
@@ -97,10 +89,6 @@ class Truth:
             if past[at][1] == row:
                 return past[at + 1][0]
         return -1.0
-
-    def told_twice(self, name: RowName, at: float) -> bool:
-        """Whether the row was told more than once in that millisecond: its frames then have the same times."""
-        return self._told[name, _ms(at)] > 1
 
 
 def stored_row(kind: str, fields: Mapping[str, str] | None) -> Row:
@@ -147,12 +135,6 @@ class Bounds:
         self._silent: list[tuple[float, float]] = []
         self._disturbed: list[tuple[float, float]] = []
         self._excused: list[tuple[float, float]] = []
-        self._repeated: set[int] = set()
-
-    def repeated(self, at: float) -> None:
-        """A frame of then came again later. Whoever had missed it cannot tell whether it is older than a row with the
-        same time."""
-        self._repeated.add(_ms(at))
 
     def silent(self, since: float, until: float) -> None:
         """What the venue told then was lost or late, without a sign."""
@@ -169,12 +151,11 @@ class Bounds:
         """Nothing could be asked then, so the reconciliation has so much longer."""
         self._excused.append((since, until))
 
-    def of(self, departed: float, now: float, *, told_twice: bool) -> float:
+    def of(self, departed: float, now: float) -> float:
         bound = self._plain_s
         if any(since <= now and departed <= until + self._disturbed_s for since, until in self._disturbed):
             bound = self._disturbed_s
-        ambiguous = told_twice and _ms(departed) in self._repeated
-        if ambiguous or any(since <= departed <= until for since, until in self._silent):
+        if any(since <= departed <= until for since, until in self._silent):
             excuse = sum(max(0.0, min(until, now) - max(since, departed)) for since, until in self._excused)
             bound = max(bound, self._silent_s + excuse)
         return bound
@@ -314,7 +295,7 @@ class Reader:
             return
         at = self._verified.setdefault(verified, now)
         for name, departed in self._stale.items():
-            bound = self._bounds.of(departed, at, told_twice=self._truth.told_twice(name, departed))
+            bound = self._bounds.of(departed, at)
             if at - departed > bound:
                 kind, entity = name
                 row = stored_row(kind, self._rows[kind].get(entity))

@@ -34,9 +34,7 @@ class SimExchange(Exchange):
         self.overtaking = 0
         """So many frames are overtaken by their successor, if that is of another type."""
         self.again_after_ms: list[int] = []
-        """The next frames come once more, so much later. Beside others of the same millisecond an old one cannot be
-        told from a new one: rows that it sets back are the reconciliation's to find."""
-        self.on_repeat: Callable[[], None] = _nothing
+        """The next frames come once more, so much later."""
         self.later: Callable[[int, Callable[[], None]], None] = lambda delay_ms, call: call()
         self._held: Frame | None = None
 
@@ -57,7 +55,6 @@ class SimExchange(Exchange):
         if held is not None:
             super().send_user(held, now_ms)
         if self.again_after_ms:
-            self.on_repeat()
             key, payload = self.listen_key, frame.payload
             self.later(self.again_after_ms.pop(), lambda: self._repeat(key.key if key else "", frame.event, payload))
 

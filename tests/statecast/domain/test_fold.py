@@ -546,6 +546,28 @@ def test_a_position_that_was_closed_unheard_is_not_opened_by_a_frame_that_comes_
         expect_amounts(story, BTCUSDT_BOTH="0.5")
 
 
+def test_what_was_closed_before_the_stream_was_heard_is_not_opened_by_a_frame_that_comes_again() -> None:
+    rows = [rest_balance(40, "990", taken=100)]
+    story = Story([snapshot(100, balances=rows, heard_since_ms=NOW + 50)])
+    story.tell(position(39, "0.5"))
+    assert story.account.positions == {}, "REST has told what was later, and did not list it"
+    story.tell(position(41, "0.5"))
+    expect_amounts(story, BTCUSDT_BOTH="0.5")
+
+
+@pytest.mark.parametrize(("heard_since", "counts"), [(50, False), (30, True)])
+def test_a_frame_of_the_moment_of_a_row_by_rest_counts_if_it_is_no_repetition(heard_since: int, counts: bool) -> None:
+    rows = {
+        "balances": [rest_balance(40, "990", taken=100)],
+        "positions": [rest_position(40, "0.3", taken=100)],
+    }
+    story = Story([snapshot(100, **rows, heard_since_ms=NOW + heard_since)])
+    story.tell(wallet(40, "995"))
+    story.tell(position(40, "0.5"))
+    expect_wallets(story, USDT="995" if counts else "990")
+    expect_amounts(story, BTCUSDT_BOTH="0.5" if counts else "0.3")
+
+
 # Snapshots beside the stream
 
 
