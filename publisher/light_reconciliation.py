@@ -111,9 +111,9 @@ class LightReconciliation:
         self._not_before = 0.0
         self._retry_s = RETRY_S
         self._trouble = "no answer yet"
-        self._compared: tuple[float, int, tuple[str, ...]] | None = None
-        """When the venue was last asked for everything, in monotonic and in its own time, and in which symbols for
-        conditional orders, where the answer was not yet found to agree with the account."""
+        self._compared: tuple[float, Refresh] | None = None
+        """The last answer to the question for everything, and when that was asked in monotonic time, where it was not
+        yet found to agree with the account."""
         self._in_doubt = False
         """Whether readers were told of a doubt that arose here."""
 
@@ -145,8 +145,8 @@ class LightReconciliation:
         self._asked_at = self._everything_at = asked_at
         self._believe(asked_at)
 
-    def take(self, answer: Refresh, asked_at: float, symbols: tuple[str, ...] = ()) -> None:
-        """Compare an answer to a question of that monotonic time, which was about conditional orders in `symbols`.
+    def take(self, answer: Refresh, asked_at: float) -> None:
+        """Compare an answer to a question of that monotonic time.
 
         Raises FrameError for amounts beyond reckoning.
         """
@@ -154,7 +154,7 @@ class LightReconciliation:
         self._suspicions.take(self._account, answer, self._clock.monotonic())
         everything = answer.multi_assets is not None and answer.order_symbols is None
         if everything:
-            self._compared = asked_at, answer.taken_ms, symbols
+            self._compared = asked_at, answer
         self._settle()
 
     def _settle(self) -> None:
@@ -162,16 +162,16 @@ class LightReconciliation:
         if self._suspicions.doubtful:
             self._committer.vouch_until = 0.0
         elif self._compared is not None:
-            (asked_at, taken_ms, symbols), self._compared = self._compared, None
+            (asked_at, answer), self._compared = self._compared, None
             self._committer.health.reconciled_at_ms = self._clock.now_ms()
             if not self._suspicions.of_history:
-                self._orders_since_ms = max(self._orders_since_ms, taken_ms - OVERLAP_MS)
-                for symbol in symbols:
+                self._orders_since_ms = max(self._orders_since_ms, answer.created_until_ms - OVERLAP_MS)
+                for symbol, until_ms in answer.conditional_until_ms.items():
                     self._conditional_since_ms.pop(symbol, None)
-                    self._conditional_since_ms[symbol] = taken_ms - OVERLAP_MS
+                    self._conditional_since_ms[symbol] = until_ms - OVERLAP_MS
                 # Of conditional orders the log tells everything until the turn of the symbol that waits the longest.
-                oldest_ms = min(self._conditional_since_ms.values(), default=taken_ms - OVERLAP_MS)
-                self._agreed(min(taken_ms, oldest_ms + OVERLAP_MS))
+                oldest_ms = min((self._orders_since_ms, *self._conditional_since_ms.values()))
+                self._agreed(min(answer.taken_ms, oldest_ms + OVERLAP_MS))
             self._believe(asked_at)
         else:
             self._committer.vouch_until = self._believed_until
@@ -196,7 +196,7 @@ class LightReconciliation:
             self._retry_s = RETRY_S
             if not self._following():
                 continue
-            self.take(answer, self._asked_at, tuple(symbol for symbol, _ in beside.conditional_since_ms))
+            self.take(answer, self._asked_at)
             now = self._clock.monotonic()
             if untold := self._suspicions.only_beginnings(now):
                 self._incomplete(f"not told how it began: {in_words(untold)}")

@@ -13,7 +13,7 @@ Refresh                         replaces what no event carries; the settings of 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Literal, NamedTuple
 
@@ -112,8 +112,9 @@ class Refresh:
     """Balances and open positions by REST, for what no event carries: available balance, margins, liquidation price.
 
     All else in it is there to be compared with what the stream has told: wallets, sizes, and what was asked for beside
-    them. `orders` are all open ones of `order_symbols`, or of all symbols where that is None. `created` are ordinary
-    orders created since some moment, in whatever state they are now. Settings that were not asked for are None.
+    them. `orders` are all open ones of `order_symbols`, or of all symbols where that is None. `created` are orders that
+    were created since some moment, in whatever state they are now: ordinary ones until `created_until_ms`, conditional
+    ones of the symbols of `conditional_until_ms` until then. Settings that were not asked for are None.
     """
 
     totals: Totals
@@ -123,6 +124,8 @@ class Refresh:
     orders: tuple[Order, ...] = ()
     order_symbols: frozenset[str] | None = frozenset()
     created: tuple[Order, ...] = ()
+    created_until_ms: int = 0
+    conditional_until_ms: Mapping[str, int] = field(default_factory=dict)
     symbol_configs: Mapping[str, SymbolConfig] | None = None
     multi_assets: bool | None = None
 

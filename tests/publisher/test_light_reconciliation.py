@@ -112,6 +112,8 @@ class Story:
         if beside.order_symbols != frozenset():
             told = replace(told, orders=tuple(account.orders.values()), order_symbols=beside.order_symbols)
         if beside.settings:
+            until_ms = {symbol: told.taken_ms for symbol, _ in beside.conditional_since_ms}
+            told = replace(told, created_until_ms=told.taken_ms, conditional_until_ms=until_ms)
             told = replace(told, symbol_configs=CONFIGS, multi_assets=False)
         return told
 
@@ -369,6 +371,22 @@ async def test_the_log_is_complete_only_until_the_longest_wait_of_a_symbol() -> 
     assert story.agreed == [EVERYTHING.created_since_ms + OVERLAP_MS], "three have not had their turn"
     await story.run(2 * PERIOD_S)
     assert story.agreed[-1] > NOW + 30_000
+
+
+async def test_what_did_not_fit_into_an_answer_is_asked_for_again_and_the_log_is_complete_until_there() -> None:
+    story = Story(symbols=["BTCUSDT"])
+
+    def venue(beside: Beside) -> Refresh:
+        until_ms = NOW + 20_000 if len(story.asked) == 1 else story.clock.now_ms()
+        return replace(story.truth(beside), created_until_ms=until_ms, conditional_until_ms={"BTCUSDT": until_ms + 1})
+
+    story.venue = venue
+    await story.run(2 * PERIOD_S)
+    assert story.agreed[0] == NOW + 20_000
+    _, second, *_ = (beside for _, beside in story.asked)
+    since_ms = NOW + 20_000 - OVERLAP_MS
+    assert (second.created_since_ms, second.conditional_since_ms) == (since_ms, (("BTCUSDT", since_ms + 1),))
+    assert story.agreed[1] > NOW + 60_000
 
 
 async def test_a_beginning_that_was_not_told_is_asked_for_without_another_connection() -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import NamedTuple, TypeVar
 from urllib.parse import quote, unquote, urlsplit
@@ -79,6 +80,8 @@ PAUSE_CODES = frozenset({-1008, -1015, -1016})
 AUTH_CODES = frozenset({-1002, -1022, -1099, -2014, -2015, -4109})
 """-2017 (key locked) and -2023 (account in liquidation) are not among them: reading goes on."""
 
+NO_END_MS = 1 << 60
+
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
 T = TypeVar("T")
@@ -99,6 +102,16 @@ class Beside(NamedTuple):
 
 
 NOTHING_BESIDE = Beside()
+
+
+@dataclass(slots=True)
+class _Created:
+    """Orders that were created lately. All ordinary ones until `until_ms` are among them, and all conditional ones of a
+    symbol until a time of its own."""
+
+    orders: list[Order] = field(default_factory=list)
+    until_ms: int = NO_END_MS
+    conditional_until_ms: dict[str, int] = field(default_factory=dict)
 
 
 class BinanceRest:
@@ -255,30 +268,16 @@ class BinanceRest:
                 calls += [(call, {"symbol": symbol}) for call in (wire.SYMBOL_ORDERS, wire.SYMBOL_ALGO_ORDERS)]
         if beside.settings:
             calls += [(wire.ACCOUNT_CONFIG, NO_PARAMS), (wire.SYMBOL_CONFIG, NO_PARAMS)]
-        created_since_ms = beside.created_since_ms if self._lists_orders_of_all_symbols else 0
-        if created_since_ms:
-            calls.append((wire.ALL_ORDERS, {"startTime": created_since_ms, "limit": wire.HISTORY_PAGE}))
-        conditional_weight = len(beside.conditional_since_ms) * wire.ALL_ALGO_ORDERS.weight
-        conditional_weight += len(beside.conditional_ids) * wire.ALGO_ORDER.weight
-        self._check_budget("refresh", sum(call.weight for call, _ in calls) + conditional_weight)
+        weight = sum(call.weight for call, _ in calls) + (beside.created_since_ms > 0) * wire.ALL_ORDERS.weight
+        weight += len(beside.conditional_since_ms) * wire.ALL_ALGO_ORDERS.weight
+        weight += len(beside.conditional_ids) * wire.ALGO_ORDER.weight
+        self._check_budget("refresh", weight)
         began = self._clock.monotonic()
-        asked: list[Coroutine[object, None, object]] = [self._read(call, params=params) for call, params in calls]
-        asked += [self._created_conditional(symbol, since_ms) for symbol, since_ms in beside.conditional_since_ms]
-        asked += [self._conditional(algo_id) for algo_id in beside.conditional_ids]
-        try:
-            account, risk, *others = await _all(asked)
-        except Rejected as error:
-            if not created_since_ms or error.code != PARAMETER_MISSING:
-                raise
-            self._lists_orders_of_all_symbols = False
-            return await self.fetch_refresh(beside)
+        bodies = (self._read(call, params=params) for call, params in calls)
+        created, account, risk, *others = await _all([self._created(beside), *bodies])
+        assert isinstance(created, _Created)
         taken_ms = self.venue_ms_at(began)
         totals, balances = snapshot.account(account, taken_ms)
-        alone = [others.pop() for _ in beside.conditional_ids]
-        created = [history.algo_order(body).order for body in alone if body is not None]
-        created += [past.order for _ in beside.conditional_since_ms for past in history.algo_orders(others.pop())]
-        if created_since_ms:
-            created += [past.order for past in history.orders(others.pop())]
         configs, multi_assets = None, None
         if beside.settings:
             configs, multi_assets = snapshot.symbol_configs(others.pop()), snapshot.multi_assets(others.pop())
@@ -292,30 +291,80 @@ class BinanceRest:
             taken_ms,
             orders=tuple(orders),
             order_symbols=symbols,
-            created=tuple(created),
+            created=tuple(created.orders),
+            created_until_ms=min(created.until_ms, taken_ms),
+            conditional_until_ms={symbol: min(ms, taken_ms) for symbol, ms in created.conditional_until_ms.items()},
             symbol_configs=configs,
             multi_assets=multi_assets,
         )
 
-    async def _created_conditional(self, symbol: str, since_ms: int) -> object:
-        """The first page of a symbol's conditional orders created since then; none of one that was delisted."""
-        start_ms = max(since_ms, self.venue_now_ms() - wire.HISTORY_SPAN_MS)
-        params: dict[str, str | int] = {"symbol": symbol, "startTime": start_ms, "limit": wire.HISTORY_PAGE}
-        try:
-            return await self._read(wire.ALL_ALGO_ORDERS, params=params)
-        except AuthFailed:
-            raise
-        except Rejected:
-            return []
+    async def _created(self, beside: Beside) -> _Created:
+        created = _Created()
+        await _all(
+            [
+                self._list_ordinary(beside.created_since_ms, created),
+                *(
+                    self._list_conditional(symbol, since_ms, created)
+                    for symbol, since_ms in beside.conditional_since_ms
+                ),
+                *(self._add_conditional(algo_id, created) for algo_id in beside.conditional_ids),
+            ]
+        )
+        return created
 
-    async def _conditional(self, algo_id: str) -> object:
-        """One conditional order; None of one that the venue has forgotten."""
+    async def _list_ordinary(self, since_ms: int, created: _Created) -> None:
+        if not since_ms or not self._lists_orders_of_all_symbols:
+            return
         try:
-            return await self._read(wire.ALGO_ORDER, params={"algoId": algo_id})
+            created.until_ms = await self._list(wire.ALL_ORDERS, NO_PARAMS, since_ms, history.orders, created.orders)
+        except Rejected as error:
+            if error.code != PARAMETER_MISSING:
+                raise
+            self._lists_orders_of_all_symbols = False
+
+    async def _list_conditional(self, symbol: str, since_ms: int, created: _Created) -> None:
+        """None of a symbol that was delisted."""
+        call, params = wire.ALL_ALGO_ORDERS, {"symbol": symbol}
+        created.conditional_until_ms[symbol] = NO_END_MS
+        since_ms = max(since_ms, self.venue_now_ms() - wire.HISTORY_SPAN_MS)
+        try:
+            until_ms = await self._list(call, params, since_ms, history.algo_orders, created.orders)
+            created.conditional_until_ms[symbol] = until_ms
         except AuthFailed:
             raise
         except Rejected:
-            return None
+            pass
+
+    async def _add_conditional(self, algo_id: str, created: _Created) -> None:
+        """Nothing of one that the venue has forgotten."""
+        try:
+            created.orders.append(
+                history.algo_order(await self._read(wire.ALGO_ORDER, params={"algoId": algo_id})).order
+            )
+        except AuthFailed:
+            raise
+        except Rejected:
+            pass
+
+    async def _list(
+        self,
+        call: wire.Call,
+        params: Mapping[str, str | int],
+        since_ms: int,
+        decoded: Callable[[object], tuple[PastOrder, ...]],
+        into: list[Order],
+    ) -> int:
+        """Orders created since then, page by page while there is weight to spare; returns until when they all are."""
+        while True:
+            body = await self._read(call, params={**params, "startTime": since_ms, "limit": wire.HISTORY_PAGE})
+            page = decoded(body)
+            into += [past.order for past in page]
+            if len(page) < wire.HISTORY_PAGE:
+                return NO_END_MS
+            youngest_ms = max(past.created_ms for past in page)
+            if youngest_ms <= since_ms or not self._may_spend(call.weight + HISTORY_RESERVE):
+                return youngest_ms
+            since_ms = youngest_ms
 
     # Histories. They may wait for request weight: `waiting` is told the seconds, each time.
 
@@ -523,6 +572,9 @@ class BinanceRest:
         if self._clock_sync is None:
             return self._clock.now_ms()
         return self._clock_sync.venue_ms + round((monotonic - self._clock_sync.monotonic) * 1000)
+
+    def _may_spend(self, cost: int) -> bool:
+        return not self._budget.delay_ms(cost, self.venue_now_ms(), self._clock.monotonic())
 
     def _check_budget(self, what: str, cost: int) -> None:
         """RateLimited, with nothing sent, when `cost` cannot be spent now: half a snapshot would be worth nothing."""

@@ -286,6 +286,26 @@ async def test_conditional_orders_are_asked_for_symbol_by_symbol(rest: BinanceRe
     assert asked == {symbol: str(since_ms) for symbol, since_ms in since}
 
 
+@pytest.mark.parametrize(("pages", "listed"), [(3, 2500), (1, 1000)])
+async def test_created_orders_are_listed_page_by_page_as_far_as_the_weight_goes(
+    rest: BinanceRest, venue: Venue, pages: int, listed: int
+) -> None:
+    began = START_MS - HOUR_MS
+    rows = [{**ORDER, "orderId": n, "time": began + n // 3} for n in range(2500)]
+
+    def page(request: web.Request) -> web.StreamResponse:
+        if pages == 1:
+            rest.learn_used_weight(2_150, venue.now_ms())  # The rest is for snapshots.
+        since_ms = int(request.query["startTime"])
+        return answer([row for row in rows if row["time"] >= since_ms][: int(request.query["limit"])])
+
+    venue.next["/fapi/v1/allOrders"] = [page] * 10
+    told = await rest.fetch_refresh(Beside(created_since_ms=began))
+    assert venue.count("/fapi/v1/allOrders") == pages
+    assert {order.order_id for order in told.created} == {str(n) for n in range(listed)}
+    assert told.created_until_ms == (told.taken_ms if listed == len(rows) else began + (listed - 1) // 3)
+
+
 async def test_conditional_orders_are_asked_for_one_by_one(rest: BinanceRest, venue: Venue) -> None:
     path, row = "/fapi/v1/algoOrder", REST["openAlgoOrders"][0]
     venue.bodies[path] = row | {"algoStatus": "FINISHED"}
