@@ -33,8 +33,8 @@ LATEST = 0.95
 """Of the period, when everything is compared again: never later than that, the way of the answer included."""
 
 EVERYTHING_PAUSE_S = 5.0
-"""Between two comparisons of everything, 115 of weight each and up to 165 with the default period, however short the
-period is."""
+"""Between two comparisons of everything, however short the period is. Each weighs 115, with the default period up to
+185 for conditional orders, and 5 more for each further thousand orders that were placed."""
 
 STANDBY_PAUSE_S = 60.0
 """The same for a publisher that stands by: it shares an IP address with the writer, and compares when it takes over."""
