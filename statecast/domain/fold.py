@@ -151,7 +151,9 @@ class Account:
         """Ids of conditional orders that were triggered, and of which no later event has told; with the ordinary order
         that each has become."""
         self._told_ends: set[str] = set()
-        """Which of them an event has told to be over."""
+        """Finished orders that an event has told to be over."""
+        self._told_ms: dict[str, int] = {}
+        """The venue's time of what was told last of an order that is not over."""
         self.untold: dict[str, Untold] = {}
         """Orders of which the stream has still to tell something. Where it does not, the log lacks it."""
         self._seen: OrderedDict[str, None] = OrderedDict()
@@ -232,6 +234,7 @@ class Account:
     def _tell(self, event: OrderEvent) -> None:
         """An event has told what has become of its order."""
         order = event.order
+        self._told_ms[order.order_id] = max(order.venue_time_ms, self._told_ms.get(order.order_id, 0))
         awaited = self.untold.get(order.order_id)
         if awaited is None or awaited.order is order:
             return  # Of one that is itself the last thing to happen, something else is missing.
@@ -265,6 +268,7 @@ class Account:
                     self._note_trigger(event)
                     if ends:
                         self._told_ends.add(event.order.order_id)
+                        self._told_ms.pop(event.order.order_id, None)
                 case PositionUpdate():
                     self._apply_position(change)
                 case BalanceUpdate():
@@ -370,6 +374,7 @@ class Account:
     def _finish_order(self, order_id: str, venue_time_ms: int) -> None:
         self._old_orders.setdefault(order_id, self.orders.get(order_id))
         self.orders.pop(order_id, None)
+        self._told_ms.pop(order_id, None)
         self._finished[order_id] = venue_time_ms
         if len(self._finished) > REMEMBERED_FINISHED_ORDERS:
             self._told_ends.discard(self._finished.popitem(last=False)[0])
@@ -389,8 +394,8 @@ class Account:
 
     def _apply_order(self, update: OrderUpdate) -> None:
         order = update.order
-        if order.source == "stream" and order.order_id in self._told_ends and update.event.event_type in STEPS:
-            return  # It was missed, and comes again: no step of an order comes after its end.
+        if self._comes_too_late(update.event):
+            return
         if self._is_told_as_placed(update.event):
             self.remember_events((update.event.event_id,))
         is_new = self._is_new(update.event.event_id)
@@ -401,6 +406,7 @@ class Account:
             self._touch(order.venue_time_ms)
         # A repeated event goes on: told again after a snapshot that was behind the stream, it puts the order right.
         if order.order_id in self._finished:
+            self._told_ms.pop(order.order_id, None)
             if not update.open:
                 self._told_ends.add(order.order_id)
             return
@@ -412,6 +418,16 @@ class Account:
         # Of two events of one moment the later told counts, unless it was told before.
         if known is None or _progress(order) > _progress(known) or (is_new and _progress(order) == _progress(known)):
             self._put_order(order)
+
+    def _comes_too_late(self, event: OrderEvent) -> bool:
+        """Whether a step was missed and comes again behind what came after it. No history tells its place."""
+        order = event.order
+        if order.source != "stream" or event.event_type not in STEPS:
+            return False
+        if order.order_id in self._told_ends:
+            return True
+        is_late = order.venue_time_ms < self._told_ms.get(order.order_id, 0)
+        return is_late and event.event_type not in BEGINNINGS and event.event_id not in self._seen
 
     def _note_trigger(self, event: OrderEvent) -> None:
         algo_id = event.order.algo_id
@@ -601,6 +617,7 @@ class Account:
                 last = known_order._replace(status="", venue_time_ms=known_order.venue_time_ms + 1)
                 self.untold.setdefault(order_id, Untold(last, filled_of(known_order)))
         self.orders = orders
+        self._told_ms = {order_id: time_ms for order_id, time_ms in self._told_ms.items() if order_id in orders}
 
         self._totals_asset = snapshot.totals_asset
         self._take_totals(snapshot.totals, snapshot.balances)

@@ -517,6 +517,24 @@ def test_a_step_that_comes_again_after_the_end_is_not_told() -> None:
     assert [told.event_type for told in story.tell(fill(25, "0.01")).events] == ["TRADE"], "a fill always counts"
 
 
+def test_a_step_that_comes_again_behind_what_came_after_it_is_not_told() -> None:
+    story = Story([snapshot()], [event(10, "NEW")], [fill(30, "0.01")])
+    assert story.tell(event(20, "AMENDMENT", "PARTIALLY_FILLED")).events == ()
+    assert [len(story.tell(event(at, "AMENDMENT", "PARTIALLY_FILLED")).events) for at in (30, 40)] == [1, 1]
+    by_history = Story(
+        [snapshot()], [event(10, "NEW")], [Told(fill(30, "0.01").event)], [snapshot(orders=[rest_order(30)])]
+    )
+    assert by_history.tell(event(20, "AMENDMENT", "PARTIALLY_FILLED")).events == ()
+
+
+def test_what_was_told_last_is_remembered_of_open_orders_alone() -> None:
+    story = Story([snapshot()], [event(10, "NEW")], [event(10, "NEW", order_id="1002")], [fill(30, "0.05")])
+    story.tell(fill(30, "0.05"))
+    assert story.account._told_ms.keys() == {"1002"}
+    story.tell(snapshot(20_000))
+    assert story.account._told_ms == {}
+
+
 def test_a_step_that_comes_again_after_an_end_that_was_told_alone_is_not_told() -> None:
     story = Story([snapshot()], [event(10, "NEW")])
     told = story.tell(Told(event(30, "CANCELED", "CANCELED").event, ends=True))
