@@ -322,10 +322,13 @@ class Backfill:
         for symbol in sorted(symbols):
             conditional = self._histories.algo_orders_since(conditional_ms, symbol, open_now)
             take(await self._unless_refused(gap, symbol, conditional, lost) or ())
+        for algo_id in [*self._account.triggered]:
+            if _is_finish_told(algo_id, gap.told):
+                del self._account.triggered[algo_id]
         triggered = gap.triggered | self._account.triggered.keys()
         for algo_id in sorted(triggered - {past.order.algo_id for past in orders.values()}):
             past = await self._rest.fetch_algo_order(algo_id, self._waits)
-            if past is not None and is_final(past.order):  # However long ago: nothing has told of it.
+            if past is not None and is_final(past.order):  # However long ago: this process has not heard of it.
                 orders[past.order.symbol, past.order.order_id] = past
         take(await self._known_orders(gap, orders, open_now, lost))
         trades: list[PastTrade] = []
@@ -498,9 +501,10 @@ def around(found: Found, buffered: Iterable[OrderEvent]) -> Merged:
     return Merged(tuple(first), before, tuple(last))
 
 
-def _place(event: OrderEvent) -> tuple[int, bool, Decimal]:
+def _place(event: OrderEvent) -> tuple[int, bool, Decimal, bool]:
     """By which the events of one order follow each other."""
-    return event.order.venue_time_ms, event.event_type not in BEGINNINGS, filled_of(event.order)
+    order = event.order
+    return order.venue_time_ms, event.event_type not in BEGINNINGS, filled_of(order), is_over(order)
 
 
 def without_repeated_steps(heard: Iterable[OrderEvent]) -> list[OrderEvent]:
@@ -538,9 +542,23 @@ def _triggered(event_ids: Iterable[str]) -> frozenset[str]:
     return frozenset(algo_id for algo_id, step in steps.items() if step == "TRIGGERED")
 
 
+def forget_finished(account: Account) -> None:
+    """Wait for the ends of those conditional orders alone of which the log tells that they were triggered, and nothing
+    later: another publisher may have written what this one has not heard."""
+    told = _InLog(account, frozenset())
+    for algo_id in [*account.triggered]:
+        if f"algo-{algo_id}:TRIGGERED" not in told or _is_finish_told(algo_id, told):
+            del account.triggered[algo_id]
+
+
+def _is_finish_told(algo_id: str, told: Container[str]) -> bool:
+    statuses = wire.ALGO_STATUSES - wire.OPEN_ALGO_STATUSES - {"TRIGGERED"}
+    return any(f"algo-{algo_id}:{status}" in told for status in statuses)
+
+
 def _is_end_told(order: Order, told: Container[str]) -> bool:
     if order.algo_id is not None:
-        return any(f"{order.order_id}:{status}" in told for status in wire.ALGO_STATUSES - wire.OPEN_ALGO_STATUSES)
+        return f"{order.order_id}:TRIGGERED" in told or _is_finish_told(order.algo_id, told)
     return any(f"{order.symbol}:{order.order_id}:{status}" in told for status in EXECUTIONS)
 
 

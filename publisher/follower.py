@@ -16,7 +16,7 @@ from dataclasses import replace
 from decimal import Decimal
 from random import Random
 
-from publisher.backfill import CONNECTED_MS, Backfill, Found, around, without_repeated_steps
+from publisher.backfill import CONNECTED_MS, Backfill, Found, around, forget_finished, without_repeated_steps
 from publisher.committer import Committer, Taken
 from publisher.config import AccountConfig
 from publisher.light_reconciliation import Drift, LightReconciliation
@@ -215,6 +215,8 @@ class Follower:
     def _keep_order_events(self) -> None:
         """Begin anew with the frames that wait for a snapshot; of those so far, what they tell of orders is kept."""
         self._pending += self._buffered_events()
+        if self._unreconciled:
+            self._rows_told.clear()  # What is thrown away here counts when it comes again.
         self._unreconciled = deque()
 
     def _keep_rows(self) -> None:
@@ -225,7 +227,7 @@ class Follower:
             changes = tuple(change for change in frame.changes if not isinstance(change, OrderUpdate))
             if changes:
                 rows.append(frame._replace(changes=changes))
-        self._keep_order_events()
+        self._pending += self._buffered_events()
         self._unreconciled = rows
 
     async def _check_permissions(self) -> None:
@@ -313,6 +315,7 @@ class Follower:
         if len(self._unreconciled) + len(self._pending) > MAX_REMEMBERED_FRAMES:
             # What they held is in the histories as well; a new beginning leaves room for what comes.
             self._unreconciled.clear()
+            self._rows_told.clear()
             self._pending.clear()
             self._backfill.stream_begins()
             self._doubt.set()
@@ -347,6 +350,7 @@ class Follower:
 
     def _take_over(self, taken: Taken) -> None:
         """The lease was taken, for the first time or again. What the log lacks comes before all else."""
+        forget_finished(self._account)
         missing = _without_late_steps(taken, {event.order.order_id for event in self._committer.record if _ends(event)})
         if taken.gap:
             self._pending[:0] = missing

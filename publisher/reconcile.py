@@ -153,12 +153,14 @@ def _worded(order: Order) -> str:
 
 def _compare_created(account: Account, answer: Refresh, found: dict[str, Difference]) -> None:
     for order in answer.created:
+        what = f"order {order.order_id}"
+        if order.algo_id in account.triggered:
+            if is_final(order):
+                _note(found, what, "TRIGGERED", 0, order.status, "history", order.symbol, young=True)
+            continue
         known = order.order_id in account.orders or account.finished_ms(order.order_id)
         if not known and order.venue_time_ms >= account.remembers_orders_since_ms:
-            _note(found, f"order {order.order_id}", "unknown", 0, order.status, "history", order.symbol)
-        elif order.algo_id in account.triggered and is_final(order):
-            what = f"order {order.order_id}"
-            _note(found, what, "TRIGGERED", 0, order.status, "history", order.symbol, young=True)
+            _note(found, what, "unknown", 0, order.status, "history", order.symbol)
 
 
 def _compare_settings(account: Account, answer: Refresh, found: dict[str, Difference]) -> None:

@@ -114,7 +114,8 @@ class Refresh:
     All else in it is there to be compared with what the stream has told: wallets, sizes, and what was asked for beside
     them. `orders` are all open ones of `order_symbols`, or of all symbols where that is None. `created` are orders that
     were created since some moment, in whatever state they are now: ordinary ones until `created_until_ms`, conditional
-    ones of the symbols of `conditional_until_ms` until then. Settings that were not asked for are None.
+    ones of the symbols of `conditional_until_ms` until then; and conditional ones that were asked for by their ids.
+    Settings that were not asked for are None.
     """
 
     totals: Totals

@@ -57,7 +57,7 @@ YOUNG_MS = 3_000
 half a second. On an account that places orders all the time, some are always so young."""
 
 REMEMBERED_TRIGGERED = 1_000
-"""The venue allows an account 200 conditional orders at a time."""
+"""Conditional orders that were triggered, and as many that are over. The venue allows an account 200 at a time."""
 
 REMEMBERED_FINISHED_ORDERS = 20_000
 """Finished orders kept so that a late event does not reopen them."""
@@ -150,6 +150,7 @@ class Account:
         self.triggered: OrderedDict[str, str | None] = OrderedDict()
         """Ids of conditional orders that were triggered, and of which no later event has told; with the ordinary order
         that each has become."""
+        self._ended_conditional: OrderedDict[str, None] = OrderedDict()
         self._told_ends: set[str] = set()
         """Finished orders that an event has told to be over."""
         self._told_ms: dict[str, int] = {}
@@ -422,23 +423,27 @@ class Account:
     def _comes_too_late(self, event: OrderEvent) -> bool:
         """Whether a step was missed and comes again behind what came after it. No history tells its place."""
         order = event.order
-        if order.source != "stream" or event.event_type not in STEPS:
+        if event.event_type not in STEPS:
             return False
         if order.order_id in self._told_ends:
-            return True
-        is_late = order.venue_time_ms < self._told_ms.get(order.order_id, 0)
+            has_gone_on = order.algo_id in self._ended_conditional and event.event_type not in BEGINNINGS
+            return order.source == "stream" or has_gone_on
+        is_late = order.source == "stream" and order.venue_time_ms < self._told_ms.get(order.order_id, 0)
         return is_late and event.event_type not in BEGINNINGS and event.event_id not in self._seen
 
     def _note_trigger(self, event: OrderEvent) -> None:
         algo_id = event.order.algo_id
         if algo_id is None:
             return
-        if event.event_type == "ALGO_TRIGGERED":
-            self.triggered[algo_id] = event.order.actual_order_id
-            if len(self.triggered) > REMEMBERED_TRIGGERED:
-                self.triggered.popitem(last=False)
-        else:
+        if event.event_type != "ALGO_TRIGGERED":
             self.triggered.pop(algo_id, None)
+            if event.event_type not in STEPS:
+                self._ended_conditional[algo_id] = None
+        elif algo_id not in self._ended_conditional:
+            self.triggered[algo_id] = event.order.actual_order_id
+        for remembered in (self.triggered, self._ended_conditional):
+            if len(remembered) > REMEMBERED_TRIGGERED:
+                remembered.popitem(last=False)
 
     def _is_told_as_placed(self, event: OrderEvent) -> bool:
         """Of a trailing stop that is active from the beginning, the stream tells the activation alone; a history tells
@@ -552,7 +557,7 @@ class Account:
         # REST may be behind, but it knew of the youngest of its rows. What is younger than both is still to be told.
         stamps = [row.stamp for row in snapshot.balances] + [row.stamp for row in snapshot.positions]
         youngest_ms = max((stamp.venue_time_ms for stamp in stamps), default=0)
-        self._listed_ms = max(snapshot.taken_ms - YOUNG_MS, min(snapshot.heard_since_ms, youngest_ms))
+        self._listed_ms = max(snapshot.taken_ms - REST_LAG_MS, min(snapshot.heard_since_ms, youngest_ms))
         self._touch(snapshot.taken_ms)
         self.symbol_configs = dict(snapshot.symbol_configs)
         self.margin_assets.update(snapshot.margin_assets)

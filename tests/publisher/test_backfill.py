@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from decimal import Decimal
 from typing import Any
 
@@ -12,11 +13,12 @@ from support.world import World, new_server, published, until, world
 
 from publisher import backfill, committer, service
 from publisher.backfill import Found, around, without_repeated_steps
+from publisher.follower import Follower
 from publisher.histories import Histories
 from statecast.clock import SystemClock
 from statecast.domain.changes import OrderUpdate
 from statecast.simulator.ledger import Ledger
-from statecast.simulator.orders import AlgoRequest, OrderRequest, OrderType, Side, TimeInForce
+from statecast.simulator.orders import AlgoOrder, AlgoRequest, OrderRequest, OrderType, Side, TimeInForce
 from statecast.simulator.server import SimulatorServer
 from statecast.store.client import connect
 from statecast.store.keys import EVENT_FIELDS, AccountId, AccountKeys
@@ -359,31 +361,74 @@ async def test_the_lost_beginning_of_an_order_that_ended_at_once_is_found_by_the
         await until(here.log, lambda log: told_of(log, order_id) == ["EXPIRED", "NEW"])
 
 
+STEPS_OF_ALGO = ["ALGO_NEW", "ALGO_TRIGGERING", "ALGO_TRIGGERED"]
+
+
+def triggered(here: World) -> AlgoOrder:
+    """A conditional order, triggered, whose own order rests; all of it told."""
+    ledger, mark, now_ms = here.ledger, here.ledger.marks["BTCUSDT"], here.now_ms()
+    stop = AlgoRequest(
+        symbol="BTCUSDT",
+        side=Side.BUY,
+        type=OrderType.STOP,
+        qty=Decimal("0.010"),
+        price=mark * 9 // 10,
+        trigger_price=mark + 1,
+    )
+    here.exchange.publish([*ledger.place_algo(stop, now_ms), *ledger.move_mark("BTCUSDT", mark + 1, now_ms)], now_ms)
+    (algo,) = ledger.algos()
+    return algo
+
+
 async def test_a_conditional_order_that_was_finished_unheard_is_found_by_the_next_comparison(
     redis_url: str, account_name: str
 ) -> None:
     async with world(redis_url, account_name, RECONCILE_S="5") as here:
         await here.agree()
-        ledger, mark, now_ms = here.ledger, here.ledger.marks["BTCUSDT"], here.now_ms()
-        stop = AlgoRequest(
-            symbol="BTCUSDT",
-            side=Side.BUY,
-            type=OrderType.STOP,
-            qty=Decimal("0.010"),
-            price=mark * 9 // 10,
-            trigger_price=mark + 1,
-        )
-        here.exchange.publish(
-            [*ledger.place_algo(stop, now_ms), *ledger.move_mark("BTCUSDT", mark + 1, now_ms)], now_ms
-        )
-        (algo,) = ledger.algos()
-        name, steps = f"algo-{algo.algo_id}", ["ALGO_NEW", "ALGO_TRIGGERING", "ALGO_TRIGGERED"]
-        await until(here.log, lambda log: told_of(log, name) == steps)
+        algo = triggered(here)
+        name = f"algo-{algo.algo_id}"
+        await until(here.log, lambda log: told_of(log, name) == STEPS_OF_ALGO)
         here.exchange.fault("drop_user_frames", {"count": 1, "events": ["ALGO_UPDATE"]}, here.now_ms())
-        here.exchange.publish(ledger.fill_resting(algo.order_id, algo.qty, now_ms := here.now_ms()), now_ms)
-        await until(here.log, lambda log: told_of(log, name) == [*steps, "ALGO_FINISHED"])
+        here.exchange.publish(here.ledger.fill_resting(algo.order_id, algo.qty, now_ms := here.now_ms()), now_ms)
+        await until(here.log, lambda log: told_of(log, name) == [*STEPS_OF_ALGO, "ALGO_FINISHED"])
         await here.agree_on_events_after_gaps()
         assert (await here.status())["drifts"] == "1"
+
+
+async def test_an_end_that_another_publisher_has_told_is_not_waited_for_after_taking_over(
+    redis_url: str, account_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take, standby = Follower._take, list[Follower]()
+
+    def deaf_for_ends(self: Follower, raw: str | bytes) -> bool:
+        if not self._committer.standing_by:
+            return take(self, raw)
+        standby[:] = [self]
+        return "FINISHED" not in str(raw) and take(self, raw)
+
+    async def awaited() -> set[str]:
+        await asyncio.sleep(0)
+        return {algo_id for one in standby for algo_id in one._account.triggered}
+
+    async def private_streams() -> int:
+        await asyncio.sleep(0)
+        return sum(stream.root == "private" for stream in server.exchange.streams)
+
+    monkeypatch.setattr(Follower, "_take", deaf_for_ends)
+    async with new_server() as server, AsyncExitStack() as both:
+        first = await both.enter_async_context(published(server, redis_url, account_name, RECONCILE_S="3600"))
+        await first.agree()
+        async with published(server, redis_url, account_name, RECONCILE_S="3600", live=False) as second:
+            await until(private_streams, lambda count: count == 2)
+            algo = triggered(first)
+            await until(awaited, lambda ids: ids == {str(algo.algo_id)})
+            first.exchange.publish(first.ledger.fill_resting(algo.order_id, algo.qty, now_ms := first.now_ms()), now_ms)
+            await until(
+                first.log, lambda log: told_of(log, f"algo-{algo.algo_id}") == [*STEPS_OF_ALGO, "ALGO_FINISHED"]
+            )
+            await both.aclose()
+            await second.state("live")
+            assert await awaited() == set()
 
 
 async def test_a_venue_that_is_away_at_the_start_makes_nothing_of_before_the_log_be_told(
@@ -500,6 +545,7 @@ HALF = fill(10, "0.025", event_id="half")
 MOVED = event(20, "AMENDMENT", event_id="moved")
 FULL = fill(30, "0.050", event_id="full")
 OTHER = event(15, "NEW", event_id="other", order_id="1002")
+CUT_OFF = event(10, "EXPIRED", "EXPIRED", event_id="cut off", executed_qty=Decimal("0.025"))
 AT_ONCE = [event(10, "NEW", event_id="new"), HALF, fill(10, "0.050", event_id="full")]
 
 MERGES: dict[str, tuple[list[OrderUpdate], list[OrderUpdate], list[str]]] = {
@@ -523,6 +569,11 @@ MERGES: dict[str, tuple[list[OrderUpdate], list[OrderUpdate], list[str]]] = {
         AT_ONCE,
         [AT_ONCE[2], HALF],
         ["new", "half", "full", "half"],
+    ),
+    "a fill of the moment of its order's end that was missed and comes again": (
+        [NEW, HALF, CUT_OFF],
+        [CUT_OFF, HALF],
+        ["new", "half", "cut off", "half"],
     ),
     "another order is in nobody's way": ([NEW, OTHER], [FULL], ["new", "other", "full"]),
 }

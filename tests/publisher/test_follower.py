@@ -208,6 +208,17 @@ async def test_rows_of_one_moment_that_come_again_late_put_no_older_one_in_its_p
         )
 
 
+async def test_rows_that_were_thrown_away_with_a_doubt_count_when_they_come_again(
+    redis_url: str, account_name: str
+) -> None:
+    async with world(redis_url, account_name, RECONCILE_S="3600") as here:
+        at_ms, row = here.now_ms(), '{"a":"USDT","wb":"12345.6","cw":"12345.6","bc":"1"}'
+        told = f'{{"e":"ACCOUNT_UPDATE","E":{at_ms},"T":{at_ms},"a":{{"m":"DEPOSIT","B":[{row}],"P":[]}}}}'
+        for text in ("{", told, "{", told):
+            here.exchange.fault("send_raw", {"text": text}, here.now_ms())
+        await until(here.stored, lambda stored: stored.balances["USDT"]["walletBalance"] == "12345.6")
+
+
 async def test_available_balance_follows_an_order_that_no_account_event_tells(
     redis_url: str, account_name: str
 ) -> None:

@@ -226,6 +226,23 @@ def test_an_order_that_is_forgotten_is_not_unknown(monkeypatch: pytest.MonkeyPat
     assert [one.told for one in found.values()] == ["order 40 unknown, venue CANCELED"]
 
 
+@pytest.mark.parametrize(
+    ("status", "told"), [("TRIGGERED", []), ("FINISHED", ["order algo-7 TRIGGERED, venue FINISHED"])]
+)
+def test_a_triggered_order_that_is_forgotten_among_the_finished_is_not_unknown(
+    monkeypatch: pytest.MonkeyPatch, status: str, told: list[str]
+) -> None:
+    monkeypatch.setattr("statecast.domain.fold.REMEMBERED_FINISHED_ORDERS", 2)
+    algo = {"order_id": "algo-7", "algo_id": "7"}
+    known = account(
+        event(5, "ALGO_TRIGGERED", "TRIGGERED", **algo),
+        *(event(at, "CANCELED", "CANCELED", order_id=str(at)) for at in (10, 20, 30)),
+    )
+    found = differences(known, replace(refresh(ASKED), created=(rest_order(40, status, **algo),)))
+    assert [one.told for one in found.values()] == told
+    assert all(one.young for one in found.values())
+
+
 # Suspicions
 
 

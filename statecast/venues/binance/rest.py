@@ -91,8 +91,8 @@ NO_PARAMS: Mapping[str, str | int] = {}
 
 class Beside(NamedTuple):
     """What a refresh asks for beside balances and positions: open orders (of these symbols; None: of all), settings,
-    ordinary orders created since a venue time (0: not asked; the first thousand), conditional ones, each symbol's since
-    a time of its own, and conditional ones by their ids."""
+    ordinary orders created since a venue time (0: not asked), conditional ones, each symbol's since a time of its own,
+    and conditional ones by their ids."""
 
     order_symbols: frozenset[str] | None = frozenset()
     settings: bool = False
@@ -324,16 +324,16 @@ class BinanceRest:
 
     async def _list_conditional(self, symbol: str, since_ms: int, created: _Created) -> None:
         """None of a symbol that was delisted."""
-        call, params = wire.ALL_ALGO_ORDERS, {"symbol": symbol}
-        created.conditional_until_ms[symbol] = NO_END_MS
-        since_ms = max(since_ms, self.venue_now_ms() - wire.HISTORY_SPAN_MS)
+        listed: list[Order] = []
+        start_ms = max(since_ms, self.venue_now_ms() - wire.HISTORY_SPAN_MS)
         try:
-            until_ms = await self._list(call, params, since_ms, history.algo_orders, created.orders)
-            created.conditional_until_ms[symbol] = until_ms
+            until_ms = await self._list(wire.ALL_ALGO_ORDERS, {"symbol": symbol}, start_ms, history.algo_orders, listed)
         except AuthFailed:
             raise
         except Rejected:
-            pass
+            until_ms = start_ms if listed else NO_END_MS
+        created.orders += listed
+        created.conditional_until_ms[symbol] = until_ms
 
     async def _add_conditional(self, algo_id: str, created: _Created) -> None:
         """Nothing of one that the venue has forgotten."""

@@ -527,6 +527,22 @@ def test_a_step_that_comes_again_behind_what_came_after_it_is_not_told() -> None
     assert by_history.tell(event(20, "AMENDMENT", "PARTIALLY_FILLED")).events == ()
 
 
+def test_a_conditional_order_whose_end_was_told_is_not_waited_for_again() -> None:
+    row = {"order_id": "algo-7", "algo_id": "7", "actual_order_id": "99"}
+    triggered, finished = (
+        event(10, "ALGO_TRIGGERED", "TRIGGERED", **row),
+        event(20, "ALGO_FINISHED", "FINISHED", **row),
+    )
+    story = Story([snapshot()], [triggered])
+    assert story.account.triggered == {"7": "99"}
+    story.tell(finished)
+    assert story.account.triggered == {}
+    for late in (triggered, event(10, "ALGO_TRIGGERED", "TRIGGERED", source="rest", event_id="other", **row)):
+        assert story.tell(late).events == ()
+        story.tell(Told(late.event))
+        assert story.account.triggered == {}
+
+
 def test_what_was_told_last_is_remembered_of_open_orders_alone() -> None:
     story = Story([snapshot()], [event(10, "NEW")], [event(10, "NEW", order_id="1002")], [fill(30, "0.05")])
     story.tell(fill(30, "0.05"))
@@ -570,6 +586,12 @@ def test_what_was_closed_before_the_stream_was_heard_is_not_opened_by_a_frame_th
     story.tell(position(39, "0.5"))
     assert story.account.positions == {}, "REST has told what was later, and did not list it"
     story.tell(position(41, "0.5"))
+    expect_amounts(story, BTCUSDT_BOTH="0.5")
+
+
+def test_what_the_stream_was_heard_to_open_stands_against_an_answer_that_may_be_behind() -> None:
+    story = Story([snapshot(20_000, balances=[rest_balance(40, "990", taken=20_000)], heard_since_ms=NOW + 5_000)])
+    story.tell(position(11_000, "0.5"))
     expect_amounts(story, BTCUSDT_BOTH="0.5")
 
 
