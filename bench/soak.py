@@ -39,6 +39,7 @@ import uvloop
 from support.truth import differences, order_differences
 
 from consumers import AccountMirror, Gap, OrderEvent, OrderEvents, StaleState
+from publisher.backfill import OVERLAP_MS, WRITTEN_LATE_MS
 from statecast.guarded import guarded
 from statecast.store.client import connect
 from statecast.store.embedded import EmbeddedServer
@@ -50,6 +51,9 @@ KEYS = AccountKeys(ACCOUNT)
 GROUPS = ("soak-a", "soak-b")
 RETENTION_S = 60
 """Of order events: as short as this, the log must stop growing within the run."""
+
+GAP_REACHES_S = (OVERLAP_MS + WRITTEN_LATE_MS) / 1000
+"""Beyond the moment until which the log is complete: so much of it is not trimmed, however old."""
 
 BURST_S = 10.0
 SAMPLE_S = 5.0
@@ -90,6 +94,8 @@ class Sample(NamedTuple):
     """Order events that the exchange made."""
     written: int
     """`eventSeq` of the status."""
+    complete_age_s: float
+    """Of `eventsCompleteMs`; the venue's clock is this machine's."""
     rss_kb: int
     fds: int
     threads: int
@@ -396,6 +402,7 @@ class Soak:
             age_ms=int(seconds) * 1000 - int(status.get("verifiedAtMs", 0)),
             told=self.heard,
             written=int(status["eventSeq"]),
+            complete_age_s=time.time() - int(status["eventsCompleteMs"]) / 1000,
             **process,
             sockets=len(requests["sockets"]),
             connections=sum(row["name"] in ("statecast-publisher", "statecast-answers") for row in clients),
@@ -510,9 +517,9 @@ class Soak:
         return all(good for good, _ in lines)
 
     def _most_entries(self) -> int:
-        """Of the log: what was written within the retention and until the publisher looks again, what it always
-        keeps, and what groups may be behind."""
-        window = RETENTION_S + 45.0
+        """Of the log: what was written within the retention, or what a gap may reach, and until the publisher looks
+        again; what it always keeps; and what groups may be behind."""
+        window = max(RETENTION_S, GAP_REACHES_S + max(sample.complete_age_s for sample in self.samples)) + 45.0
         written = (b.written - a.written for b in self.samples for a in self.samples if 0 <= b.at_s - a.at_s <= window)
         return max(written) + 5_000 + round(self.args.rate * 30)
 

@@ -171,6 +171,13 @@ class Backfill:
         self._histories.forget()
         self.complete(until_ms if not self._complete_ms else until_ms - LAG_MS)
 
+    def reaches_ms(self) -> int | None:
+        """How long ago the oldest event was written, at the most, that a gap which is found now may hold; None where it
+        is not known until when the log is complete."""
+        marks = (self._committer.health.events_complete_ms, self._complete_ms)
+        oldest_ms = min((mark for mark in marks if mark), default=0)
+        return self._rest.venue_now_ms() - oldest_ms + OVERLAP_MS + WRITTEN_LATE_MS if oldest_ms else None
+
     def reopen(self, since_ms: int) -> None:
         """The stream has told nothing since then, and is at an end. What came and went meanwhile, such as an order that
         was placed and cancelled, showed in no answer that agreed."""

@@ -155,6 +155,10 @@ class Follower:
                 await self._clock.sleep(pause_s)
                 failures += 1
 
+    def log_needed_ms(self) -> int | None:
+        """See `Backfill.reaches_ms`."""
+        return self._backfill.reaches_ms()
+
     async def aclose(self, others_registered: bool) -> None:
         """At an orderly stop. The listen key is everyone's: it is deleted only if the settings ask for it, and nobody
         else publishes the account."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from publisher.committer import LOG_MARGIN
 from publisher.config import AccountConfig
@@ -27,7 +27,18 @@ BREATH_S = 0.05
 class Janitor:
     """Trims the log of the account that `writer` writes, while that one holds the lease."""
 
-    def __init__(self, client: Client, config: AccountConfig, writer: AccountWriter, clock: Clock, log: Log) -> None:
+    def __init__(
+        self,
+        client: Client,
+        config: AccountConfig,
+        writer: AccountWriter,
+        needed_ms: Callable[[], int | None],
+        clock: Clock,
+        log: Log,
+    ) -> None:
+        """`needed_ms` is how far back a gap may reach that is found now, None where that is not known. What a gap
+        reaches is compared with the log: a part of it that was trimmed would be told again."""
+        self._needed_ms = needed_ms
         self._trimmer = Trimmer(
             client,
             config.account_id,
@@ -56,7 +67,10 @@ class Janitor:
 
     async def _round(self) -> None:
         while True:
-            done = await self._trimmer.trim(self._writer.publisher_id, self._writer.epoch)
+            needed_ms = self._needed_ms()
+            if needed_ms is None:
+                return
+            done = await self._trimmer.trim(self._writer.publisher_id, self._writer.epoch, needed_ms=needed_ms)
             self._tell(done)
             if not done.removed:
                 return

@@ -141,7 +141,7 @@ class _Publication:
         self._committer = Committer(writer, account, clock, self._log)
         self._follower = Follower(config, rest, account, self._committer, connector, clock, rng, self._log)
         self._answers = Answers(client, config, self._publisher_id, rest, self._follower, clock, self._log)
-        self._janitor = Janitor(client, config, writer, clock, self._log)
+        self._janitor = Janitor(client, config, writer, self._follower.log_needed_ms, clock, self._log)
 
     async def run(self) -> None:
         self._log.info("starting", publisher=self._publisher_id, redis=self._client.server)

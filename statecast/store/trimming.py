@@ -56,22 +56,25 @@ class Trimmer:
     def __init__(self, client: Client, account_id: AccountId, *, retention_ms: int, expiry_ms: int, keep: int) -> None:
         self._client = client
         self._account_id = account_id
-        self._limits = (retention_ms, expiry_ms, keep)
+        self._retention_ms = retention_ms
+        self._limits = (expiry_ms, keep)
         keys = AccountKeys(account_id)
         self._keys = (keys.lease, keys.status, keys.order_events, keys.group_activity)
         script = files("statecast.store").joinpath("trim.lua").read_text("utf-8")
         self._trim = client.redis.register_script(script)
 
-    async def trim(self, publisher_id: str, epoch: int) -> Trimmed:
-        """Remove up to MOST_PER_CALL entries; there may be more as long as `removed` is not 0.
+    async def trim(self, publisher_id: str, epoch: int, *, needed_ms: int = 0) -> Trimmed:
+        """Remove up to MOST_PER_CALL entries, none that was written within `needed_ms`, however short the retention is;
+        there may be more as long as `removed` is not 0.
 
         Raises:
             LeaseLost: `publisher_id` may not write under `epoch`; nothing was removed.
             StoreUnreachable: perhaps it was done; again is harmless.
             StoreRefused: the server refuses.
         """
+        kept_ms = max(self._retention_ms, needed_ms)
         with self._client.errors():
-            answer = await self._trim(self._keys, (publisher_id, epoch, *self._limits, MOST_PER_CALL))
+            answer = await self._trim(self._keys, (publisher_id, epoch, kept_ms, *self._limits, MOST_PER_CALL))
         match answer:
             case ["LEASE", holder]:
                 reason = f"{self._account_id} is trimmed by who holds its lease: {holder or 'nobody'}"

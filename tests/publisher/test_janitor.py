@@ -15,7 +15,7 @@ from support.proxy import Fate, proxied
 from support.world import until, world
 from support.written import Desk, eventually
 
-from publisher import config, janitor
+from publisher import backfill, config, janitor, light_reconciliation
 from publisher.committer import LOG_MARGIN
 from publisher.config import AccountConfig
 from publisher.janitor import Janitor
@@ -73,6 +73,7 @@ class Office:
         self.keys = AccountKeys(self.account_id)
         self.desk = Desk(client, self.account_id)
         self.written = 0
+        self.needed_ms: int | None = 0
 
     async def write(self, count: int) -> None:
         """Write order events, and wait until they are older than the retention."""
@@ -101,7 +102,7 @@ class Office:
         """A janitor that works meanwhile; what it says."""
         log = account_log(self.account_id)
         settled = account_config(self.account, **values)
-        works = Janitor(client, settled, self.desk.writer, clock or SystemClock(), log)
+        works = Janitor(client, settled, self.desk.writer, lambda: self.needed_ms, clock or SystemClock(), log)
         with capture_logs() as lines:
             task = asyncio.create_task(works.run())
             try:
@@ -147,10 +148,10 @@ async def rounds(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     """Wait for that many more calls of the trimmer, whatever comes of them."""
     seen, before = 0, trimming.Trimmer.trim
 
-    async def counted(self: trimming.Trimmer, publisher_id: str, epoch: int) -> trimming.Trimmed:
+    async def counted(self: trimming.Trimmer, publisher_id: str, epoch: int, *, needed_ms: int = 0) -> trimming.Trimmed:
         nonlocal seen
         try:
-            return await before(self, publisher_id, epoch)
+            return await before(self, publisher_id, epoch, needed_ms=needed_ms)
         finally:
             seen += 1
 
@@ -162,9 +163,12 @@ async def rounds(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
         await eventually(enough)
 
 
-async def test_a_publisher_trims_what_is_old(own_redis: EmbeddedServer) -> None:
+async def test_a_publisher_trims_what_is_old(own_redis: EmbeddedServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole service, with an exchange that trades."""
-    async with world(own_redis.url, "main", EVENTS_RETENTION_S="1") as here:
+    monkeypatch.setattr(backfill, "OVERLAP_MS", 500)
+    monkeypatch.setattr(backfill, "WRITTEN_LATE_MS", 0)
+    monkeypatch.setattr(light_reconciliation, "EVERYTHING_PAUSE_S", 0.5)
+    async with world(own_redis.url, "main", EVENTS_RETENTION_S="1", RECONCILE_S="1") as here:
         length = lambda: here.client.redis.xlen(AccountKeys(here.account_id).order_events)  # noqa: E731
         here.trade(400)
         await until(length, lambda count: count > 300)
@@ -187,6 +191,17 @@ async def test_the_tail_that_the_committer_looks_at_is_never_trimmed(
         await rounds(monkeypatch, 5)
     assert await office.length() == 200
     assert lines == []
+
+
+@pytest.mark.parametrize("needed_ms", [3_600_000, None])
+async def test_what_a_gap_may_reach_is_not_trimmed(office: Office, client: Client, needed_ms: int | None) -> None:
+    await office.write(300)
+    office.needed_ms = needed_ms
+    async with office.at_work(client) as lines:
+        await asyncio.sleep(0.5)  # some rounds; none of them must remove anything
+        assert (await office.length(), lines) == (300, [])
+        office.needed_ms = 0
+        await office.shrinks()
 
 
 async def test_a_long_log_goes_in_one_round(office: Office, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
