@@ -253,7 +253,8 @@ class World:
             self.trace(f"after a write of {connection.process.name}")
             self.fail(broken)
         status = self.reader.status
-        if self.knowers is not None and status.get("state") == "live" and "eventsSinceMs" in status:
+        begun = status.get("state") == "live" and status.get("eventsSinceMs", "0") != "0"
+        if self.knowers is not None and begun:
             # Who starts on an emptied Redis may be faster than those who know what was there.
             if status["publisherId"] not in [one.publisher_id for one in self.knowers]:
                 self.trace("the log has begun anew")
