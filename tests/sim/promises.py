@@ -378,11 +378,18 @@ class Reader:
             entry |= {"eventSeq": str(at + 1 - len(self.history)), "eventId": f"before-{at}"}
 
     def forget(self, order_events: list[dict[str, Any]], algo_events: list[dict[str, Any]]) -> None:
-        """The log began anew, and says since when: what happened before that nobody can know."""
+        """The log began anew, and says since when: what happened before that nobody can know, nor the steps that a
+        conditional order of then has taken since, which no history tells."""
         self.history = []
         since_ms = int(self.status["eventsSinceMs"])
         self.forgotten = {_event_name(event) for event in order_events if event["T"] < since_ms}
-        self.forgotten |= {_algo_name(event) for event in algo_events if event["at_ms"] < since_ms}
+        began = {event["aid"] for event in algo_events if event["at_ms"] < since_ms}
+        last = {event["aid"]: event for event in algo_events}
+        self.forgotten |= {
+            _algo_name(event)
+            for event in algo_events
+            if event["at_ms"] < since_ms or (event["aid"] in began and event is not last[event["aid"]])
+        }
 
     def log(self) -> list[dict[str, str]]:
         (entries,) = self._server.call([b"XRANGE", self._keys.order_events.encode(), b"-", b"+"])
