@@ -9,6 +9,7 @@ explained after the grace is drift: the stream is at an end, and the account is 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from itertools import islice
 from random import Random
 
@@ -154,7 +155,7 @@ class LightReconciliation:
         self._suspicions.take(self._account, answer, self._clock.monotonic())
         everything = answer.multi_assets is not None and answer.order_symbols is None
         if everything:
-            self._compared = asked_at, answer
+            self._compared = asked_at, replace(answer, created=())
         self._settle()
 
     def _settle(self) -> None:

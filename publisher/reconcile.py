@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal, NamedTuple
 
 from statecast.domain.changes import Refresh
@@ -153,14 +154,17 @@ def _worded(order: Order) -> str:
 
 def _compare_created(account: Account, answer: Refresh, found: dict[str, Difference]) -> None:
     for order in answer.created:
-        what = f"order {order.order_id}"
-        if order.algo_id in account.triggered:
-            if is_final(order):
-                _note(found, what, "TRIGGERED", 0, order.status, "history", order.symbol, young=True)
-            continue
-        known = order.order_id in account.orders or account.finished_ms(order.order_id)
-        if not known and order.venue_time_ms >= account.remembers_orders_since_ms:
-            _note(found, what, "unknown", 0, order.status, "history", order.symbol)
+        if ours := _unheard(account, order):
+            young = ours == "TRIGGERED"
+            _note(found, f"order {order.order_id}", ours, 0, order.status, "history", order.symbol, young=young)
+
+
+def _unheard(account: Account, order: Order) -> str:
+    """What the account believes of an order that has gone on, as the venue says; nothing where it has heard of that."""
+    if order.algo_id in account.triggered:
+        return "TRIGGERED" if is_final(order) else ""
+    known = order.order_id in account.orders or account.finished_ms(order.order_id)
+    return "" if known or order.venue_time_ms < account.remembers_orders_since_ms else "unknown"
 
 
 def _compare_settings(account: Account, answer: Refresh, found: dict[str, Difference]) -> None:
@@ -234,6 +238,8 @@ class Suspicions:
         """
         asked_again = bool(self._found)
         self.explain(account)
+        # Of the thousands of orders that were placed meanwhile, what was heard need not be kept.
+        answer = replace(answer, created=tuple(order for order in answer.created if _unheard(account, order)))
         kept = {
             what: one._replace(repeated=not one.difference.young)
             for what, one in self._found.items()
