@@ -10,17 +10,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 PROGRAM_OPTIONS = (
-    ("--redis-url", "REDIS_URL", "URL", "redis://, rediss://, unix://, or embedded for a private server"),
+    ("--redis-url", "REDIS_URL", "URL", "redis:// (redis://127.0.0.1:6379/0), rediss://, unix://, or embedded"),
     ("--venue", "VENUE", "VENUE", "binance"),
-    ("--account", "ACCOUNT", "NAME", "the account's name in keys"),
+    ("--account", "ACCOUNT", "NAME", "the account's name in keys (main)"),
     ("--api-key-file", "API_KEY_FILE", "FILE", "file with the API key"),
     ("--api-secret-file", "API_SECRET_FILE", "FILE", "file with the API secret, or an Ed25519 private key (PEM)"),
     ("--rest-url", "REST_URL", "URL", "in place of the venue's REST host, such as http://127.0.0.1:8900"),
     ("--ws-url", "WS_URL", "URL", "in place of the venue's stream host, such as ws://127.0.0.1:8900"),
     ("--market-ws-url", "MARKET_WS_URL", "URL", "the same for market data; follows --ws-url"),
-    ("--reconcile-s", "RECONCILE_S", "SECONDS", "period of the light REST reconciliation"),
-    ("--lease-s", "LEASE_S", "SECONDS", "a writer that was killed holds the account this long"),
-    ("--mark-price-interval-s", "MARK_PRICE_INTERVAL_S", "SECONDS", "at most one commit of mark prices in this time"),
+    ("--reconcile-s", "RECONCILE_S", "SECONDS", "period of the light REST reconciliation (60)"),
+    ("--lease-s", "LEASE_S", "SECONDS", "a writer that was killed holds the account this long (2.5)"),
+    ("--mark-price-interval-s", "MARK_PRICE_INTERVAL_S", "SECONDS", "mark prices are written once in this time (1)"),
 )
 
 DESCRIPTION = """\
@@ -30,10 +30,18 @@ the first is gone.
 """
 
 EPILOG = """\
-Every option is also a setting of the environment or of a .env file (STATECAST_REDIS_URL for --redis-url, and so on) and
-of a TOML file (--config). Options come before the environment, the environment before .env, .env before the file.
+Values in parentheses are the defaults; embedded is a private server that lives as long as the publisher. Every option
+is also a setting of the environment or of a .env file (STATECAST_REDIS_URL for --redis-url, and so on) and of a TOML
+file (--config). Options come before the environment, the environment before .env, .env before the file.
 API key and secret are never options, which other users of the machine could read: set STATECAST_API_KEY and
 STATECAST_API_SECRET, or name files. A key that can only read is enough, and best.
+
+Seldom needed, hence without an option:
+
+    STATECAST_EVENTS_RETENTION_S     order events are kept this long, and until every group has them (604800, a week)
+    STATECAST_GROUP_EXPIRY_S         a group that nobody has served this long does not hold them (604800)
+    STATECAST_SHARED_STREAM          false: the venue tells one connection only, so a second publisher waits (true)
+    STATECAST_BINANCE_PRIVATE_PATH   form of the private stream's URL (/private/ws?listenKey={listen_key})
 
 Several accounts, in a TOML file:
 

@@ -3,7 +3,7 @@
 There is one path to `live`, at the start as after any interruption: connect the stream, keep what it says, ask for a
 snapshot and for the order events that were missed, apply both, and then what the stream has said meanwhile. The fold
 sorts out what is newer and what was told before. Nothing of the stream is applied in between, so that each order's
-events keep their order.
+events keep their order. (Doubt that a comparison has raised ends when one agrees, see `LightReconciliation`.)
 """
 
 from __future__ import annotations

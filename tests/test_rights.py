@@ -21,12 +21,23 @@ USERS = dict(re.findall(r"^    user (publisher|trader) (on .*)$", PAGE, re.MULTI
 KEYS = AccountKeys(AccountId("binance", "main"))
 
 
-@pytest.fixture
-async def url(any_server_binary: ServerBinary, redis_server_factory: RedisServerFactory) -> str:
+def of_one_account(name: str, rules: str) -> str:
+    """As the page says that they are narrowed."""
+    narrowed = rules.replace("statecast:*:", "statecast:{binance:main}:").replace(
+        "statecast:*", "statecast:{binance:main}:*"
+    )
+    return narrowed + (" %R~statecast:accounts" if name == "trader" else " ~statecast:accounts")
+
+
+@pytest.fixture(params=["all accounts", "one account"])
+async def url(
+    any_server_binary: ServerBinary, redis_server_factory: RedisServerFactory, request: pytest.FixtureRequest
+) -> str:
     """A server with these users, their passwords as on the page."""
     server = redis_server_factory(any_server_binary)
     async with connect(server.url, client_name="admin") as admin:
-        for name, rules in USERS.items():
+        for name, page_rules in USERS.items():
+            rules = of_one_account(name, page_rules) if request.param == "one account" else page_rules
             # What stands between parentheses is one argument.
             await admin.redis.execute_command("ACL", "SETUSER", name, *re.findall(r"\([^)]*\)|\S+", rules))
     return server.url
@@ -92,6 +103,16 @@ async def test_a_trader_can_forge_nothing(trader: Client) -> None:
     for command in FORGERIES.values():
         with pytest.raises(StoreRefused), trader.errors():
             await trader.redis.execute_command(*command)
+
+
+@pytest.mark.parametrize("url", ["one account"], indirect=True)
+@pytest.mark.parametrize("name", USERS)
+async def test_a_user_of_one_account_knows_nothing_of_others(url: str, name: str) -> None:
+    other = AccountKeys(AccountId("binance", "other"))
+    async with connect(as_user(url, name), client_name="o") as client:
+        for command in (("HGETALL", other.positions), ("XRANGE", other.order_events, "-", "+"), ("GET", other.lease)):
+            with pytest.raises(StoreRefused), client.errors():
+                await client.redis.execute_command(*command)
 
 
 async def test_a_publisher_touches_nothing_but_its_keys(url: str) -> None:

@@ -7,10 +7,12 @@ import os
 import sys
 from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
+from statecast import settings
+from statecast.settings import DEFAULT_REDIS_URL
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_DEFAULT_URL = "redis://127.0.0.1:6379/0"
 _CONNECT_WITHIN_S = 5.0
 
 _ACCEPTED_URLS = "redis://HOST:PORT/DB, rediss://HOST:PORT/DB (TLS) or unix:///PATH"
@@ -67,7 +69,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "-u", "--url", help=f"the server: {_ACCEPTED_URLS}; default: STATECAST_REDIS_URL, else {_DEFAULT_URL}"
+        "-u",
+        "--url",
+        help=f"the server: {_ACCEPTED_URLS}; default: STATECAST_REDIS_URL (also in .env), else {DEFAULT_REDIS_URL}",
     )
     parser.add_argument("command", metavar="COMMAND", help="a Redis command, such as HGETALL")
     parser.add_argument("words", metavar="ARGUMENT", nargs=argparse.REMAINDER, help="its arguments, sent as they stand")
@@ -78,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     """Send the command and print every reply; the exit code is told in the help."""
     import redis.exceptions
 
-    url = args.url or os.environ.get("STATECAST_REDIS_URL") or _DEFAULT_URL
+    url = settings.load({"REDIS_URL": args.url}, os.environ).get("REDIS_URL", DEFAULT_REDIS_URL)
     if url == "embedded":
         return _complain(_EMBEDDED, exit_code=2)
     try:

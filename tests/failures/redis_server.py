@@ -82,7 +82,7 @@ async def redis_lost_its_last_second(here: Arena) -> None:
     CHAPTER,
     failure="Redis starts again with nothing",
     readers="Redis does not answer, or nothing is there: unknown, never flat; then `recovering`, then `live`",
-    heals=FROM_MEMORY,
+    heals="once the venue was asked, " + FROM_MEMORY,
     log=(Logged("state", "lease"),),
 )
 async def redis_restarted_empty(here: Arena) -> None:
@@ -96,7 +96,7 @@ async def redis_restarted_empty(here: Arena) -> None:
     CHAPTER,
     failure="FLUSHALL while the publisher writes",
     readers="nothing is there: unknown, never flat; then `recovering`, then `live`",
-    heals=FROM_MEMORY,
+    heals="once the venue was asked, " + FROM_MEMORY,
     found="at once: at the next write, a second at the most",
     log=(Logged("state", "lease"),),
 )

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import re
 import signal
 from pathlib import Path
 
+import pytest
 from support.programs import program, run
 from support.world import account_values, new_server, until
 
 from publisher.__main__ import add_arguments
+from statecast import settings
 from statecast.cli import main
 from statecast.store.client import connect
 from statecast.store.keys import AccountId
@@ -24,6 +27,15 @@ def test_it_takes_the_same_options_as_the_service() -> None:
     options = ["--account", "main", "--redis-url", "redis://127.0.0.1", "--testnet", "--reconcile-s", "5"]
     ours, theirs = vars(main.parser().parse_args(["publish", *options])), vars(service.parse_args(options))
     assert {name: ours[name] for name in theirs} == theirs
+
+
+def test_its_help_names_every_setting_of_the_service(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main.main(["publish", "--help"])
+    told = set(re.findall(r"STATECAST_([A-Z_]+)", capsys.readouterr().out))
+    of_readers = {"MAX_AGE_S", "NOFX_MODE"}
+    not_yet = {"API_PASSPHRASE", "API_PASSPHRASE_FILE"}  # No venue of today has one.
+    assert told == set(settings.NAMES) - of_readers - not_yet
 
 
 async def test_settings_that_cannot_work_are_one_line(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TypeAlias
 
 import pytest
@@ -208,6 +209,13 @@ class TestChoosingTheServer:
     ) -> None:
         monkeypatch.setenv("STATECAST_REDIS_URL", "redis://127.0.0.1:1/0")
         assert say("-u", redis_url, "PING") == (0, "PONG\n", "")
+
+    def test_a_file_of_settings_beside_names_it_as_for_all_commands(
+        self, say: Callable[..., Said], redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / ".env").write_text(f"STATECAST_REDIS_URL={redis_url}\n")
+        monkeypatch.chdir(tmp_path)
+        assert say("PING") == (0, "PONG\n", "")
 
     def test_the_database_of_the_url_is_used(self, say: Callable[..., Said], redis_url: str, key: str) -> None:
         assert say("-u", redis_url.replace("/0", "/3"), "SET", key, "three")[0] == 0
