@@ -11,11 +11,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import NamedTuple, TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
+import anyio
 import httpx
 import orjson
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_exponential
@@ -604,7 +606,7 @@ class BinanceRest:
         self._budget.spend(call.weight, sent_ms)
         try:
             async with asyncio.timeout(TIMEOUT_S):
-                response = await self._http.send(request)
+                response = await self._send(request)
         except TimeoutError as error:
             raise VenueUnreachable(wire.VENUE, str(call), f"no answer within {TIMEOUT_S:.0f} s") from error
         except httpx.HTTPError as error:
@@ -616,6 +618,34 @@ class BinanceRest:
         if response.status_code in absent:
             return None
         return self._judged(call, response, unquote(query.rpartition("&signature=")[2]), now_ms)
+
+    async def _send(self, request: httpx.Request) -> httpx.Response:
+        """The answer; when this is cancelled, httpcore cleans up first.
+
+        It shields its cleaning up from anyio's cancellations alone. One of asyncio's, in the middle of it, loses
+        connections: they stay open, or fill the pool for ever (encode/httpcore#1093). So it sees anyio's only.
+        """
+        scope = anyio.CancelScope()
+
+        async def send() -> httpx.Response | None:
+            with scope:
+                return await self._http.send(request)
+            return None
+
+        sending = asyncio.create_task(send())
+        try:
+            await asyncio.wait((sending,))
+        except asyncio.CancelledError:
+            scope.cancel()
+            while not sending.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait((sending,))
+            if not sending.cancelled():
+                sending.exception()  # looked at, or asyncio would log it
+            raise
+        response = sending.result()
+        assert response is not None, "nobody else cancels the scope"
+        return response
 
     def _judged(self, call: wire.Call, response: httpx.Response, signature: str, now_ms: int) -> object:
         """The JSON of a good answer, else the error that says who must act."""

@@ -555,6 +555,61 @@ async def test_answer_that_never_comes(rest: BinanceRest, venue: Venue, monkeypa
     assert venue.count("/fapi/v1/listenKey") == 3
 
 
+class HalfClosing:
+    """A venue that answers the time, and with that ends its side of the connection: the next call finds it expired.
+    Counts connections that the other side has left open."""
+
+    def __init__(self) -> None:
+        self.open = 0
+        self.closed = asyncio.Condition()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.open += 1
+        try:
+            await reader.readuntil(b"\r\n\r\n")
+            body = b'{"serverTime":%d}' % START_MS
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body))
+            writer.write(body)
+            writer.write_eof()
+            await reader.read()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            self.open -= 1
+            writer.close()
+            async with self.closed:
+                self.closed.notify_all()
+
+
+async def test_calls_that_are_cancelled_leave_no_connection_behind(clock: JumpingClock) -> None:
+    half_closing = HalfClosing()
+    async with await asyncio.start_server(half_closing.serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        urls = wire.BinanceUrls.choose(False, f"http://127.0.0.1:{port}", None, None, None)
+        rest = BinanceRest(urls, Secret(KEY), Secret(SECRET), clock, WeightBudget(10**6))
+        await rest.sync_clock()
+        # Whenever it happens: while expired connections are closed, one is opened, the answer is waited for or read.
+        for iterations in range(40):
+            for again in range(3):
+                calls = [asyncio.create_task(rest.fetch_order("BTCUSDT", "1", ignore)) for _ in range(2)]
+                await asyncio.wait(calls)
+                assert all(isinstance(call.exception(), FrameError) for call in calls), "both were answered"
+                calls = [asyncio.create_task(rest.fetch_order("BTCUSDT", "1", ignore)) for _ in range(2)]
+                for _ in range(iterations):
+                    await asyncio.sleep(0)
+                for call in calls:
+                    call.cancel()
+                for _ in range(again):
+                    await asyncio.sleep(0)
+                for call in calls:
+                    call.cancel()
+                await asyncio.wait(calls)
+        await rest.sync_clock()  # which closes all that have expired
+        async with asyncio.timeout(10), half_closing.closed:
+            await half_closing.closed.wait_for(lambda: half_closing.open <= 1)
+        await rest.aclose()
+
+
 async def test_what_the_server_repeats_is_scrubbed(rest: BinanceRest, venue: Venue) -> None:
     await rest.create_listen_key()
     signatures: list[str] = []
