@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import uuid
 from collections.abc import Callable, Iterator
@@ -14,6 +15,13 @@ import pytest
 from statecast.store.embedded import EmbeddedServer, ServerBinary, find_server_binaries
 
 RedisServerFactory: TypeAlias = Callable[..., EmbeddedServer]
+
+
+def pytest_configure() -> None:
+    """Programs that are started here are stopped by Ctrl-C; what a shell runs in the background would have them ignore
+    it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _name_and_version(binary: ServerBinary) -> str:
