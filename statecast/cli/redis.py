@@ -7,9 +7,6 @@ import os
 import sys
 from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
-from statecast import settings
-from statecast.settings import DEFAULT_REDIS_URL
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -71,7 +68,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "-u",
         "--url",
-        help=f"the server: {_ACCEPTED_URLS}; default: STATECAST_REDIS_URL (also in .env), else {DEFAULT_REDIS_URL}",
+        help=f"the server: {_ACCEPTED_URLS}; default: STATECAST_REDIS_URL (also in .env), else redis://127.0.0.1:6379/0",
     )
     parser.add_argument("command", metavar="COMMAND", help="a Redis command, such as HGETALL")
     parser.add_argument("words", metavar="ARGUMENT", nargs=argparse.REMAINDER, help="its arguments, sent as they stand")
@@ -82,7 +79,9 @@ def run(args: argparse.Namespace) -> int:
     """Send the command and print every reply; the exit code is told in the help."""
     import redis.exceptions
 
-    url = settings.load({"REDIS_URL": args.url}, os.environ).get("REDIS_URL", DEFAULT_REDIS_URL)
+    from statecast import settings
+
+    url = settings.load({"REDIS_URL": args.url}, os.environ).get("REDIS_URL", settings.DEFAULT_REDIS_URL)
     if url == "embedded":
         return _complain(_EMBEDDED, exit_code=2)
     try:

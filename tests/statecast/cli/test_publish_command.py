@@ -11,12 +11,14 @@ import pytest
 from support.programs import program, run
 from support.world import account_values, new_server, until
 
+from publisher import config
 from publisher.__main__ import add_arguments
 from statecast import settings
 from statecast.cli import main
 from statecast.store.client import connect
 from statecast.store.keys import AccountId
 from statecast.store.reader import read_account
+from statecast.venues.binance import wire
 
 PUBLISH = ("statecast.cli.main", "publish")
 
@@ -29,10 +31,19 @@ def test_it_takes_the_same_options_as_the_service() -> None:
     assert {name: ours[name] for name in theirs} == theirs
 
 
-def test_its_help_names_every_setting_of_the_service(capsys: pytest.CaptureFixture[str]) -> None:
+def test_its_help_names_every_setting_of_the_service_with_its_default(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     with pytest.raises(SystemExit):
         main.main(["publish", "--help"])
-    told = set(re.findall(r"STATECAST_([A-Z_]+)", capsys.readouterr().out))
+    text = " ".join(capsys.readouterr().out.split())
+    built = config.build(settings.load({"API_KEY": "key", "API_SECRET": "secret"}, {}, directory=tmp_path))
+    (account,) = built.accounts
+    times = (account.reconcile_s, account.lease_s, account.mark_price_interval_s, account.group_expiry_s)
+    for default in (built.redis_url, account.account_id.account, wire.PRIVATE_PATH, *(f"{s:.7g}" for s in times)):
+        assert f"({default})" in text
+    assert f"({account.events_retention_s:.7g}, a week)" in text
+    told = set(re.findall(r"STATECAST_([A-Z_]+)", text))
     of_readers = {"MAX_AGE_S", "NOFX_MODE"}
     not_yet = {"API_PASSPHRASE", "API_PASSPHRASE_FILE"}  # No venue of today has one.
     assert told == set(settings.NAMES) - of_readers - not_yet

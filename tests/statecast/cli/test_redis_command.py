@@ -15,6 +15,7 @@ from typing import TypeAlias
 import pytest
 import redis
 
+from statecast import settings
 from statecast.cli import redis as command_module
 from statecast.cli.redis import add_parser
 from statecast.store.embedded import EmbeddedServer
@@ -346,3 +347,4 @@ def test_the_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().out
     assert "statecast redis HGET 'statecast:{binance:main}:positions' BTCUSDT:BOTH.positionAmt" in text
     assert "STATECAST_REDIS_URL" in text
+    assert settings.DEFAULT_REDIS_URL in text
