@@ -7,7 +7,7 @@ import platform
 import subprocess
 
 from bench import burst, groups, latency, reading
-from statecast.store.embedded import EmbeddedServer
+from statecast.embedded.server import EmbeddedServer
 
 DESCRIPTION = """\
 burst    one publisher writes 10,000 order events as fast as it can, from the frame's bytes to Redis,

@@ -16,8 +16,8 @@ import uvloop
 from publisher.committer import MAX_BATCH, Committer
 from publisher.logs import account_log, configure
 from statecast.clock import SystemClock
+from statecast.domain.account import Account
 from statecast.domain.changes import Snapshot
-from statecast.domain.fold import Account
 from statecast.domain.models import SymbolConfig
 from statecast.store.client import connect
 from statecast.store.keys import AccountId

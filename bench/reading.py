@@ -15,7 +15,7 @@ import uvloop
 
 from bench.burst import empty_account
 from consumers import AccountMirror, AccountReader
-from statecast.domain.fold import Account
+from statecast.domain.account import Account
 from statecast.domain.models import Position, Stamp, SymbolConfig
 from statecast.store.client import connect
 from statecast.store.keys import AccountId, AccountKeys

@@ -39,10 +39,10 @@ import uvloop
 from support.truth import differences, order_differences
 
 from consumers import AccountMirror, Gap, OrderEvent, OrderEvents, StaleState
-from publisher.backfill import OVERLAP_MS, WRITTEN_LATE_MS
-from statecast.guarded import guarded
+from publisher.gap_fill import OVERLAP_MS, WRITTEN_LATE_MS
+from statecast.embedded.guarded import guarded
+from statecast.embedded.server import EmbeddedServer
 from statecast.store.client import connect
-from statecast.store.embedded import EmbeddedServer
 from statecast.store.keys import AccountId, AccountKeys
 from statecast.store.reader import read_account
 

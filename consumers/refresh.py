@@ -18,11 +18,11 @@ from statecast.store.keys import AccountId
 from statecast.store.refresh import (
     FETCH_WITHIN_S,
     FREE_WITHIN_S,
-    Alone,
+    Fetch,
+    NobodyCanFetch,
     Paused,
     RestAnswer,
     SharedRefresh,
-    Turn,
     Wait,
     credentials_name,
 )
@@ -155,16 +155,16 @@ class Refresher:
                 asked_at_ms = step.now_ms
             refusal = _refusal(step, asked_at_ms, self._clock.monotonic() - began)
             match step:
-                case Turn() if refusal is not None:
+                case Fetch() if refusal is not None:
                     await self._shared.give_up(step)
-                case Turn():
+                case Fetch():
                     await self._shared.fetch(step, await self._venue(step))
                 case Wait() if refusal is None:
                     await self._shared.wait(step)
             if refusal is not None:
                 raise refusal
 
-    async def _venue(self, turn: Turn) -> BinanceRest:
+    async def _venue(self, turn: Fetch) -> BinanceRest:
         assert self._access is not None, "a turn is given to who has credentials"
         if self._rest is None:
             try:
@@ -175,17 +175,17 @@ class Refresher:
         return self._rest
 
 
-def _refusal(step: Turn | Wait | Paused | Alone, asked_at_ms: int, waited_s: float) -> NoAnswer | None:
+def _refusal(step: Fetch | Wait | Paused | NobodyCanFetch, asked_at_ms: int, waited_s: float) -> NoAnswer | None:
     """Why it is of no use to go on, if it is not."""
     age_ms = None if step.taken_at_ms is None else step.now_ms - step.taken_at_ms
     match step:
         case Paused():
             advice = f"it is tried again in {(step.retry_at_ms - step.now_ms) / 1000:.1f} s, by whoever reads then"
             return NoAnswer(f"the last refresh by REST failed ({step.reason})", advice, age_ms)
-        case Alone(credentials_reason=reason) if reason:
+        case NobodyCanFetch(credentials_reason=reason) if reason:
             advice = "mend the credentials, or start a publisher"
             return NoAnswer(f"the venue refuses this reader's credentials ({reason})", advice, age_ms)
-        case Alone():
+        case NobodyCanFetch():
             return NoAnswer(
                 f"this reader has no credentials to ask the venue itself, and {_no_publisher(step)}",
                 "give this reader credentials, or start a publisher",
@@ -202,7 +202,7 @@ def _refusal(step: Turn | Wait | Paused | Alone, asked_at_ms: int, waited_s: flo
     return NoAnswer(why, "try again, and look into the publisher's log", age_ms)
 
 
-def _no_publisher(step: Alone) -> str:
+def _no_publisher(step: NobodyCanFetch) -> str:
     if step.state in ("stopped", "refused"):
         return f"the publisher is {step.state}" + (f" ({step.state_reason})" if step.state_reason else "")
     if step.heartbeat_at_ms is None:

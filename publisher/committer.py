@@ -21,12 +21,12 @@ from publisher.lifecycle import Move, State, after
 from publisher.logs import Log
 from publisher.record import EventRecord
 from statecast.clock import Clock
-from statecast.domain.changes import Told
-from statecast.domain.fold import Account, Delta
+from statecast.domain.account import Account, Delta
+from statecast.domain.changes import LoggedEvent
 from statecast.domain.models import OrderEvent
 from statecast.errors import LeaseLost, StoreDiverged, StoreRefused, StoreUnreachable
 from statecast.store.keys import CONTRACT
-from statecast.store.writer import AccountWriter, Batch, Remains
+from statecast.store.writer import AccountWriter, Batch, PreviousState
 
 HEARTBEAT_S = 1.0
 
@@ -105,15 +105,15 @@ class Health:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class LeaseAcquired:
     """The lease was taken. `missing` are the events of the record that the log lacks, in their order; submit them.
 
-    The log tells everything until `complete_ms`, in the venue's time (0: see `remains`). Where it lacks more than what
+    The log tells everything until `complete_ms`, in the venue's time (0: see `previous`). Where it lacks more than what
     is `missing`, it is a `gap`: the venue's histories must tell what happened since then before anything younger is
     written.
     """
 
-    remains: Remains
+    previous: PreviousState
     missing: tuple[OrderEvent, ...]
     complete_ms: int
     gap: bool
@@ -138,18 +138,18 @@ class Committer:
         """Set once it is known who holds the lease, this publisher or another."""
         self.opened = asyncio.Event()
         """Set once this publisher has held the lease."""
-        self.standing_by = False
+        self.is_standby = False
         """Whether another publisher holds the lease, as far as is known."""
-        self.remains = Remains()
+        self.previous = PreviousState()
         """What stood in Redis when this publisher last took the lease."""
         self.events_complete_ms = 0
         """Venue time until which every order event was submitted. Readers learn it once those events are written."""
-        self.vouch_until = inf
+        self.verified_until = inf
         """Monotonic time until which there are grounds to believe the state while it is live: set by whoever compares
         it with the venue, to a time gone by as soon as the two differ."""
         self.on_lease_lost: Callable[[str], None] = lambda reason: None
         """Called with the reason when a lease that was held is not any more."""
-        self.on_lease_taken: Callable[[Taken], None] = self._submit_missing
+        self.on_lease_acquired: Callable[[LeaseAcquired], None] = self._submit_missing
         """Called when the lease was taken, before anything is written under it."""
         self._writer = writer
         self._account = account
@@ -206,7 +206,7 @@ class Committer:
             self._heartbeat_at = 0.0
             self._wake.set()
             level = self._log.warning if self.health.state in ("recovering", "refused") else self._log.info
-            standby = {"standby": True} if self.standing_by else {}
+            standby = {"standby": True} if self.is_standby else {}
             level("state", state=self.health.state, before=before, reason=reason, **standby)
 
     def log_begins(self, since_ms: int) -> None:
@@ -216,7 +216,7 @@ class Committer:
             self.record.reach_back(since_ms)
             self.health.events_since_ms = self.record.began_ms
 
-    async def room(self) -> None:
+    async def wait_for_capacity(self) -> None:
         """Let others have a turn, and wait until so little is to be written that more may be submitted."""
         await self._clock.sleep(0)
         while self._leading and self.record.unwritten > MAX_WAITING:
@@ -254,11 +254,11 @@ class Committer:
                 await self._take_lease()
                 await self._write()
             except LeaseLost as error:
-                self._stand_down()
+                self._step_down()
                 # Either Redis was away, or this process did not run for a while: then what it knows is old, too.
                 self.on_lease_lost(f"lease lost: {error.reason}")
             except StoreDiverged as error:
-                self._stand_down()
+                self._step_down()
                 self._log.warning("rewriting", reason=error.reason)
 
     async def close(self) -> None:
@@ -275,7 +275,7 @@ class Committer:
                     break
         await self._writer.release(self.health.state, self.health.reason)
 
-    def _stand_down(self) -> None:
+    def _step_down(self) -> None:
         """What waits is in the account and in the record; whether the last batch was written, the log will tell."""
         self._leading = self._overflowed = False
         self._in_flight = None
@@ -286,12 +286,12 @@ class Committer:
         while True:
             while (holder := await self._persistently(self._open)) is not None:
                 await self._stand_by(holder)
-            remains = await self._persistently(self._writer.remains)
+            previous = await self._persistently(self._writer.previous)
             in_log = await self._persistently(self._log_beside_the_record)
             lost = self.record.lost(in_log)
             # What is written again gets the numbers that it had. Where that is not all, numbers go on, and show a hole.
             compared_ms = self.record.complete_since_ms
-            whole = remains.events_complete_ms >= self.record.complete_since_ms or self._remembers_all(remains)
+            whole = previous.events_complete_ms >= self.record.complete_since_ms or self._remembers_all(previous)
             known = max(self._known_event_seq, self._writer.log_event_seq)
             least = max(0, self._known_event_seq - lost) if whole else known
             if least <= self._writer.event_seq or await self._persistently(partial(self._open, least)) is None:
@@ -299,10 +299,10 @@ class Committer:
         # What was heard and has left the record may have been written by nobody.
         self._account.remember_only(in_log)
         missing = self.record.take_missing(frozenset(in_log))
-        self.remains = remains
-        self.events_complete_ms = self.health.events_complete_ms = remains.events_complete_ms
-        self.log_begins(remains.events_since_ms or (0 if remains.has_log else self.record.began_ms))
-        self.standing_by, self._leading, self._rewrite = False, True, True
+        self.previous = previous
+        self.events_complete_ms = self.health.events_complete_ms = previous.events_complete_ms
+        self.log_begins(previous.events_since_ms or (0 if previous.has_log else self.record.began_ms))
+        self.is_standby, self._leading, self._rewrite = False, True, True
         self._heartbeat_at = 0.0
         self._log.info(
             "writing",
@@ -313,15 +313,15 @@ class Committer:
         )
         gap = bool(self.record.complete_since_ms) and not (whole and self.record.complete_since_ms == compared_ms)
         # Of a log that is gone it is known since when there was one.
-        complete_ms = remains.events_complete_ms or (0 if remains.last_event_ms else self.record.began_ms)
-        self._gap = gap and remains.published
-        self.on_lease_taken(Taken(remains, missing, complete_ms, gap))
+        complete_ms = previous.events_complete_ms or (0 if previous.last_event_ms else self.record.began_ms)
+        self._gap = gap and previous.published
+        self.on_lease_acquired(LeaseAcquired(previous, missing, complete_ms, gap))
         self.asked.set()
         self.opened.set()
 
-    def _remembers_all(self, remains: Remains) -> bool:
+    def _remembers_all(self, previous: PreviousState) -> bool:
         """Whether Redis is empty, and everything since the beginning of this process is in the record."""
-        return not remains.has_log and self.record.complete_since_ms == self.record.began_ms
+        return not previous.has_log and self.record.complete_since_ms == self.record.began_ms
 
     async def _log_beside_the_record(self) -> dict[str, None]:
         """Ids of the log's events from the time of the record, and of the youngest, in their order."""
@@ -335,7 +335,7 @@ class Committer:
         reason = "taking the lease" if self.health.state == "starting" else self.health.reason
         # Who has written remembers what Redis has lost since long before this one began to listen. It comes first.
         now = self._clock.monotonic()
-        patient = self.standing_by and (self._gone_at is None or now < self._gone_at + self._writer.lease_ttl_ms / 1000)
+        patient = self.is_standby and (self._gone_at is None or now < self._gone_at + self._writer.lease_ttl_ms / 1000)
         holder = await self._writer.open(self.health.state, reason, least_event_seq, patient=patient)
         if holder != "":
             self._gone_at = None
@@ -347,9 +347,9 @@ class Committer:
 
     async def _stand_by(self, holder: str) -> None:
         """Until the lease is free, or it is time to show oneself again."""
-        if not self.standing_by:
-            self.standing_by = True
-            self._log.info("standing_by", holder=holder)
+        if not self.is_standby:
+            self.is_standby = True
+            self._log.info("is_standby", holder=holder)
         began = self._clock.monotonic()
         while True:
             await self._clock.sleep(WATCH_S)
@@ -375,9 +375,9 @@ class Committer:
             self._stalled_until = now + CATCH_UP_S
         return now < self._stalled_until
 
-    def _submit_missing(self, taken: Taken) -> None:
+    def _submit_missing(self, taken: LeaseAcquired) -> None:
         self._gap = False
-        self.submit(self._account.apply([Told(event) for event in taken.missing], "stream"))
+        self.submit(self._account.apply([LoggedEvent(event) for event in taken.missing], "stream"))
 
     async def _write(self) -> None:
         while not self._overflowed:
@@ -387,7 +387,7 @@ class Committer:
             self.record.wrote(sum(len(delta.events) for delta in self._in_flight.deltas))
             self._in_flight = None
         self._log.warning("rewriting", reason=f"more than {MAX_QUEUED} changes waited for Redis")
-        self._stand_down()
+        self._step_down()
 
     async def _send(self) -> None:
         assert self._in_flight is not None
@@ -428,7 +428,7 @@ class Committer:
         if now >= self._heartbeat_at:
             # With a rest in the queue, Redis does not hold what is known here: the next batch may vouch for it.
             drained = not self._queue
-            believed = self.health.state == "live" and now <= self.vouch_until
+            believed = self.health.state == "live" and now <= self.verified_until
             ours = drained and not self._rewrite and believed
             verified = ours and not self._has_stalled()
             if drained or self.events_complete_ms < self.health.events_complete_ms:

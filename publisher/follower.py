@@ -3,7 +3,7 @@
 There is one path to `live`, at the start as after any interruption: connect the stream, keep what it says, ask for a
 snapshot and for the order events that were missed, apply both, and then what the stream has said meanwhile. The fold
 sorts out what is newer and what was told before. Nothing of the stream is applied in between, so that each order's
-events keep their order. (Doubt that a comparison has raised ends when one agrees, see `LightReconciliation`.)
+events keep their order. (Doubt that a comparison has raised ends when one agrees, see `Reconciler`.)
 """
 
 from __future__ import annotations
@@ -16,18 +16,34 @@ from dataclasses import replace
 from decimal import Decimal
 from random import Random
 
-from publisher.backfill import CONNECTED_MS, Backfill, Found, around, forget_finished, without_repeated_steps
-from publisher.committer import Committer, Taken
+from publisher.committer import Committer, LeaseAcquired
 from publisher.config import AccountConfig
-from publisher.light_reconciliation import Drift, LightReconciliation
+from publisher.discrepancies import GRACE_S, MAX_TOLD
+from publisher.gap_fill import (
+    CONNECTED_MS,
+    GapFill,
+    GapFiller,
+    forget_finished,
+    merge_with_stream,
+    without_repeated_steps,
+)
 from publisher.logs import Log
 from publisher.market import MarkPrices
-from publisher.reconcile import GRACE_S, MAX_TOLD
-from publisher.stream import BACKOFF_S, Connector
+from publisher.reconciler import Drift, Reconciler
 from publisher.user_stream import StreamEnded, UserStream, first_error
+from publisher.websocket import BACKOFF_S, Connector
 from statecast.clock import Clock
-from statecast.domain.changes import Change, Frame, OrderUpdate, Refresh, Snapshot, Told
-from statecast.domain.fold import BEFORE_ITS_BEGINNING, BEGINNINGS, STEPS, Account, Delta, Lack, Untold, filled_of
+from statecast.domain.account import (
+    BEFORE_OPENING,
+    INTERMEDIATE_EVENTS,
+    OPENING_EVENTS,
+    Account,
+    Delta,
+    IncompleteOrder,
+    MissingEvents,
+    filled_of,
+)
+from statecast.domain.changes import Change, Check, Frame, LoggedEvent, OrderUpdate, Snapshot
 from statecast.domain.models import OrderEvent, Source
 from statecast.errors import AuthFailed, FrameError, RateLimited, StoreError, VenueError, VenueUnreachable
 from statecast.venues.binance.decode import decode_user_frame
@@ -81,22 +97,22 @@ class Follower:
         """What the stream has said while the state is in doubt; None while the account follows the stream."""
         self._pending: list[OrderEvent] = []
         """Order events of before that, which are in no log: they come behind what the histories tell of a gap."""
-        self._lacking: dict[str, Untold] = {}
+        self._lacking: dict[str, IncompleteOrder] = {}
         """Orders of them of which something before was not told, and histories were asked for it again."""
         self._doubt = asyncio.Event()
         self._listening = asyncio.Event()
         """Set while there is a stream: what is read before that may be old by the time it begins."""
         self._stream_began: float | None = None
         """When this session's first stream was connected."""
-        self._told_ms = 0
+        self._logged_ms = 0
         """The venue's time of the youngest frame that told of the account, or of the connection after it."""
         self._permissions_known = False
         self._unknown_logged: set[str] = set()
-        self._rows_told: OrderedDict[str | bytes, None] = OrderedDict()
+        self._row_frames: OrderedDict[str | bytes, None] = OrderedDict()
         """The youngest frames that told rows, on whatever connection."""
         retention_ms = round(config.events_retention_s * 1000)
-        self._backfill = Backfill(rest, account, committer, clock, log, retention_ms=retention_ms)
-        self._light = LightReconciliation(
+        self._gap_filler = GapFiller(rest, account, committer, clock, log, retention_ms=retention_ms)
+        self._light = Reconciler(
             rest,
             account,
             committer,
@@ -107,14 +123,14 @@ class Follower:
             apply=lambda answer: self._apply((answer,), "rest"),
             agreed=self._agreed,
             following=lambda: self._unreconciled is None,
-            incomplete=self._distrust,
+            incomplete=self._resync,
         )
         self._stream = UserStream(
             rest, config.access.urls, connector, clock, log, shared=config.shared_stream, unproven=self._light.due
         )
         self._marks = MarkPrices(config.access.urls, self._venue, connector, clock, log)
-        committer.on_lease_lost = self._distrust
-        committer.on_lease_taken = self._take_over
+        committer.on_lease_lost = self._resync
+        committer.on_lease_acquired = self._take_over
 
     async def run(self) -> None:
         """Follow the account for ever: connect, and connect again."""
@@ -130,22 +146,22 @@ class Follower:
                 try:
                     await _apart(self._session())
                 except Drift as news:
-                    self._lose(str(news))
+                    self._degrade(str(news))
                     # No good stream, however long it was: a difference that lasts must not be read again for ever.
                     self._stream_began = None
                 except StreamEnded as news:
-                    self._lose(str(news))
+                    self._degrade(str(news))
                 except AuthFailed as error:
                     self._committer.move("refused", f"{error}; {_what_to_do(error)}")
                     pause_s = REFUSED_RETRY_S
                 except RateLimited as error:
-                    self._lose(str(error))
+                    self._degrade(str(error))
                     pause_s = self._until(error)
                 except (VenueError, FrameError) as error:
-                    self._lose(str(error))
+                    self._degrade(str(error))
                 except Exception:  # noqa: BLE001 - the outermost loop: whatever it was, the state is in doubt, and we go on
                     self._log.exception("unexpected")
-                    self._lose("an error of this program, see its log")
+                    self._degrade("an error of this program, see its log")
                     pause_s = BACKOFF_S[2]
                 if self._was_steady():
                     failures = 0
@@ -156,8 +172,8 @@ class Follower:
                 failures += 1
 
     def log_needed_ms(self) -> int | None:
-        """See `Backfill.reaches_ms`."""
-        return self._backfill.reaches_ms()
+        """See `GapFiller.reaches_ms`."""
+        return self._gap_filler.reaches_ms()
 
     async def aclose(self, others_registered: bool) -> None:
         """At an orderly stop. The listen key is everyone's: it is deleted only if the settings ask for it, and nobody
@@ -169,7 +185,7 @@ class Follower:
         finally:
             await self._rest.aclose()
 
-    def _lose(self, reason: str) -> None:
+    def _degrade(self, reason: str) -> None:
         """Readers first: the state is in doubt from now on."""
         self._committer.move("doubt", reason)
 
@@ -195,11 +211,11 @@ class Follower:
         finally:
             self._listening.clear()
             self._keep_order_events()
-            self._backfill.reopen(self._told_ms)
+            self._gap_filler.reopen(self._logged_ms)
 
     def _connected(self) -> None:
         self._committer.health.stream_since_ms = self._clock.now_ms()
-        self._told_ms = max(self._told_ms, self._stream.since_ms)
+        self._logged_ms = max(self._logged_ms, self._stream.since_ms)
         self._hear_from_now_on()
         if self._stream_began is None:
             self._stream_began = self._clock.monotonic()
@@ -208,9 +224,9 @@ class Follower:
     def _hear_from_now_on(self) -> None:
         """There is a hole before this moment. Whoever writes fills it; who stands by knows what comes after it."""
         self._keep_order_events()
-        since_ms = self._backfill.stream_begins()
+        since_ms = self._gap_filler.stream_begins()
         record = self._committer.record
-        if self._committer.standing_by or not record.complete_since_ms:
+        if self._committer.is_standby or not record.complete_since_ms:
             # By half of the margin less: the other half is for how well the venue's clock is known.
             record.begin(since_ms - CONNECTED_MS // 2)
             self._pending.clear()
@@ -220,7 +236,7 @@ class Follower:
         """Begin anew with the frames that wait for a snapshot; of those so far, what they tell of orders is kept."""
         self._pending += self._buffered_events()
         if self._unreconciled:
-            self._rows_told.clear()  # What is thrown away here counts when it comes again.
+            self._row_frames.clear()  # What is thrown away here counts when it comes again.
         self._unreconciled = deque()
 
     def _keep_rows(self) -> None:
@@ -263,24 +279,24 @@ class Follower:
         """A frame of the stream; whether it told of the account."""
         try:
             frame = decode_user_frame(raw, self._clock.now_ms())
-            if not self._comes_again(raw, frame):
+            if not self._is_repeat(raw, frame):
                 self._take_frame(frame)
         except FrameError as error:
             self._committer.health.malformed_frames += 1
-            self._distrust(str(error))
+            self._resync(str(error))
             return False
         return bool(frame.changes)
 
-    def _comes_again(self, raw: str | bytes, frame: Frame) -> bool:
+    def _is_repeat(self, raw: str | bytes, frame: Frame) -> bool:
         """Whether a frame of rows was told before. Rows of one millisecond cannot be told apart by their times: one
         that is repeated late would put an older one in the place of a younger. Events of orders have ids."""
         if not frame.changes or isinstance(frame.changes[0], OrderUpdate):
             return False
-        if raw in self._rows_told:
+        if raw in self._row_frames:
             return True
-        self._rows_told[raw] = None
-        if len(self._rows_told) > REMEMBERED_ROWS:
-            self._rows_told.popitem(last=False)
+        self._row_frames[raw] = None
+        if len(self._row_frames) > REMEMBERED_ROWS:
+            self._row_frames.popitem(last=False)
         return False
 
     def _take_frame(self, frame: Frame) -> None:
@@ -300,11 +316,11 @@ class Follower:
                     self._light.due()  # Once: one that comes with every fill must not eat the request weight.
         if not frame.changes:
             return
-        self._told_ms = max(self._told_ms, frame.event_time_ms)
+        self._logged_ms = max(self._logged_ms, frame.event_time_ms)
         if self._unreconciled is None:
-            lacks = list(self._account.lacking(frame.changes))
+            lacks = list(self._account.missing_before(frame.changes))
             if all(lack.only_beginning for lack in lacks):
-                self._account.untold |= {lack.untold.order.order_id: lack.untold for lack in lacks}
+                self._account.incomplete |= {lack.incomplete.order.order_id: lack.incomplete for lack in lacks}
                 self._apply(frame.changes, "stream")
                 self._light.moved()
                 for change in frame.changes:
@@ -312,16 +328,16 @@ class Follower:
                         self._light.concerns(change.order.symbol)
                 return
             # This frame waits for what the histories tell of the time before it.
-            order = lacks[0].untold.order
-            self._distrust(f"what happened to order {order.order_id} before it was {order.status} was not told")
+            order = lacks[0].incomplete.order
+            self._resync(f"what happened to order {order.order_id} before it was {order.status} was not told")
         assert self._unreconciled is not None, "there is a doubt"
         self._unreconciled.append(frame)
         if len(self._unreconciled) + len(self._pending) > MAX_REMEMBERED_FRAMES:
             # What they held is in the histories as well; a new beginning leaves room for what comes.
             self._unreconciled.clear()
-            self._rows_told.clear()
+            self._row_frames.clear()
             self._pending.clear()
-            self._backfill.stream_begins()
+            self._gap_filler.stream_begins()
             self._doubt.set()
 
     def _apply(self, changes: Iterable[Change], source: Source) -> Delta:
@@ -341,34 +357,34 @@ class Follower:
             self._marks.follow(self._account.symbols_with_position)
         return delta
 
-    def _distrust(self, reason: str) -> None:
+    def _resync(self, reason: str) -> None:
         """Something is wrong with what we know, though the stream lives: ask for a snapshot, and say so until then."""
-        self._lose(reason)
+        self._degrade(reason)
         # What came before the doubt is in the next snapshot; told again after it, it could bring back an order whose
         # end was the frame that made no sense. Before the first snapshot, though, these frames are all there is.
         if self._unreconciled is None or self._account.complete:
             self._keep_order_events()
         if self._listening.is_set():
-            self._backfill.stream_begins()
+            self._gap_filler.stream_begins()
         self._doubt.set()
 
-    def _take_over(self, taken: Taken) -> None:
+    def _take_over(self, taken: LeaseAcquired) -> None:
         """The lease was taken, for the first time or again. What the log lacks comes before all else."""
         forget_finished(self._account)
         missing = _without_late_steps(taken, {event.order.order_id for event in self._committer.record if _ends(event)})
         if taken.gap:
             self._pending[:0] = missing
-            self._backfill.begin_again(taken.remains, taken.complete_ms)
-            self._distrust("taking over: the log of order events is not complete")
+            self._gap_filler.begin_again(taken.previous, taken.complete_ms)
+            self._resync("taking over: the log of order events is not complete")
             return
         if self._committer.record.complete_since_ms:
-            self._backfill.complete(taken.remains.events_complete_ms)
+            self._gap_filler.complete(taken.previous.events_complete_ms)
         else:
-            self._backfill.begin_again(taken.remains, taken.complete_ms)
+            self._gap_filler.begin_again(taken.previous, taken.complete_ms)
         try:
-            self._apply([Told(event) for event in missing], "stream")
+            self._apply([LoggedEvent(event) for event in missing], "stream")
         except FrameError as error:
-            self._distrust(str(error))
+            self._resync(str(error))
         if self._unreconciled is not None:
             self._doubt.set()  # What was begun by one that stood by is finished by one that writes.
         self._light.due()
@@ -387,11 +403,11 @@ class Follower:
             try:
                 await self._rest.sync_clock()  # by which rows are compared with the answer's time
                 snapshot = await self._rest.fetch_snapshot()
-                found = await self._backfill.fetch(snapshot, self._waiting_events)
+                found = await self._gap_filler.fetch(snapshot, self._waiting_events)
             except AuthFailed:
                 raise
             except (VenueUnreachable, RateLimited, FrameError, StoreError) as error:
-                self._lose(str(error))
+                self._degrade(str(error))
                 self._doubt.set()
                 wait_s = self._until(error) if isinstance(error, RateLimited) else 0.0
                 await self._clock.sleep(max(wait_s, BACKOFF_S[min(failures + 1, len(BACKOFF_S) - 1)]))
@@ -401,17 +417,17 @@ class Follower:
             # Its parts were asked for beside each other, and what the stream says of the moment in which they were told
             # is perhaps still on its way.
             await self._clock.sleep(SETTLE_S)
-            found = await self._backfill.tell_ahead(found, self._waiting_events, self._tell_of_gap)
+            found = await self._gap_filler.log_ahead(found, self._waiting_events, self._log_gap_events)
             if self._doubt.is_set():  # A frame made no sense meanwhile: this answer may be older than it.
                 await self._clock.sleep(BACKOFF_S[2])
                 continue
-            lacks = self._lacks(found, snapshot)
+            lacks = self._missing_before(found, snapshot)
             if not all(lack.only_beginning for lack in lacks):
                 # The stream is not as whole as it seemed: what is missing in what it has told since is asked for, too.
-                self._log.warning("not_told", orders=[lack.untold.order.order_id for lack in lacks][:MAX_TOLD])
-                self._lacking |= {lack.untold.order.order_id: lack.untold for lack in lacks}
+                self._log.warning("not_told", orders=[lack.incomplete.order.order_id for lack in lacks][:MAX_TOLD])
+                self._lacking |= {lack.incomplete.order.order_id: lack.incomplete for lack in lacks}
                 self._keep_rows()
-                self._backfill.stream_begins()
+                self._gap_filler.stream_begins()
                 self._doubt.set()
                 await self._clock.sleep(BACKOFF_S[2])
                 continue
@@ -431,56 +447,56 @@ class Follower:
         """Order events that are told after those of the gap, in their order."""
         return self._pending + self._buffered_events()
 
-    def _lacks(self, found: Found, snapshot: Snapshot) -> list[Lack]:
+    def _missing_before(self, found: GapFill, snapshot: Snapshot) -> list[MissingEvents]:
         """What the frames that have waited do not tell, although it must have happened before them."""
         if found.filled is None:
             return []
-        filled = self._told_filled(found)
+        filled = self._logged_filled(found)
         for order in snapshot.orders:
             if order.venue_time_ms <= found.until_ms:
                 filled.setdefault(order.order_id, filled_of(order))
         changes = [change for frame in self._unreconciled or () for change in frame.changes]
-        return list(self._account.lacking(changes, filled))
+        return list(self._account.missing_before(changes, filled))
 
-    def _told_filled(self, found: Found) -> dict[str, Decimal]:
+    def _logged_filled(self, found: GapFill) -> dict[str, Decimal]:
         """By order id, what is filled as far as the log tells, or is about to tell with what was found."""
         filled = dict(found.filled or {})
         for order in (event.order for event in self._pending):
             filled[order.order_id] = max(filled.get(order.order_id, Decimal(0)), filled_of(order))
         return filled
 
-    def _tell_of_gap(self, events: Iterable[Told]) -> bool:
+    def _log_gap_events(self, events: Iterable[LoggedEvent]) -> bool:
         if self._doubt.is_set():
             return False
         self._apply(events, "rest")
         return True
 
-    def _apply_all(self, found: Found, snapshot: Snapshot, lacks: Iterable[Lack]) -> None:
+    def _apply_all(self, found: GapFill, snapshot: Snapshot, lacks: Iterable[MissingEvents]) -> None:
         """The missed order events, the snapshot, and what has waited, in the order that each order needs.
 
         They are one commit: no reader sees a state that never was.
         """
-        if self._committer.standing_by:
+        if self._committer.is_standby:
             # Nobody has filled the hole that made the doubt: the record reaches back to there, and not further.
             self._committer.record.begin(found.until_ms)
-        filled = self._told_filled(found)
+        filled = self._logged_filled(found)
         listed = (*found.ended.values(), *snapshot.orders)
         self._account.remember_ended(found.ended)
-        self._account.untold = {
-            order.order_id: Untold(order, filled.get(order.order_id, BEFORE_ITS_BEGINNING))
+        self._account.incomplete = {
+            order.order_id: IncompleteOrder(order, filled.get(order.order_id, BEFORE_OPENING))
             for order in listed
             if order.venue_time_ms > found.until_ms
             or filled_of(order) > max(Decimal(0), filled.get(order.order_id, filled_of(order)))
-        } | {lack.untold.order.order_id: lack.untold for lack in lacks}
+        } | {lack.incomplete.order.order_id: lack.incomplete for lack in lacks}
         explained = found.filled or {}
-        self._account.untold |= {
+        self._account.incomplete |= {
             name: one for name, one in self._lacking.items() if explained.get(name, one.filled) <= one.filled
         }
         self._lacking.clear()
-        merged = around(found, self._waiting_events())
+        merged = merge_with_stream(found, self._waiting_events())
         changes: list[Change] = [*merged.first]
         for event in without_repeated_steps(self._pending):
-            changes += (*merged.before.get(event.event_id, ()), Told(event))
+            changes += (*merged.before.get(event.event_id, ()), LoggedEvent(event))
         changes.append(replace(snapshot, heard_since_ms=found.until_ms - CONNECTED_MS))
         for frame in self._unreconciled or ():
             for change in frame.changes:
@@ -490,25 +506,25 @@ class Follower:
         self._apply((*changes, *merged.last), "rest")
         self._pending.clear()
         self._unreconciled = None
-        if self._committer.standing_by:
-            self._account.untold.clear()  # What ended in the hole, the writer tells.
+        if self._committer.is_standby:
+            self._account.incomplete.clear()  # What ended in the hole, the writer tells.
         else:
-            self._backfill.filled(found.until_ms)
+            self._gap_filler.filled(found.until_ms)
             self._committer.fill_gap()
 
-    def take_answer(self, answer: Refresh) -> None:
+    def take_answer(self, answer: Check) -> None:
         """A REST answer that readers have asked for: as good as a periodic one, while the stream is followed."""
         if self._unreconciled is not None:
             return
         try:
             self._light.take(answer, self._clock.monotonic())
         except FrameError as error:
-            self._distrust(str(error))
+            self._resync(str(error))
 
     def _agreed(self, taken_ms: int) -> None:
         """Everything that REST told then, the stream has told as well."""
-        if not self._committer.standing_by:
-            self._backfill.complete(taken_ms - round(GRACE_S * 1000))
+        if not self._committer.is_standby:
+            self._gap_filler.complete(taken_ms - round(GRACE_S * 1000))
 
     async def _follow_marks(self) -> None:
         """Mark prices into the account: one commit for all symbols, and no more than one per interval."""
@@ -520,7 +536,7 @@ class Follower:
                 try:
                     self._apply(updates, "derived")
                 except FrameError as error:
-                    self._distrust(str(error))
+                    self._resync(str(error))
 
 
 async def _apart(work: Coroutine[object, None, None]) -> None:
@@ -537,18 +553,22 @@ async def _apart(work: Coroutine[object, None, None]) -> None:
 
 
 def _ends(event: OrderEvent) -> bool:
-    return event.event_type not in STEPS and is_over(event.order)
+    return event.event_type not in INTERMEDIATE_EVENTS and is_over(event.order)
 
 
-def _without_late_steps(taken: Taken, over: Container[str]) -> list[OrderEvent]:
+def _without_late_steps(taken: LeaseAcquired, over: Container[str]) -> list[OrderEvent]:
     """What the log lacks, but for steps of orders that it tells to be over: they would come after the end, and so does
     nothing at the venue. Another publisher has missed them, and no history tells them. It has them `over` where it has
     events that this process has heard as well, or where they are among the open orders no more."""
-    if not taken.remains.published:
+    if not taken.previous.published:
         return list(taken.missing)
-    goes_on = {order.order_id for order in taken.remains.orders if order.order_id not in over}
-    goes_on |= {event.order.order_id for event in taken.missing if event.event_type in BEGINNINGS}
-    return [event for event in taken.missing if event.event_type not in STEPS or event.order.order_id in goes_on]
+    goes_on = {order.order_id for order in taken.previous.orders if order.order_id not in over}
+    goes_on |= {event.order.order_id for event in taken.missing if event.event_type in OPENING_EVENTS}
+    return [
+        event
+        for event in taken.missing
+        if event.event_type not in INTERMEDIATE_EVENTS or event.order.order_id in goes_on
+    ]
 
 
 def _what_to_do(error: AuthFailed) -> str:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Set
 
 from publisher.logs import Log
-from publisher.stream import Connector, Stream
+from publisher.websocket import Connector, Stream
 from statecast.clock import Clock
 from statecast.domain.changes import MarkPriceUpdate
 from statecast.errors import FrameError, VenueUnreachable

@@ -13,18 +13,18 @@ from random import Random
 
 import structlog
 
-from publisher.answers import Answers
 from publisher.committer import Committer
 from publisher.config import EMBEDDED, AccountConfig, Config
 from publisher.follower import Follower
 from publisher.janitor import Janitor
 from publisher.logs import account_log
-from publisher.stream import Connector
+from publisher.responder import RefreshResponder
+from publisher.websocket import Connector
 from statecast.clock import Clock
-from statecast.domain.fold import Account
+from statecast.domain.account import Account
+from statecast.embedded.server import EmbeddedServer
 from statecast.errors import ConfigError, StoreAuthFailed, StoreError, StoreRefused, StoreUnreachable
 from statecast.store.client import ACCEPTED_URLS, Client, connect
-from statecast.store.embedded import EmbeddedServer
 from statecast.store.reader import other_publishers
 from statecast.store.writer import AccountWriter
 from statecast.venues.binance.weight import WeightBudget
@@ -140,7 +140,7 @@ class _Publication:
         rest = config.access.rest(clock, budget)
         self._committer = Committer(writer, account, clock, self._log)
         self._follower = Follower(config, rest, account, self._committer, connector, clock, rng, self._log)
-        self._answers = Answers(client, config, self._publisher_id, rest, self._follower, clock, self._log)
+        self._responder = RefreshResponder(client, config, self._publisher_id, rest, self._follower, clock, self._log)
         self._janitor = Janitor(client, config, writer, self._follower.log_needed_ms, clock, self._log)
 
     async def run(self) -> None:
@@ -150,7 +150,7 @@ class _Publication:
                 tasks.create_task(self._committer.run())
                 tasks.create_task(self._follower.run())
                 tasks.create_task(self._janitor.run())
-                tasks.create_task(self._answers.run())
+                tasks.create_task(self._responder.run())
         except BaseExceptionGroup as group:
             raise group.exceptions[0] from None
 

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from publisher.logs import Log
-from publisher.stream import Connector, Stream
+from publisher.websocket import Connector, Stream
 from statecast.clock import Clock
 from statecast.errors import AuthFailed, VenueError, VenueUnreachable
 from statecast.secret import Secret

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 import pytest
 
-from statecast.store.embedded import EmbeddedServer, ServerBinary, find_server_binaries
+from statecast.embedded.server import EmbeddedServer, ServerBinary, find_server_binaries
 
 RedisServerFactory: TypeAlias = Callable[..., EmbeddedServer]
 

@@ -16,9 +16,9 @@ import yaml
 from support.programs import ENDS_WITHIN_S, program, run
 from support.world import until
 
+from statecast.embedded.server import find_server_binaries
 from statecast.errors import StoreError
 from statecast.store.client import connect
-from statecast.store.embedded import find_server_binaries
 from statecast.store.keys import AccountId
 from statecast.store.reader import StoredAccount, read_account
 

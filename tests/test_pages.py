@@ -21,10 +21,10 @@ from support.world import DEADLINE_S, World, world
 from consumers import AccountReader, AccountSnapshot, OrderEvent, OrderEvents
 from consumers.models import Balance, EventFields, Order, Position, Totals
 from consumers.tables import values
-from publisher.light_reconciliation import EVERYTHING_PAUSE_S
+from publisher.reconciler import EVERYTHING_PAUSE_S
+from statecast.embedded.server import EmbeddedServer
 from statecast.simulator.orders import OrderRequest, OrderType, Side
 from statecast.store.client import connect
-from statecast.store.embedded import EmbeddedServer
 
 ROOT = Path(__file__).parents[1]
 READING = (ROOT / "docs/reading.md").read_text("utf-8")

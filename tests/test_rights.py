@@ -11,9 +11,9 @@ from conftest import RedisServerFactory
 from support.world import KEY, SECRET, world
 
 from consumers import AccountMirror, AccountReader, OrderEvents, credentials
+from statecast.embedded.server import ServerBinary
 from statecast.errors import StoreError, StoreRefused
 from statecast.store.client import Client, connect
-from statecast.store.embedded import ServerBinary
 from statecast.store.keys import AccountId, AccountKeys
 
 PAGE = (Path(__file__).parents[1] / "docs/redis.md").read_text("utf-8")

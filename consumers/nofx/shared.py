@@ -19,10 +19,10 @@ from consumers.nofx.modes import PRIVATE_SERVER, Source
 from consumers.refresh import NoAnswer, Refresher
 from consumers.tables import Tables, of_refresh
 from statecast.clock import SystemClock
+from statecast.embedded.server import EmbeddedServer
 from statecast.errors import ConfigError, StaleState, StoreError, StoreUnreachable
 from statecast.settings import PREFIX
 from statecast.store.client import Client, connect
-from statecast.store.embedded import EmbeddedServer
 
 RETRY_S = 1.0
 """Between two attempts to reach a Redis that is away."""

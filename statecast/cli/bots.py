@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import statecast
-from statecast.guarded import guarded
+from statecast.embedded.guarded import guarded
 
 DIRECTORY = Path(statecast.__file__).parents[1] / "examples"
 EXAMPLES = ("poll.py", "mirror.py", "worker.py")

@@ -59,7 +59,7 @@ class OrderUpdate(NamedTuple):
         return self.event.order
 
 
-class Told(NamedTuple):
+class LoggedEvent(NamedTuple):
     """An event for the log alone: what is known of the account has it in it already, or will have with the next
     snapshot, or it is no order's (a gap). `ends` says that it is the last one of its order."""
 
@@ -108,7 +108,7 @@ class Snapshot:
 
 
 @dataclass(frozen=True, slots=True)
-class Refresh:
+class Check:
     """Balances and open positions by REST, for what no event carries: available balance, margins, liquidation price.
 
     All else in it is there to be compared with what the stream has told: wallets, sizes, and what was asked for beside
@@ -135,12 +135,12 @@ Change = (
     BalanceUpdate
     | PositionUpdate
     | OrderUpdate
-    | Told
+    | LoggedEvent
     | LeverageUpdate
     | MultiAssetsUpdate
     | MarkPriceUpdate
     | Snapshot
-    | Refresh
+    | Check
 )
 
 Notice = Literal["margin_call", "key_expired", "server_shutdown", "ignored", "unknown"]

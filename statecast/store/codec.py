@@ -28,7 +28,7 @@ from typing import TypeVar
 import orjson
 import ormsgpack
 
-from statecast.domain.fold import Delta
+from statecast.domain.account import Delta
 from statecast.domain.models import Balance, Order, OrderEvent, Position, Totals, plain
 from statecast.store.keys import (
     ACCOUNT_FIELDS,

@@ -18,8 +18,8 @@ from typing import Protocol, cast
 import orjson
 
 from statecast.clock import Clock
+from statecast.domain.account import Account
 from statecast.domain.changes import Snapshot
-from statecast.domain.fold import Account
 from statecast.errors import (
     AuthFailed,
     ContractMismatch,
@@ -85,7 +85,7 @@ class RestAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class Fetch:
     """The lock is ours: `fetch` now. The weight is what the last fetcher knew to be used, at that venue time."""
 
     now_ms: int
@@ -119,7 +119,7 @@ class Paused:
 
 
 @dataclass(frozen=True, slots=True)
-class Alone:
+class NobodyCanFetch:
     """Nobody can ask the venue: no credentials, or refused ones, and no publisher that lives."""
 
     now_ms: int
@@ -132,7 +132,7 @@ class Alone:
     state_reason: str
 
 
-Step = RestAnswer | Turn | Wait | Paused | Alone
+Step = RestAnswer | Fetch | Wait | Paused | NobodyCanFetch
 
 
 class Venue(Protocol):
@@ -143,7 +143,7 @@ class Venue(Protocol):
     def venue_now_ms(self) -> int: ...
     def learn_used_weight(self, used: int, time_ms: int) -> None: ...
     async def ensure_clock(self) -> None: ...
-    async def fetch_snapshot(self, *, untorn: bool) -> Snapshot: ...
+    async def fetch_snapshot(self, *, consistent: bool) -> Snapshot: ...
 
 
 def credentials_name(api_key: Secret) -> str:
@@ -215,14 +215,14 @@ class SharedRefresh:
                 hashes = {name: orjson.loads(table) for name, table in zip(TABLES, tables, strict=True)}
                 return RestAnswer(taken_at_ms, age_ms, int(seq), int(epoch), state, hashes)
             case "TURN", [used, time]:
-                return Turn(now_ms, taken_at_ms, token, self._credentials, int(used), int(time))
+                return Fetch(now_ms, taken_at_ms, token, self._credentials, int(used), int(time))
             case "WAIT", [for_ms, last_news, holder]:
                 return Wait(now_ms, taken_at_ms, int(for_ms), last_news, holder)
             case "REFUSED", [reason, retry_at]:
                 return Paused(now_ms, taken_at_ms, reason, int(retry_at))
         assert kind == "ALONE", kind
         reason, heartbeat, state, state_reason = rest
-        return Alone(now_ms, taken_at_ms, reason, int(heartbeat) if heartbeat else None, state, state_reason)
+        return NobodyCanFetch(now_ms, taken_at_ms, reason, int(heartbeat) if heartbeat else None, state, state_reason)
 
     async def wait(self, step: Wait) -> None:
         """Until there are news, or it is time to look again by oneself."""
@@ -230,7 +230,7 @@ class SharedRefresh:
         with self._client.errors():
             await self._client.redis.xread({self._keys.refresh_news: step.last_news}, block=block_ms, count=1)
 
-    async def fetch(self, turn: Turn, venue: Venue) -> Snapshot | None:
+    async def fetch(self, turn: Fetch, venue: Venue) -> Snapshot | None:
         """Ask the venue, and store its answer for all; None if there is none, for a reason that is stored then.
 
         The lock is held meanwhile. It is free afterwards, also when this is cancelled. It may have run out while this
@@ -256,13 +256,13 @@ class SharedRefresh:
             if not ended:
                 await self.give_up(turn)
 
-    async def give_up(self, turn: Turn) -> None:
+    async def give_up(self, turn: Fetch) -> None:
         """Free the lock without a word about the venue. Never raises: a lock that is not freed runs out."""
         with suppress(StoreError, TimeoutError):
             async with asyncio.timeout(FREE_WITHIN_S):
                 await self._end(turn, "given-up", "", 0, 0, 0, 0)
 
-    async def _fetch(self, turn: Turn, venue: Venue) -> Snapshot | None:
+    async def _fetch(self, turn: Fetch, venue: Venue) -> Snapshot | None:
         try:
             await venue.ensure_clock()
             venue.learn_used_weight(turn.used_weight, turn.used_weight_time_ms)
@@ -271,7 +271,7 @@ class SharedRefresh:
             if reply[0] == "LOST":
                 return None
             _, taken_at, seq, epoch, state = cast("list[str]", reply)
-            snapshot = await venue.fetch_snapshot(untorn=True)
+            snapshot = await venue.fetch_snapshot(consistent=True)
             hashes = rows(Account().apply((snapshot,), "rest"))
         except RateLimited as error:
             pause_ms = max(1000, error.retry_at_ms - venue.venue_now_ms())
@@ -299,7 +299,7 @@ class SharedRefresh:
             await self._store((self._keys.refresh, self._keys.refresh_lock, self._keys.refresh_news), arguments)
         return snapshot
 
-    async def _keep(self, turn: Turn) -> None:
+    async def _keep(self, turn: Fetch) -> None:
         """Renew the lock; return when it is not ours any more."""
         while True:
             await self._clock.sleep(RENEW_S)
@@ -311,7 +311,7 @@ class SharedRefresh:
 
     async def _failed(
         self,
-        turn: Turn,
+        turn: Fetch,
         venue: Venue,
         reason: str,
         pause_ms: int = FIRST_PAUSE_MS,
@@ -321,7 +321,7 @@ class SharedRefresh:
         await self._end(turn, "failed", reason, pause_ms, longest_pause_ms, weight, time_ms)
 
     async def _end(
-        self, turn: Turn, ended: str, reason: str, pause_ms: int, longest_pause_ms: int, weight: int, time_ms: int
+        self, turn: Fetch, ended: str, reason: str, pause_ms: int, longest_pause_ms: int, weight: int, time_ms: int
     ) -> None:
         with self._client.errors():
             await self._fail(

@@ -12,7 +12,7 @@ from decimal import InvalidOperation
 from importlib.resources import files
 from typing import cast
 
-from statecast.domain.fold import Delta
+from statecast.domain.account import Delta
 from statecast.domain.models import Order
 from statecast.errors import ContractMismatch, LeaseLost, StoreDiverged, StoreRefused, StoreUnreachable
 from statecast.store.client import Client
@@ -57,7 +57,7 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class Remains:
+class PreviousState:
     """What an earlier publisher left in Redis, as far as order events are concerned. Times in ms, 0 where unknown."""
 
     now_ms: int = 0
@@ -234,7 +234,7 @@ class AccountWriter:
             keys = (self._keys.lease, self._keys.status, self._keys.publishers)
             return int(await self._release(keys, (self.publisher_id, self.epoch, state, reason, REGISTERED_MS)))
 
-    async def remains(self) -> Remains:
+    async def previous(self) -> PreviousState:
         """What stands in Redis of an account that was published before, as of one moment."""
         with self._client.errors():
             async with self._client.redis.pipeline(transaction=True) as pipe:
@@ -251,7 +251,7 @@ class AccountWriter:
                 rows.append(order_of(row))
             except (KeyError, ValueError, InvalidOperation):
                 unreadable.append(name)
-        return Remains(
+        return PreviousState(
             now_ms=int(seconds) * 1000 + int(microseconds) // 1000,
             verified_at_ms=_whole(status.get("verifiedAtMs")),
             events_since_ms=_whole(status.get("eventsSinceMs")),

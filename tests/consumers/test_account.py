@@ -20,10 +20,10 @@ from consumers import refresh
 from consumers.account import AccountReader
 from consumers.models import Position
 from statecast.clock import SystemClock
+from statecast.embedded.server import EmbeddedServer
 from statecast.errors import ConfigError, ContractMismatch, NeverPublished, StaleState, StoreUnreachable
 from statecast.simulator.server import SimulatorServer
 from statecast.store.client import Client, connect
-from statecast.store.embedded import EmbeddedServer
 from statecast.store.keys import AccountId, AccountKeys
 
 D = Decimal

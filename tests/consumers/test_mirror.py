@@ -18,6 +18,7 @@ from consumers.mirror import AccountMirror, Rejoin
 from consumers.models import AccountSnapshot, Order, Position, Totals
 from consumers.tables import of_publisher
 from statecast.domain.changes import Change
+from statecast.embedded.server import EmbeddedServer
 from statecast.errors import (
     ConfigError,
     ContractMismatch,
@@ -28,7 +29,6 @@ from statecast.errors import (
 )
 from statecast.store import feed
 from statecast.store.client import Client, connect
-from statecast.store.embedded import EmbeddedServer
 from statecast.store.keys import AccountId
 from statecast.store.reader import read_account
 

@@ -22,9 +22,9 @@ from support.written import eventually
 from consumers import AccountMirror, blocking, order_events
 from consumers.order_events import Gap, OrderEvent, OrderEvents
 from statecast.domain import changes
+from statecast.embedded.server import EmbeddedServer
 from statecast.errors import ConfigError, ContractMismatch, StoreAuthFailed, StoreRefused
 from statecast.store.client import connect
-from statecast.store.embedded import EmbeddedServer
 from statecast.store.group_admin import requeue
 from statecast.store.keys import REQUEUED
 

@@ -13,11 +13,11 @@ from support.written import eventually
 from consumers import refresh
 from consumers.refresh import NoAnswer, Refresher, weight_budget
 from statecast.clock import SystemClock
+from statecast.embedded.server import EmbeddedServer
 from statecast.errors import ConfigError, StoreUnreachable
 from statecast.simulator.server import SimulatorServer
 from statecast.store import refresh as store_refresh
 from statecast.store.client import Client, connect
-from statecast.store.embedded import EmbeddedServer
 from statecast.store.keys import AccountId, AccountKeys
 from statecast.venues.access import Access
 

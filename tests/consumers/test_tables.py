@@ -9,7 +9,7 @@ from support.changes import rest_balance, rest_order, rest_position, snapshot
 
 from consumers.models import Balance, Order, Position, Totals
 from consumers.tables import Tables, of_publisher, of_refresh, snake_case, values
-from statecast.domain.fold import Account
+from statecast.domain.account import Account
 from statecast.errors import ContractMismatch
 from statecast.store.codec import rows
 from statecast.store.keys import ACCOUNT_FIELDS, BALANCE_FIELDS, ORDER_FIELDS, POSITION_FIELDS, AccountId

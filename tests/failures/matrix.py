@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from support.arena import Arena, arena
 
-from statecast.store.embedded import EmbeddedServer
+from statecast.embedded.server import EmbeddedServer
 
 EVENTS_BEFORE = 15
 EVENTS_AFTER = 15

@@ -11,8 +11,8 @@ from failures.matrix import Logged, scenario
 from failures.stream import NOTHING
 from support.arena import Arena, DurableRedis
 
+from statecast.embedded.server import EmbeddedServer
 from statecast.store.client import connect
-from statecast.store.embedded import EmbeddedServer
 from statecast.store.keys import AccountKeys
 
 CHAPTER = "Redis"

@@ -7,7 +7,7 @@ import time
 from failures.matrix import Logged, scenario
 from support.arena import NOISE_S, RECONCILE_S, Arena
 
-from publisher.reconcile import GRACE_S
+from publisher.discrepancies import GRACE_S
 
 CHAPTER = "The venue's stream"
 

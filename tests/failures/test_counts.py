@@ -18,7 +18,7 @@ import redis.asyncio
 from support.arena import NOISE_S, Arena, DurableRedis, Publisher, arena
 
 from publisher import follower, service
-from statecast.store.embedded import EmbeddedServer
+from statecast.embedded.server import EmbeddedServer
 from statecast.store.keys import AccountKeys
 from statecast.venues.binance.weight import WeightBudget
 
@@ -73,7 +73,7 @@ async def test_a_writer_killed_again_and_again_loses_and_doubles_nothing(
             here.publishers.remove(writer)
             await here.vouched()
             await here.start()
-            await here.standing_by()
+            await here.is_standby()
         entries = await ends_well(here)
     print(
         f"{kills} writers killed, {len(entries)} events, taken over after "

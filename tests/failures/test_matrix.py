@@ -11,7 +11,7 @@ import pytest
 from failures.matrix import SCENARIOS, run
 from failures.redis_server import own_server
 
-from statecast.store.embedded import EmbeddedServer
+from statecast.embedded.server import EmbeddedServer
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

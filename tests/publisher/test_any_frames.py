@@ -19,10 +19,10 @@ from publisher import config
 from publisher.committer import Committer
 from publisher.follower import Follower
 from publisher.logs import account_log
-from publisher.stream import Connector
 from publisher.user_stream import StreamEnded
+from publisher.websocket import Connector
 from statecast.clock import SystemClock
-from statecast.domain.fold import Account
+from statecast.domain.account import Account
 from statecast.settings import Settings
 from statecast.store.client import Client
 from statecast.store.codec import commit

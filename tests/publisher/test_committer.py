@@ -14,16 +14,16 @@ from support.proxy import Fate, proxied
 from support.written import Stored, eventually
 
 from publisher import committer as committing
-from publisher.committer import Committer, Taken
+from publisher.committer import Committer, LeaseAcquired
 from publisher.logs import account_log
 from publisher.record import EventRecord
 from statecast.clock import SystemClock
+from statecast.domain.account import Account
 from statecast.domain.changes import Change, Snapshot
-from statecast.domain.fold import Account
+from statecast.embedded.server import EmbeddedServer
 from statecast.errors import StoreError
 from statecast.store import writer as writing
 from statecast.store.client import Client, connect
-from statecast.store.embedded import EmbeddedServer
 from statecast.store.keys import STATUS_FIELDS, AccountId, AccountKeys
 from statecast.store.writer import AccountWriter, Batch
 
@@ -85,7 +85,7 @@ class Publisher:
 
     async def committed_to_stand_by(self) -> None:
         async def so() -> bool:
-            return self.committer.standing_by
+            return self.committer.is_standby
 
         await eventually(so)
 
@@ -250,8 +250,8 @@ async def test_what_an_earlier_publisher_left_is_known_and_not_forgotten(place: 
     await first.stop()
     second = place.publisher("second")
     await second.opened()
-    assert second.committer.remains.events_complete_ms == 1_793_000_000_007
-    assert [order.order_id for order in second.committer.remains.orders] == ["1"]
+    assert second.committer.previous.events_complete_ms == 1_793_000_000_007
+    assert [order.order_id for order in second.committer.previous.orders] == ["1"]
     await place.shows(publisherId="second", state="starting", eventsCompleteMs="1793000000007")
     await place.beats(1)
     assert (await place.stored.status())["eventsCompleteMs"] == "1793000000007"
@@ -276,13 +276,13 @@ async def test_verified_stands_still_beyond_the_time_that_the_comparison_with_th
 ) -> None:
     first = await place.live()
     await place.verified_after(0)
-    first.committer.vouch_until = 0.0
+    first.committer.verified_until = 0.0
     await place.beats(2)
     verified = (await place.stored.status())["verifiedAtMs"]
     await place.beats(4)
     status = await place.stored.status()
     assert (status["verifiedAtMs"], status["state"]) == (verified, "live")
-    first.committer.vouch_until = SystemClock().monotonic() + 100.0
+    first.committer.verified_until = SystemClock().monotonic() + 100.0
     await place.verified_after(int(verified))
 
 
@@ -342,7 +342,7 @@ async def test_the_second_waits_and_takes_over_when_the_first_is_stopped(place: 
         second = place.publisher("second")
 
         async def told() -> bool:
-            return any((line["event"], line.get("holder")) == ("standing_by", "first") for line in logs)
+            return any((line["event"], line.get("holder")) == ("is_standby", "first") for line in logs)
 
         await eventually(told)
     assert not second.committer.opened.is_set()
@@ -406,7 +406,7 @@ async def test_a_first_that_wakes_after_losing_the_lease_writes_nothing_until_it
         first.writer.awake.set()
 
         async def fenced() -> bool:
-            return any((line["event"], line.get("holder")) == ("standing_by", "second") for line in logs)
+            return any((line["event"], line.get("holder")) == ("is_standby", "second") for line in logs)
 
         await eventually(fenced)
         await place.beats(3)
@@ -522,8 +522,8 @@ async def test_events_beyond_the_record_are_left_to_the_histories(
     first = await place.live()
     first.committer.record = EventRecord(limit=20)
     first.committer.record.begin(5)
-    taken: list[Taken] = []
-    first.committer.on_lease_taken = taken.append
+    taken: list[LeaseAcquired] = []
+    first.committer.on_lease_acquired = taken.append
     first.orders([1])
     await place.shows(eventSeq="1")
     first.committer.events_complete_ms = 7
@@ -635,7 +635,7 @@ async def test_one_that_did_not_run_takes_no_lease_before_it_has_read_what_came(
     first = await place.live()
     second = place.publisher("second")
     behind: list[bool] = []
-    second.committer.on_lease_taken = lambda taken: behind.append(second.committer._has_stalled())
+    second.committer.on_lease_acquired = lambda taken: behind.append(second.committer._has_stalled())
     await second.committed_to_stand_by()
     await first.crash()
     time.sleep(2.5)  # noqa: ASYNC251 - the lease runs out, and the whole process stands still
@@ -673,8 +673,8 @@ async def test_one_that_stands_by_owes_readers_the_whole_log_that_others_began(p
     first.orders(range(1, 6))
     await place.shows(eventsSinceMs="5", eventSeq="5")
     second = place.publisher("second")
-    taken: list[Taken] = []
-    second.committer.on_lease_taken = taken.append
+    taken: list[LeaseAcquired] = []
+    second.committer.on_lease_acquired = taken.append
     second.committer.record.begin(100)
     await second.committed_to_stand_by()
     second.go_live()

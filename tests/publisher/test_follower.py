@@ -11,10 +11,10 @@ from support.changes import event
 from support.link import linked
 from support.world import World, new_server, published, until, world
 
-from publisher.committer import Taken
+from publisher.committer import LeaseAcquired
 from publisher.follower import _without_late_steps
 from statecast.simulator.orders import OrderRequest, OrderType, Side
-from statecast.store.writer import Remains
+from statecast.store.writer import PreviousState
 
 REST_PATHS = {
     "account": "/fapi/v3/account",
@@ -428,6 +428,6 @@ def _requests(here: World, status: str):  # type: ignore[no-untyped-def]  # a re
 def test_steps_that_the_log_lacks_are_not_told_behind_an_end_that_it_has() -> None:
     order = event(1000, "NEW").event.order
     amended = event(1200, "AMENDMENT").event
-    taken = Taken(Remains(published=True, orders=(order,)), (amended,), 0, gap=False)
+    taken = LeaseAcquired(PreviousState(published=True, orders=(order,)), (amended,), 0, gap=False)
     assert _without_late_steps(taken, frozenset()) == [amended]
     assert _without_late_steps(taken, {order.order_id}) == [], "the hashes may be older than the log"

@@ -15,7 +15,7 @@ from support.proxy import Fate, proxied
 from support.world import until, world
 from support.written import Desk, eventually
 
-from publisher import backfill, config, janitor, light_reconciliation
+from publisher import config, gap_fill, janitor, reconciler
 from publisher.committer import LOG_MARGIN
 from publisher.config import AccountConfig
 from publisher.janitor import Janitor
@@ -23,9 +23,9 @@ from publisher.logs import account_log
 from publisher.record import MAX_EVENTS
 from statecast import settings
 from statecast.clock import Clock, SystemClock
+from statecast.embedded.server import EmbeddedServer
 from statecast.store import trimming
 from statecast.store.client import Client, connect
-from statecast.store.embedded import EmbeddedServer
 from statecast.store.keys import AccountId, AccountKeys
 
 KEPT = 20
@@ -165,9 +165,9 @@ async def rounds(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
 
 async def test_a_publisher_trims_what_is_old(own_redis: EmbeddedServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole service, with an exchange that trades."""
-    monkeypatch.setattr(backfill, "OVERLAP_MS", 500)
-    monkeypatch.setattr(backfill, "WRITTEN_LATE_MS", 0)
-    monkeypatch.setattr(light_reconciliation, "EVERYTHING_PAUSE_S", 0.5)
+    monkeypatch.setattr(gap_fill, "OVERLAP_MS", 500)
+    monkeypatch.setattr(gap_fill, "WRITTEN_LATE_MS", 0)
+    monkeypatch.setattr(reconciler, "EVERYTHING_PAUSE_S", 0.5)
     async with world(own_redis.url, "main", EVENTS_RETENTION_S="1", RECONCILE_S="1") as here:
         length = lambda: here.client.redis.xlen(AccountKeys(here.account_id).order_events)  # noqa: E731
         here.trade(400)

@@ -11,9 +11,9 @@ import pytest
 from support.programs import program, run
 from support.world import KEY, SECRET, account_values, new_server, until
 
+from statecast.embedded.server import EmbeddedServer
 from statecast.simulator.server import SimulatorServer
 from statecast.store.client import connect
-from statecast.store.embedded import EmbeddedServer
 from statecast.store.keys import AccountId
 from statecast.store.reader import read_account
 

@@ -19,7 +19,7 @@ from websockets.asyncio.server import Request, Response, ServerConnection, serve
 from publisher import market
 from publisher.logs import account_log
 from publisher.market import STEADY_S, MarkPrices
-from publisher.stream import JITTER, Connector
+from publisher.websocket import JITTER, Connector
 from statecast.clock import SystemClock
 from statecast.simulator.orders import OrderRequest, OrderType, Side
 from statecast.venues.binance.wire import BinanceUrls

@@ -15,8 +15,8 @@ from websockets.exceptions import ConnectionClosedOK
 
 from publisher import user_stream
 from publisher.logs import account_log
-from publisher.stream import Connector
 from publisher.user_stream import StreamEnded, UserStream, first_error
+from publisher.websocket import Connector
 from statecast.clock import SystemClock
 from statecast.errors import AuthFailed, RateLimited, StatecastError, VenueError, VenueUnreachable
 from statecast.secret import Secret

@@ -10,7 +10,7 @@ from sim.plants import planted
 from sim.redis_server import Server
 from sim.world import Verdict, run_seed
 
-from statecast.store.embedded import EmbeddedServer
+from statecast.embedded.server import EmbeddedServer
 
 SEEDS_AT_ONCE = 10
 

@@ -181,9 +181,9 @@ class SimTransport(asyncio.Transport):
         if error is None and not self._closing:
             self._protocol.eof_received()
         self._closing = True
-        self._lose(error)
+        self._degrade(error)
 
-    def _lose(self, error: Exception | None) -> None:
+    def _degrade(self, error: Exception | None) -> None:
         if not self._ended:
             self._ended = True
             self._connection.close_up()
@@ -207,7 +207,7 @@ class SimTransport(asyncio.Transport):
         if not self._closing:
             self._closing = True
             self._socket.ended = True
-            self._loop.call_soon(self._lose, None, context=self.context)
+            self._loop.call_soon(self._degrade, None, context=self.context)
 
     def abort(self) -> None:
         self.close()

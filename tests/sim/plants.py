@@ -10,9 +10,9 @@ from unittest import mock
 
 import ormsgpack
 
-from statecast.domain import fold
+from statecast.domain import account as domain_account
+from statecast.domain.account import Account
 from statecast.domain.changes import BalanceUpdate, PositionUpdate
-from statecast.domain.fold import Account
 from statecast.domain.models import Order, PositionKey
 from statecast.store.writer import AccountWriter, Batch
 from statecast.venues.binance import history
@@ -36,8 +36,8 @@ def no_order_check(patch: Callable[[Any, str, object], None]) -> None:
 
     patch(Account, "_apply_balance", apply_balance)
     patch(Account, "_apply_position", apply_position)
-    patch(Account, "_comes_again", lambda _self, _stamp, _known: False)
-    patch(fold, "_progress", lambda _order: (0, 0))
+    patch(Account, "_is_repeat", lambda _self, _stamp, _known: False)
+    patch(domain_account, "_progress", lambda _order: (0, 0))
 
 
 def hash_beside_the_commit(patch: Callable[[Any, str, object], None]) -> None:

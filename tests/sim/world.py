@@ -28,8 +28,8 @@ from sim.promises import Bounds, Broken, Reader, Truth
 from sim.redis_server import RedisService, Server
 from sim.venue import SimExchange, VenueService
 
-from publisher import backfill, committer, config, service
-from publisher.reconcile import GRACE_S
+from publisher import committer, config, gap_fill, service
+from publisher.discrepancies import GRACE_S
 from publisher.service import publishing
 from statecast import settings
 from statecast.secret import Secret
@@ -271,7 +271,7 @@ class World:
             event.pop("account", None)
             if isinstance(process, Publisher):
                 process.publisher_id = event.get("publisher", process.publisher_id)
-                process.met_redis = process.met_redis or event["event"] in ("writing", "standing_by")
+                process.met_redis = process.met_redis or event["event"] in ("writing", "is_standby")
             if event.pop("exc_info", None):
                 self.fail(Broken("no error of the program itself", traceback.format_exc()))
             self.trace(f"{process.name}: {method} " + " ".join(f"{name}={value}" for name, value in event.items()))
@@ -441,8 +441,8 @@ def patch_libraries(stack: ExitStack, world: World) -> None:
     patch(mock.patch.object(service, "socket", SimpleNamespace(gethostname=_host_name)))
     # Gaps of a simulated world are small: what is done with long ones must happen here as well.
     sizes = Random(f"sizes of {world.seed}")
-    patch(mock.patch.object(backfill, "TOLD_AT_ONCE", sizes.choice((0, 10, backfill.TOLD_AT_ONCE))))
-    patch(mock.patch.object(backfill, "SLICE", sizes.choice((3, backfill.SLICE))))
+    patch(mock.patch.object(gap_fill, "LOGGED_AT_ONCE", sizes.choice((0, 10, gap_fill.LOGGED_AT_ONCE))))
+    patch(mock.patch.object(gap_fill, "SLICE", sizes.choice((3, gap_fill.SLICE))))
     patch(mock.patch.object(committer, "MAX_WAITING", sizes.choice((5, committer.MAX_WAITING))))
     patch(mock.patch.object(wire, "HISTORY_PAGE", sizes.choice((40, wire.HISTORY_PAGE))))
     random.seed(world.seed)

@@ -15,9 +15,9 @@ from support.written import eventually
 
 from consumers.mirror import AccountMirror
 from consumers.tables import of_publisher
+from statecast.embedded.server import EmbeddedServer
 from statecast.errors import StaleState, StoreUnreachable
 from statecast.store.client import connect
-from statecast.store.embedded import EmbeddedServer
 from statecast.store.keys import AccountKeys
 from statecast.store.reader import StoredAccount
 

@@ -9,7 +9,7 @@ from decimal import Decimal
 import pytest
 from support.world import World, until, world
 
-from publisher.reconcile import GRACE_S
+from publisher.discrepancies import GRACE_S
 from statecast.simulator.events import Event
 from statecast.simulator.orders import AlgoRequest, OrderRequest, OrderType, Side
 

@@ -154,7 +154,7 @@ class Witness:
 
 
 @asynccontextmanager
-async def beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+async def scope(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     """Work that goes on while the context lasts; if it fails, so does the context, at once."""
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(work)
@@ -190,7 +190,7 @@ async def test_no_snapshot_is_ever_torn_or_old_or_flat_by_mistake(
         assert here.dump()["positions"], "an account that is flat proves nothing"
         values = account_values(server, account_name) | {"REDIS_URL": redis_url}
 
-        async with beside(read_on(witness, reader)), program(tmp_path, "publisher", **values) as publisher:
+        async with scope(read_on(witness, reader)), program(tmp_path, "publisher", **values) as publisher:
             # From unpublished to live.
             await until(lambda: _state(here), lambda state: state == "live")
             assert witness.never_published > 0
@@ -223,7 +223,7 @@ async def test_no_snapshot_is_ever_torn_or_old_or_flat_by_mistake(
                     await asyncio.sleep(0.01)
 
             # A reader with credentials serves both of them by REST, and may ask for more at any moment.
-            async with beside(read_on(witness, own)), beside(trade_on(witness)), asyncio.timeout(60):
+            async with scope(read_on(witness, own)), scope(trade_on(witness)), asyncio.timeout(60):
                 for _ in range(REFRESHES):
                     await witness.refresh(own)
                 while witness.by_refresh < 200:

@@ -20,9 +20,9 @@ from support.written import eventually
 from consumers import AccountMirror, OrderEvents, mirror, order_events
 from publisher import committer, follower, service
 from publisher.record import EventRecord
-from statecast.domain import fold
+from statecast.domain import account as domain_account
+from statecast.embedded.server import EmbeddedServer
 from statecast.simulator.control import burst
-from statecast.store.embedded import EmbeddedServer
 from statecast.store.keys import AccountKeys
 from statecast.venues.binance.weight import WeightBudget
 
@@ -174,8 +174,8 @@ async def test_nothing_grows_under_load_and_faults(
     monkeypatch.setattr(service, "WeightBudget", lambda: WeightBudget(limit=PLENTY))
     monkeypatch.setattr(follower, "STEADY_S", 0.0)
     monkeypatch.setattr(committer, "EventRecord", lambda: EventRecord(REMEMBERED))
-    monkeypatch.setattr(fold, "REMEMBERED_EVENTS", REMEMBERED)
-    monkeypatch.setattr(fold, "REMEMBERED_FINISHED_ORDERS", REMEMBERED)
+    monkeypatch.setattr(domain_account, "REMEMBERED_EVENTS", REMEMBERED)
+    monkeypatch.setattr(domain_account, "REMEMBERED_FINISHED_ORDERS", REMEMBERED)
     monkeypatch.setattr(order_events, "REMEMBERED", REMEMBERED)
     monkeypatch.setattr(mirror, "REMEMBERED", REMEMBERED)
     async with (

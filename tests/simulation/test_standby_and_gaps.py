@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from support.world import new_server, published, until, world
 
-from publisher import backfill, committer
+from publisher import committer, gap_fill
 from publisher.record import EventRecord
 from publisher.service import _Publication
+from statecast.embedded.server import EmbeddedServer
 from statecast.errors import StoreError
 from statecast.simulator.orders import AlgoRequest, OrderType, Side
-from statecast.store.embedded import EmbeddedServer
 
 SEED = 5
 
@@ -52,7 +52,7 @@ async def so(good: Callable[[], bool]) -> None:
 
 
 def follows(one: _Publication) -> bool:
-    return one._committer.standing_by and one._follower._unreconciled is None
+    return one._committer.is_standby and one._follower._unreconciled is None
 
 
 async def test_what_the_record_has_dropped_while_redis_was_away_is_fetched(
@@ -145,11 +145,11 @@ async def test_the_mark_is_not_ahead_of_what_a_mute_stream_has_told(
     redis_url: str, account_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A conditional order comes and goes unheard, the stream is found mute, and the publisher ends before it mends."""
-    monkeypatch.setattr(backfill, "OVERLAP_MS", 500)
-    monkeypatch.setattr("publisher.light_reconciliation.EVERYTHING_PAUSE_S", 0.5)
-    monkeypatch.setattr("publisher.light_reconciliation.LEAST_SYMBOLS", 0)  # It is not this symbol's turn.
+    monkeypatch.setattr(gap_fill, "OVERLAP_MS", 500)
+    monkeypatch.setattr("publisher.reconciler.EVERYTHING_PAUSE_S", 0.5)
+    monkeypatch.setattr("publisher.reconciler.LEAST_SYMBOLS", 0)  # It is not this symbol's turn.
     monkeypatch.setattr("publisher.follower.GRACE_S", 0.5)
-    monkeypatch.setattr("publisher.reconcile.GRACE_S", 1.0)
+    monkeypatch.setattr("publisher.discrepancies.GRACE_S", 1.0)
     async with new_server(seed=SEED) as server:
         async with published(server, redis_url, account_name, RECONCILE_S="1") as here:
             here.trade(20)
@@ -187,7 +187,7 @@ async def test_a_quiet_account_whose_stream_is_cut_gets_no_gap_entry(
         here.trade(5)
         await here.agree()
         (one,) = publications
-        one._follower._told_ms -= 5 * 86_400_000  # as if nothing had been told for so long
+        one._follower._logged_ms -= 5 * 86_400_000  # as if nothing had been told for so long
         await until(here.status, lambda status: int(status["eventsCompleteMs"]) > here.now_ms() - 20_000)
         here.exchange.fault("cut_sockets", {"kind": "private"}, here.now_ms())
         await here.state("recovering")

@@ -29,9 +29,9 @@ from publisher import config
 from publisher.service import publishing
 from statecast import settings
 from statecast.clock import Clock, SystemClock
+from statecast.embedded.server import EmbeddedServer
 from statecast.simulator.control import burst
 from statecast.store.client import connect
-from statecast.store.embedded import EmbeddedServer
 from statecast.store.keys import AccountId
 
 RECONCILE_S = 2.0
@@ -217,9 +217,9 @@ class Arena(World):
         """Wait until another publisher than `former` writes; the first sample of it."""
         return await self.seen(lambda sample: sample.publisher_id not in ("", former), "a takeover")
 
-    async def standing_by(self) -> None:
+    async def is_standby(self) -> None:
         """Wait until the publisher that was started last stands by."""
-        await self.until(lambda: self.publishers[-1].logged("standing_by"), "a standby")
+        await self.until(lambda: self.publishers[-1].logged("is_standby"), "a standby")
 
     async def seen(self, wanted: Callable[[Sample], bool], what: str) -> Sample:
         """Wait for a sample from now on."""
@@ -324,7 +324,7 @@ async def arena(
             await here.seen(lambda sample: sample.live, "the first live state")
             for _ in range(processes - 1):
                 await start()
-                await here.standing_by()
+                await here.is_standby()
             yield here
         finally:
             looking.cancel()

@@ -8,10 +8,10 @@ from typing import Any
 
 from statecast.domain.changes import (
     BalanceUpdate,
+    Check,
     MarkPriceUpdate,
     OrderUpdate,
     PositionUpdate,
-    Refresh,
     Snapshot,
 )
 from statecast.domain.models import Balance, Order, OrderEvent, Position, Stamp, SymbolConfig, Totals
@@ -204,5 +204,5 @@ def refresh(
     balances: Iterable[Balance] = (),
     positions: Iterable[Position] = (),
     total: Totals | None = None,
-) -> Refresh:
-    return Refresh(total or totals(at, "1000"), tuple(balances), tuple(positions), NOW + at)
+) -> Check:
+    return Check(total or totals(at, "1000"), tuple(balances), tuple(positions), NOW + at)

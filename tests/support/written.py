@@ -9,8 +9,8 @@ from typing import Any, cast
 import orjson
 from redis.asyncio import Redis
 
-from statecast.domain.changes import Change, Refresh, Snapshot
-from statecast.domain.fold import Account, Delta
+from statecast.domain.account import Account, Delta
+from statecast.domain.changes import Change, Check, Snapshot
 from statecast.domain.models import Source
 from statecast.store.client import Client
 from statecast.store.codec import balance_cells, entities, order_cells, position_cells, totals_cells
@@ -42,7 +42,7 @@ class Desk:
         return await self.writer.open(state, reason, least_event_seq=self.writer.event_seq)
 
     def fold(self, *changes: Change) -> Delta:
-        source: Source = "rest" if isinstance(changes[0], (Snapshot, Refresh)) else "stream"
+        source: Source = "rest" if isinstance(changes[0], (Snapshot, Check)) else "stream"
         return self.account.apply(changes, source)
 
     def batch(self, *deltas: Delta, status: Mapping[str, str | int] | None = None, verified: bool = False) -> Batch:

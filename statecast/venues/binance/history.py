@@ -16,8 +16,8 @@ from collections.abc import Container, Iterable, Mapping
 from decimal import Decimal
 from typing import NamedTuple
 
+from statecast.domain.account import filled_of
 from statecast.domain.changes import OrderUpdate
-from statecast.domain.fold import filled_of
 from statecast.domain.models import Order, OrderEvent
 from statecast.venues.binance import wire
 from statecast.venues.binance.decode import algo_event_id, order_event_id
@@ -52,7 +52,7 @@ class PastTrade(NamedTuple):
     maker: bool | None
 
 
-class Retold(NamedTuple):
+class Reconstructed(NamedTuple):
     """`updates` are in the venue's order. `behind` are orders whose fills do not add up to what they have filled: the
     venue's histories are computed apart, and one may lag. They are told all the same. `filled` is, by order id, what is
     filled by the last event, whether it is among `updates` or was told before."""
@@ -133,7 +133,7 @@ def fill_id(trade: PastTrade) -> str:
     return f"{trade.symbol}:{trade.order_id}:FILL:{trade.trade_id}"
 
 
-def retold(
+def events_from_history(
     past_orders: Iterable[PastOrder],
     past_trades: Iterable[PastTrade],
     *,
@@ -142,7 +142,7 @@ def retold(
     told: Container[str],
     known_filled: Mapping[str, tuple[Decimal, int]],
     received_at_ms: int,
-) -> Retold:
+) -> Reconstructed:
     """The events of these orders up to `until_ms` whose ids are not in `told`.
 
     `past_trades` must hold every fill of these orders from `since_ms` until their rows were read, so the trades are to
@@ -158,12 +158,12 @@ def retold(
     for past in sorted(past_orders, key=lambda one: (len(one.order.order_id), one.order.order_id)):
         key = past.order.symbol, past.order.order_id
         own = [fills[key][number] for number in sorted(fills[key])] if key in fills else []
-        born = past.created_ms >= since_ms
+        created_in_window = past.created_ms >= since_ms
         if past.order.algo_id is not None:
-            events = _algo_events(past, born, received_at_ms)
+            events = _algo_events(past, created_in_window, received_at_ms)
         else:
-            events = _events(past, own, born, received_at_ms)
-            if _is_behind(past.order, own, born, told, known_filled):
+            events = _events(past, own, created_in_window, received_at_ms)
+            if _is_behind(past.order, own, created_in_window, told, known_filled):
                 behind.append(past.order)
         at_ms = 0
         for update in events:
@@ -172,25 +172,25 @@ def retold(
             if at_ms > until_ms:
                 break
             filled[update.order.order_id] = filled_of(update.order)
-            if not _is_told(update.event, told):
+            if not _is_logged(update.event, told):
                 timed.append((at_ms, update))
     timed.sort(key=lambda pair: pair[0])
-    return Retold(tuple(update for _, update in timed), tuple(behind), filled)
+    return Reconstructed(tuple(update for _, update in timed), tuple(behind), filled)
 
 
-def _events(past: PastOrder, fills: list[PastTrade], born: bool, received_at_ms: int) -> list[OrderUpdate]:
+def _events(past: PastOrder, fills: list[PastTrade], created_in_window: bool, received_at_ms: int) -> list[OrderUpdate]:
     """Everything that the rows tell of an ordinary order, in its order."""
     row = past.order
     events: list[OrderUpdate] = []
-    if born and not row.client_order_id.startswith(wire.SYSTEM_ORDERS):
+    if created_in_window and not row.client_order_id.startswith(wire.SYSTEM_ORDERS):
         placed = row._replace(
             status="NEW", executed_qty=ZERO, avg_price=ZERO, venue_time_ms=past.created_ms, source="rest"
         )
         events.append(OrderUpdate(OrderEvent(order_event_id(placed, "NEW", 0), "NEW", placed, received_at_ms), True))
     assert row.executed_qty is not None, "a row of an ordinary order says what is filled"
     # Of an order that is older than the trades asked for, the row alone says where its sum began.
-    within = fills if born else [trade for trade in fills if trade.time_ms <= row.venue_time_ms]
-    filled = ZERO if born else row.executed_qty - sum((trade.qty for trade in within), ZERO)
+    within = fills if created_in_window else [trade for trade in fills if trade.time_ms <= row.venue_time_ms]
+    filled = ZERO if created_in_window else row.executed_qty - sum((trade.qty for trade in within), ZERO)
     execution = "CALCULATED" if row.type == "LIQUIDATION" else "TRADE"
     for trade in within:
         filled += trade.qty
@@ -228,13 +228,13 @@ def _events(past: PastOrder, fills: list[PastTrade], born: bool, received_at_ms:
 def _is_behind(
     row: Order,
     fills: list[PastTrade],
-    born: bool,
+    created_in_window: bool,
     told: Container[str],
     known_filled: Mapping[str, tuple[Decimal, int]],
 ) -> bool:
     """Whether the row has more filled than the trades explain, together with what was known before."""
     assert row.executed_qty is not None
-    if born:
+    if created_in_window:
         return sum((trade.qty for trade in fills), ZERO) < row.executed_qty
     if row.order_id not in known_filled:
         return False
@@ -244,16 +244,16 @@ def _is_behind(
     return known + sum(beyond, ZERO) < row.executed_qty
 
 
-def _is_told(event: OrderEvent, told: Container[str]) -> bool:
+def _is_logged(event: OrderEvent, told: Container[str]) -> bool:
     """Of a trailing stop that is active from the beginning, the stream tells the activation alone: that is its NEW."""
     return event.event_id in told or (event.event_type == "ALGO_NEW" and event.event_id + ":ACTIVATED" in told)
 
 
-def _algo_events(past: PastOrder, born: bool, received_at_ms: int) -> list[OrderUpdate]:
+def _algo_events(past: PastOrder, created_in_window: bool, received_at_ms: int) -> list[OrderUpdate]:
     """That a conditional order was placed, and the step that it is at now."""
     row = past.order._replace(source="rest")
     events: list[OrderUpdate] = []
-    if born:
+    if created_in_window:
         placed = row._replace(
             status="NEW", executed_qty=None, avg_price=None, actual_order_id=None, venue_time_ms=past.created_ms
         )

@@ -23,7 +23,7 @@ import orjson
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from statecast.clock import Clock
-from statecast.domain.changes import Refresh, Snapshot
+from statecast.domain.changes import Check, Snapshot
 from statecast.domain.models import Order
 from statecast.errors import (
     AuthFailed,
@@ -56,7 +56,7 @@ GOOD_PROBE_MS = 200
 CLOCK_PROBES = 3
 """Until one is good; the fastest counts."""
 
-UNTORN_TRIES = 3
+CONSISTENT_TRIES = 3
 """Answers of account and positionRisk that are compared before the account counts as changing too fast."""
 
 PERMISSIONS_WITHIN_S = 3.0
@@ -91,7 +91,7 @@ T = TypeVar("T")
 NO_PARAMS: Mapping[str, str | int] = {}
 
 
-class Beside(NamedTuple):
+class CheckScope(NamedTuple):
     """What a refresh asks for beside balances and positions: open orders (of these symbols; None: of all), settings,
     ordinary orders created since a venue time (0: not asked), conditional ones, each symbol's since a time of its own,
     and conditional ones by their ids."""
@@ -103,7 +103,7 @@ class Beside(NamedTuple):
     conditional_ids: tuple[str, ...] = ()
 
 
-NOTHING_BESIDE = Beside()
+FIGURES_ONLY = CheckScope()
 
 
 @dataclass(slots=True)
@@ -209,11 +209,11 @@ class BinanceRest:
             if error.code != NO_SUCH_LISTEN_KEY:
                 raise
 
-    async def fetch_snapshot(self, *, untorn: bool = False) -> Snapshot:
+    async def fetch_snapshot(self, *, consistent: bool = False) -> Snapshot:
         """The whole account. The parts are asked for at once and may be torn by what happens meanwhile.
 
         Connect the stream first: what it says later than a row's stamp repairs the tear. Who has no stream asks for it
-        `untorn`: balances and positions are then of one moment, or this raises VenueUnreachable because the account
+        `consistent`: balances and positions are then of one moment, or this raises VenueUnreachable because the account
         changes too fast. Orders may still be some milliseconds away from the positions.
 
         `taken_ms` is before the first request. Where exchangeInfo cannot be had, margin assets are known of the symbols
@@ -228,7 +228,7 @@ class BinanceRest:
             wire.SYMBOL_CONFIG,
         )
         await self.ensure_clock()
-        if untorn and not self._permissions_known:
+        if consistent and not self._permissions_known:
             await self._refuse_portfolio_margin()
         self._check_budget("snapshot", sum(call.weight for call in calls))
         began = self._clock.monotonic()
@@ -236,8 +236,8 @@ class BinanceRest:
             self._read(call) for call in calls
         )
         taken_ms = self.venue_ms_at(began)
-        if untorn:
-            account, risk = await self._untorn(account, risk)
+        if consistent:
+            account, risk = await self._consistent(account, risk)
         totals, balances = snapshot.account(account, taken_ms)
         configs = snapshot.symbol_configs(symbol_config)
         positions = snapshot.positions(risk, taken_ms, configs)
@@ -255,38 +255,38 @@ class BinanceRest:
             taken_ms=taken_ms,
         )
 
-    async def fetch_refresh(self, beside: Beside = NOTHING_BESIDE) -> Refresh:
+    async def fetch_check(self, scope: CheckScope = FIGURES_ONLY) -> Check:
         """Balances and positions, a tenth of a snapshot's weight, and what else is asked for."""
         await self.ensure_clock()
         calls: list[tuple[wire.Call, Mapping[str, str | int]]] = [
             (wire.ACCOUNT, NO_PARAMS),
             (wire.POSITION_RISK, NO_PARAMS),
         ]
-        symbols = beside.order_symbols
+        symbols = scope.order_symbols
         if symbols is None:
             calls += [(wire.OPEN_ORDERS, NO_PARAMS), (wire.OPEN_ALGO_ORDERS, NO_PARAMS)]
         else:
             for symbol in sorted(symbols):
                 calls += [(call, {"symbol": symbol}) for call in (wire.SYMBOL_ORDERS, wire.SYMBOL_ALGO_ORDERS)]
-        if beside.settings:
+        if scope.settings:
             calls += [(wire.ACCOUNT_CONFIG, NO_PARAMS), (wire.SYMBOL_CONFIG, NO_PARAMS)]
-        weight = sum(call.weight for call, _ in calls) + (beside.created_since_ms > 0) * wire.ALL_ORDERS.weight
-        weight += len(beside.conditional_since_ms) * wire.ALL_ALGO_ORDERS.weight
-        weight += len(beside.conditional_ids) * wire.ALGO_ORDER.weight
+        weight = sum(call.weight for call, _ in calls) + (scope.created_since_ms > 0) * wire.ALL_ORDERS.weight
+        weight += len(scope.conditional_since_ms) * wire.ALL_ALGO_ORDERS.weight
+        weight += len(scope.conditional_ids) * wire.ALGO_ORDER.weight
         self._check_budget("refresh", weight)
         began = self._clock.monotonic()
         bodies = (self._read(call, params=params) for call, params in calls)
-        created, account, risk, *others = await _all([self._created(beside), *bodies])
+        created, account, risk, *others = await _all([self._created(scope), *bodies])
         assert isinstance(created, _Created)
         taken_ms = self.venue_ms_at(began)
         totals, balances = snapshot.account(account, taken_ms)
         configs, multi_assets = None, None
-        if beside.settings:
+        if scope.settings:
             configs, multi_assets = snapshot.symbol_configs(others.pop()), snapshot.multi_assets(others.pop())
         orders: list[Order] = []
         for ordinary, conditional in zip(others[::2], others[1::2], strict=True):
             orders += snapshot.open_orders(ordinary) + snapshot.open_algo_orders(conditional)
-        return Refresh(
+        return Check(
             totals,
             balances,
             snapshot.positions(risk, taken_ms, {}),
@@ -300,16 +300,13 @@ class BinanceRest:
             multi_assets=multi_assets,
         )
 
-    async def _created(self, beside: Beside) -> _Created:
+    async def _created(self, scope: CheckScope) -> _Created:
         created = _Created()
         await _all(
             [
-                self._list_ordinary(beside.created_since_ms, created),
-                *(
-                    self._list_conditional(symbol, since_ms, created)
-                    for symbol, since_ms in beside.conditional_since_ms
-                ),
-                *(self._add_conditional(algo_id, created) for algo_id in beside.conditional_ids),
+                self._list_ordinary(scope.created_since_ms, created),
+                *(self._list_conditional(symbol, since_ms, created) for symbol, since_ms in scope.conditional_since_ms),
+                *(self._add_conditional(algo_id, created) for algo_id in scope.conditional_ids),
             ]
         )
         return created
@@ -485,14 +482,14 @@ class BinanceRest:
             raise AuthFailed(wire.VENUE, "key permissions", reason, 0)
         self._permissions_known = True
 
-    async def _untorn(self, account: object, risk: object) -> tuple[object, object]:
+    async def _consistent(self, account: object, risk: object) -> tuple[object, object]:
         """Both answers, asked for again until they tell of the same positions.
 
         Update times alone may differ for good, should the venue count them otherwise in one of the two: then it is
         enough that neither has moved between two answers, for both were true at a moment between them.
         """
         before = None
-        for left in reversed(range(UNTORN_TRIES)):
+        for left in reversed(range(CONSISTENT_TRIES)):
             told = held, at_risk = snapshot.account_holdings(account), snapshot.risk_holdings(risk)
             if held == at_risk or (told == before and snapshot.amounts(held) == snapshot.amounts(at_risk)):
                 return account, risk

@@ -11,9 +11,9 @@ from support.nofx import POSITION_KEYS, another_key, eventually, market_order, s
 from support.world import KEY, SECRET, new_server, world
 
 from consumers.nofx import BinanceFuturesTrader, shared
+from statecast.embedded.server import EmbeddedServer
 from statecast.errors import ConfigError, StaleState, StoreUnreachable
 from statecast.simulator.server import SimulatorServer
-from statecast.store.embedded import EmbeddedServer
 
 
 def via(trader: BinanceFuturesTrader) -> str:

@@ -11,8 +11,8 @@ from support.nofx import another_key, eventually, market_order, settings_for
 from support.world import DEADLINE_S, KEY, SECRET, new_server
 
 from consumers.nofx import UserDataStream
+from statecast.embedded.server import EmbeddedServer
 from statecast.errors import ConfigError, StaleState
-from statecast.store.embedded import EmbeddedServer
 
 
 async def test_a_cancelled_callback_ends_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

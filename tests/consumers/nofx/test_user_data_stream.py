@@ -15,9 +15,9 @@ from support.world import DEADLINE_S, KEY, SECRET, new_server, world
 
 from consumers import mirror
 from consumers.nofx import UserDataStream, user_data_stream
+from statecast.embedded.server import EmbeddedServer
 from statecast.errors import ConfigError, NeverPublished, StaleState
 from statecast.simulator.server import SimulatorServer
-from statecast.store.embedded import EmbeddedServer
 
 
 def sockets(server: SimulatorServer) -> int:

@@ -12,7 +12,7 @@ from support.commands import exit_code
 from support.programs import program, run
 from support.world import World, until, world
 
-from statecast.store.embedded import EmbeddedServer
+from statecast.embedded.server import EmbeddedServer
 from statecast.store.keys import EVENT_FIELDS, AccountKeys
 
 EVENTS = ("statecast.cli.main", "events", "main")

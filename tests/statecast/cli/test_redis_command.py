@@ -18,7 +18,7 @@ import redis
 from statecast import settings
 from statecast.cli import redis as command_module
 from statecast.cli.redis import add_parser
-from statecast.store.embedded import EmbeddedServer
+from statecast.embedded.server import EmbeddedServer
 
 Said: TypeAlias = tuple[int, str, str]
 """Exit code, standard output, standard error."""

@@ -14,8 +14,8 @@ from support.programs import program, run
 from support.terminal import terminal
 from support.world import World, account_values, new_server, until, world
 
+from statecast.embedded.server import EmbeddedServer
 from statecast.store.client import Client, connect
-from statecast.store.embedded import EmbeddedServer
 from statecast.store.keys import AccountId, AccountKeys
 from statecast.store.reader import read_account
 

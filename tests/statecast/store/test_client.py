@@ -17,9 +17,9 @@ import redis.sentinel
 from redis.credentials import UsernamePasswordCredentialProvider
 from support.proxy import proxied
 
+from statecast.embedded.server import EmbeddedServer, find_server_binaries
 from statecast.errors import ConfigError, StoreAuthFailed, StoreRefused, StoreUnreachable
 from statecast.store.client import ACCEPTED_URLS, Client, check_running_url, check_url, connect, server_name
-from statecast.store.embedded import EmbeddedServer, find_server_binaries
 
 
 async def calls_of(url: str, command: str) -> int:

@@ -25,8 +25,8 @@ from support.changes import (
 )
 from support.written import HASHES, applied, expected_state, state_of, without_provenance
 
+from statecast.domain.account import Account, Delta
 from statecast.domain.changes import Change
-from statecast.domain.fold import Account, Delta
 from statecast.domain.models import Balance, Order, OrderEvent, Position, Stamp, Totals
 from statecast.store.codec import (
     balance_cells,

@@ -9,10 +9,10 @@ from support.changes import event, mark, position, rest_balance, rest_order, res
 from support.written import Desk, State, expected_state, without_provenance
 
 from statecast.domain.changes import Change as FrameChange
+from statecast.embedded.server import EmbeddedServer
 from statecast.errors import ContractMismatch, StoreRefused, StoreUnreachable
 from statecast.store import feed
 from statecast.store.client import Client, connect
-from statecast.store.embedded import EmbeddedServer
 from statecast.store.feed import Change, apply, read_news, wait_for_changes
 from statecast.store.keys import AccountId, AccountKeys
 from statecast.store.reader import StoredAccount, read_account

@@ -9,9 +9,9 @@ import pytest
 from support.groups import Log, log_of
 from support.written import eventually
 
+from statecast.embedded.server import EmbeddedServer, ServerBinary
 from statecast.errors import ConfigError, ContractMismatch, LeaseLost, StoreDiverged, StoreRefused
 from statecast.store.client import connect
-from statecast.store.embedded import EmbeddedServer, ServerBinary
 from statecast.store.groups import (
     ConsumerGroup,
     Progress,

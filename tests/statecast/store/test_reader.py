@@ -7,9 +7,9 @@ import pytest
 from support.changes import event, position, rest_balance, rest_order, rest_position, snapshot, wallet
 from support.written import Desk, Stored, expected_state, without_provenance
 
+from statecast.embedded.server import EmbeddedServer
 from statecast.errors import StoreUnreachable
 from statecast.store.client import Client, connect
-from statecast.store.embedded import EmbeddedServer
 from statecast.store.keys import AccountId
 from statecast.store.reader import TABLES, StoredAccount, known_accounts, other_publishers, read_account
 

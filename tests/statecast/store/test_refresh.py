@@ -9,8 +9,9 @@ from support.changes import rest_balance, rest_order, rest_position, snapshot
 from support.written import Desk, Stored, eventually, expected_state
 
 from statecast.clock import SystemClock
+from statecast.domain.account import Account
 from statecast.domain.changes import Snapshot
-from statecast.domain.fold import Account
+from statecast.embedded.server import EmbeddedServer
 from statecast.errors import (
     AuthFailed,
     ContractMismatch,
@@ -25,15 +26,14 @@ from statecast.secret import Secret
 from statecast.store import refresh
 from statecast.store.client import Client, connect
 from statecast.store.codec import entities
-from statecast.store.embedded import EmbeddedServer
 from statecast.store.keys import REFRESH_LOCK_MS, AccountId, AccountKeys
 from statecast.store.refresh import (
-    Alone,
+    Fetch,
+    NobodyCanFetch,
     Paused,
     RefreshRequests,
     RestAnswer,
     SharedRefresh,
-    Turn,
     Wait,
     credentials_name,
 )
@@ -67,8 +67,8 @@ class Exchange:
     async def ensure_clock(self) -> None:
         return
 
-    async def fetch_snapshot(self, *, untorn: bool) -> Snapshot:
-        assert untorn, "no stream repairs what a reader is told"
+    async def fetch_snapshot(self, *, consistent: bool) -> Snapshot:
+        assert consistent, "no stream repairs what a reader is told"
         self.asked.set()
         await self.may_answer.wait()
         if isinstance(self.said, Exception):
@@ -105,9 +105,9 @@ def reader(client: Client, account_id: AccountId) -> Reader:
     return make
 
 
-async def turn(asker: SharedRefresh, name: str = "a") -> Turn:
+async def turn(asker: SharedRefresh, name: str = "a") -> Fetch:
     step = await asker.begin(name, 0)
-    assert isinstance(step, Turn), step
+    assert isinstance(step, Fetch), step
     return step
 
 
@@ -348,11 +348,11 @@ async def test_an_answer_that_is_too_old_or_from_before_the_call_is_none(client:
     assert isinstance(await asker.begin("b", 0, not_before_ms=answer.taken_at_ms), RestAnswer)
     await eventually(lambda: _passed(client, answer.taken_at_ms))
     step = await asker.begin("c", 0)
-    assert isinstance(step, Turn)
+    assert isinstance(step, Fetch)
     assert step.taken_at_ms == answer.taken_at_ms
     await asker.give_up(step)
     step = await asker.begin("d", LONG_MS, not_before_ms=answer.taken_at_ms + 1)
-    assert isinstance(step, Turn)
+    assert isinstance(step, Fetch)
 
 
 async def test_an_answer_from_before_the_clock_was_set_back_is_none_and_is_replaced(
@@ -372,7 +372,7 @@ async def test_an_answer_of_another_contract_is_none(client: Client, keys: Accou
     asker = reader()
     await asker.fetch(await turn(asker), Exchange())
     await client.redis.hset(keys.refresh, "contract", "2")
-    assert isinstance(await asker.begin("b", LONG_MS), Turn)
+    assert isinstance(await asker.begin("b", LONG_MS), Fetch)
 
 
 async def test_an_answer_that_cannot_be_read_is_no_answer_of_this_contract(
@@ -397,7 +397,7 @@ async def test_the_weight_that_one_process_used_is_known_to_the_next(reader: Rea
     second = Exchange(VenueUnreachable("binance", "GET /x", "no answer"))
     second.used_weight = 832
     step = await asker.begin("b", -1)
-    assert isinstance(step, Turn)
+    assert isinstance(step, Fetch)
     await asker.fetch(step, second)
     assert second.learned == [(731, VENUE_NOW_MS)]
 
@@ -478,7 +478,7 @@ async def test_pauses_double_up_to_half_a_minute_and_start_over_after_an_answer(
     assert pauses == [2000, 4000, 8000, 16000, 30000, 30000, 30000]
     await asker.fetch(await turn(asker), Exchange())
     step = await asker.begin("b", -1)
-    assert isinstance(step, Turn), "an answer ends the pause"
+    assert isinstance(step, Fetch), "an answer ends the pause"
     await asker.fetch(step, failing)
     failed, retry = await client.redis.hmget(keys.refresh, ["failedAtMs", "retryAtMs"])
     assert int(retry) - int(failed) == 2000
@@ -488,7 +488,7 @@ async def test_an_answer_that_is_young_enough_is_served_during_a_pause(reader: R
     asker = reader()
     await asker.fetch(await turn(asker), Exchange())
     step = await asker.begin("b", -1)
-    assert isinstance(step, Turn)
+    assert isinstance(step, Fetch)
     await asker.fetch(step, Exchange(VenueUnreachable("binance", "GET /x", "no answer")))
     assert isinstance(await asker.begin("c", LONG_MS), RestAnswer)
     assert isinstance(await asker.begin("c", -1), Paused)
@@ -520,17 +520,17 @@ async def test_refused_credentials_are_refused_alone(client: Client, keys: Accou
     refused = AuthFailed("binance", "GET /x", "HTTP 401, code -2015: Invalid API-key", -2015)
     await asker.fetch(await turn(asker), Exchange(refused))
     step = await reader("wrong").begin("b", LONG_MS)
-    assert isinstance(step, Alone)
+    assert isinstance(step, NobodyCanFetch)
     assert step.credentials_reason == "binance: GET /x: HTTP 401, code -2015: Invalid API-key"
 
     right = reader("right")
     await right.fetch(await turn(right, "c"), Exchange())
     assert isinstance(await reader("wrong").begin("d", LONG_MS), RestAnswer), "others' answers serve it as well"
-    assert isinstance(await reader("wrong").begin("d", -1), Alone)
+    assert isinstance(await reader("wrong").begin("d", -1), NobodyCanFetch)
     long_ago = await now_ms(client) - refresh.CREDENTIALS_PAUSE_MS
     await client.redis.hset(keys.refresh, "refused.wrong", f"{long_ago} for a reason")
     mended = await reader("wrong").begin("e", -1)
-    assert isinstance(mended, Turn), "after a minute it may try again"
+    assert isinstance(mended, Fetch), "after a minute it may try again"
     await reader("wrong").fetch(mended, Exchange())
     assert not await client.redis.hexists(keys.refresh, "refused.wrong")
 
@@ -620,7 +620,7 @@ async def test_a_publisher_that_cannot_ask_the_venue_is_not_asked(
         await Desk(client, account_id).open()
         await client.redis.hset(keys.status, mapping=said)
     step = await reader("").begin("a", LONG_MS)
-    assert isinstance(step, Alone)
+    assert isinstance(step, NobodyCanFetch)
     assert step.credentials_reason == ""
     status = await client.redis.hgetall(keys.status)
     assert (step.state, step.state_reason) == (status.get("state", ""), status.get("reason", ""))
@@ -630,7 +630,7 @@ async def test_a_publisher_that_cannot_ask_the_venue_is_not_asked(
 
 async def test_a_publisher_does_not_ask_itself(client: Client, account_id: AccountId, reader: Reader) -> None:
     await Desk(client, account_id).open()
-    assert isinstance(await reader("", ask_publisher=False).begin("a", LONG_MS), Alone)
+    assert isinstance(await reader("", ask_publisher=False).begin("a", LONG_MS), NobodyCanFetch)
 
 
 @pytest.fixture

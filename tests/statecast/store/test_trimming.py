@@ -11,10 +11,10 @@ from redis.asyncio import Redis
 from support.changes import event, snapshot
 from support.written import Desk, eventually
 
+from statecast.embedded.server import EmbeddedServer, ServerBinary
 from statecast.errors import LeaseLost, StoreRefused
 from statecast.store import trimming
 from statecast.store.client import Client, connect
-from statecast.store.embedded import EmbeddedServer, ServerBinary
 from statecast.store.keys import EVENT_FIELDS, AccountId, AccountKeys
 from statecast.store.trimming import Behind, Expired, Trimmed, Trimmer
 

@@ -20,10 +20,10 @@ from support.changes import (
 from support.proxy import Fate, proxied
 from support.written import HASHES, Desk, Stored, eventually
 
+from statecast.embedded.server import EmbeddedServer, ServerBinary
 from statecast.errors import ContractMismatch, LeaseLost, StoreDiverged, StoreRefused, StoreUnreachable
 from statecast.store import writer as writer_module
 from statecast.store.client import Client, connect
-from statecast.store.embedded import EmbeddedServer, ServerBinary
 from statecast.store.keys import ACCOUNTS_KEY, EVENT_FIELDS, STATUS_FIELDS, AccountId
 from statecast.store.writer import AccountWriter
 
@@ -724,7 +724,7 @@ async def test_what_an_earlier_publisher_left_is_read_as_of_one_moment(desk: Des
     await desk.commit([event(5, "NEW", order_id="9", event_id="e9")])
     status: dict[str, str | int] = {"eventsCompleteMs": NOW + 7}
     await desk.writer.send(desk.batch(status=status, verified=True))
-    left = await desk.writer.remains()
+    left = await desk.writer.previous()
     assert {order.order_id for order in left.orders} == set(desk.account.orders) >= {"9", "algo-7"}
     assert {order.order_id: order for order in left.orders} == desk.account.orders
     assert left.symbols == {"BTCUSDT", "ETHUSDT"}
@@ -734,13 +734,13 @@ async def test_what_an_earlier_publisher_left_is_read_as_of_one_moment(desk: Des
 
 async def test_a_row_that_makes_no_sense_is_named_and_hides_no_other(desk: Desk, stored: Stored) -> None:
     await stored.redis.hset(stored.keys.orders, mapping={"777.orderId": "777", "778.status": "NEW"})
-    left = await desk.writer.remains()
+    left = await desk.writer.previous()
     assert left.unreadable == ("777", "778")
     assert {order.order_id for order in left.orders} == set(desk.account.orders)
 
 
 async def test_nothing_remains_of_an_account_that_was_never_written(client: Client, account_id: AccountId) -> None:
-    left = await AccountWriter(client, account_id, "publisher-1").remains()
+    left = await AccountWriter(client, account_id, "publisher-1").previous()
     assert (left.orders, left.symbols, left.events_complete_ms, left.last_event_ms) == ((), frozenset(), 0, 0)
 
 
@@ -755,7 +755,7 @@ async def test_an_unreachable_redis_is_told_by_every_call(account_id: AccountId,
             writer.release("stopped", ""),
             writer.holder(),
             writer.youngest_events(1),
-            writer.remains(),
+            writer.previous(),
             desk.commit([FULL]),
         )
         for call in calls:

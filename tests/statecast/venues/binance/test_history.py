@@ -13,7 +13,7 @@ import pytest
 from statecast.errors import FrameError
 from statecast.venues.binance import history
 from statecast.venues.binance.decode import decode_user_frame
-from statecast.venues.binance.history import PastOrder, PastTrade, Retold, retold
+from statecast.venues.binance.history import PastOrder, PastTrade, Reconstructed, events_from_history
 
 FRAMES = next(p for p in Path(__file__).parents if p.name == "tests") / "frames" / "binance"
 REST = {
@@ -47,8 +47,8 @@ def tell(
     algos: list[dict[str, Any]] = [],  # noqa: B006
     told: frozenset[str] = frozenset(),
     known: dict[str, Decimal] | None = None,
-) -> Retold:
-    return retold(
+) -> Reconstructed:
+    return events_from_history(
         (*history.orders(orders), *history.algo_orders(algos)),
         history.trades(trades),
         since_ms=SINCE,
@@ -59,7 +59,7 @@ def tell(
     )
 
 
-def lines(found: Retold) -> list[str]:
+def lines(found: Reconstructed) -> list[str]:
     """Each event as type, status, what is filled, and the time after the beginning."""
     return [
         f"{u.event.event_type} {u.order.status} {u.order.executed_qty} @{u.order.venue_time_ms - SINCE}"
@@ -67,7 +67,7 @@ def lines(found: Retold) -> list[str]:
     ]
 
 
-def ids(found: Retold) -> list[str]:
+def ids(found: Reconstructed) -> list[str]:
     return [update.event.event_id for update in found.updates]
 
 

@@ -29,7 +29,7 @@ from statecast.errors import (
 )
 from statecast.secret import Secret
 from statecast.venues.binance import wire
-from statecast.venues.binance.rest import FIREWALL_PAUSE_MS, Beside, BinanceRest
+from statecast.venues.binance.rest import FIREWALL_PAUSE_MS, BinanceRest, CheckScope
 from statecast.venues.binance.signing import signer
 from statecast.venues.binance.weight import WeightBudget
 
@@ -210,7 +210,7 @@ def moved(amount: str, later_ms: int = 0) -> list[dict[str, Any]]:
 )
 async def test_a_torn_snapshot_is_asked_for_again(rest: BinanceRest, venue: Venue, torn: list[dict[str, Any]]) -> None:
     venue.next["/fapi/v3/positionRisk"] = [lambda _: answer(torn)]
-    got = await rest.fetch_snapshot(untorn=True)
+    got = await rest.fetch_snapshot(consistent=True)
     assert [str(position.position_amt) for position in got.positions] == ["0.025"]
     assert (venue.count("/fapi/v3/account"), venue.count("/fapi/v3/positionRisk")) == (2, 2)
     assert venue.count("/fapi/v1/openOrders") == 1
@@ -220,7 +220,7 @@ async def test_a_torn_snapshot_is_asked_for_again(rest: BinanceRest, venue: Venu
 async def test_a_whole_snapshot_is_asked_for_once_and_a_torn_one_too_where_a_stream_repairs_it(
     rest: BinanceRest, venue: Venue
 ) -> None:
-    await rest.fetch_snapshot(untorn=True)
+    await rest.fetch_snapshot(consistent=True)
     venue.next["/fapi/v3/positionRisk"] = [lambda _: answer(moved("0.030", 5))]
     got = await rest.fetch_snapshot()
     assert [str(position.position_amt) for position in got.positions] == ["0.030"]
@@ -229,7 +229,7 @@ async def test_a_whole_snapshot_is_asked_for_once_and_a_torn_one_too_where_a_str
 
 async def test_an_account_that_is_never_still_is_not_told_torn(rest: BinanceRest, venue: Venue) -> None:
     venue.bodies["/fapi/v3/positionRisk"] = moved("0.030")  # another amount each time would say the same
-    error = await failure(rest.fetch_snapshot(untorn=True))
+    error = await failure(rest.fetch_snapshot(consistent=True))
     assert isinstance(error, VenueUnreachable)
     assert str(error) == "binance: snapshot: the account changes too fast to be told as of one moment"
     assert venue.count("/fapi/v3/account") == 3
@@ -239,12 +239,12 @@ async def test_update_times_that_the_venue_counts_otherwise_do_not_matter_while_
     rest: BinanceRest, venue: Venue
 ) -> None:
     venue.bodies["/fapi/v3/positionRisk"] = moved("0.025", 5)
-    got = await rest.fetch_snapshot(untorn=True)
+    got = await rest.fetch_snapshot(consistent=True)
     assert [str(position.position_amt) for position in got.positions] == ["0.025"]
     assert venue.count("/fapi/v3/account") == 2
     later = [moved("0.025", ms) for ms in (6, 7, 8)]
     venue.next["/fapi/v3/positionRisk"] = [lambda _, told=told: answer(told) for told in later]
-    assert isinstance(await failure(rest.fetch_snapshot(untorn=True)), VenueUnreachable)
+    assert isinstance(await failure(rest.fetch_snapshot(consistent=True)), VenueUnreachable)
 
 
 async def test_the_weight_that_another_program_spent_counts_in_its_minute(rest: BinanceRest, venue: Venue) -> None:
@@ -262,7 +262,7 @@ async def test_the_weight_that_another_program_spent_counts_in_its_minute(rest: 
 async def test_a_refresh_asks_for_what_else_is_to_be_compared(rest: BinanceRest, venue: Venue) -> None:
     venue.bodies["/fapi/v1/allOrders"] = REST["openOrders"]
     began = START_MS - 60_000
-    answer = await rest.fetch_refresh(Beside(None, True, began))
+    answer = await rest.fetch_check(CheckScope(None, True, began))
     snapshot = await rest.fetch_snapshot()
     assert answer.orders == snapshot.orders
     assert answer.order_symbols is None
@@ -278,7 +278,7 @@ async def test_conditional_orders_are_asked_for_symbol_by_symbol(rest: BinanceRe
     venue.bodies[path] = REST["openAlgoOrders"]
     venue.next[path] = [lambda _: answer({"code": -1121, "msg": "Invalid symbol."}, 400)]
     since = (("GONEUSDT", START_MS - 9), ("BTCUSDT", START_MS - 7))
-    told = await rest.fetch_refresh(Beside(conditional_since_ms=since))
+    told = await rest.fetch_check(CheckScope(conditional_since_ms=since))
     assert sorted(order.order_id for order in told.created) == sorted(
         order.order_id for order in (await rest.fetch_snapshot()).orders if order.algo_id
     )
@@ -300,7 +300,7 @@ async def test_created_orders_are_listed_page_by_page_as_far_as_the_weight_goes(
         return answer([row for row in rows if row["time"] >= since_ms][: int(request.query["limit"])])
 
     venue.next["/fapi/v1/allOrders"] = [page] * 10
-    told = await rest.fetch_refresh(Beside(created_since_ms=began))
+    told = await rest.fetch_check(CheckScope(created_since_ms=began))
     assert venue.count("/fapi/v1/allOrders") == pages
     assert {order.order_id for order in told.created} == {str(n) for n in range(listed)}
     assert told.created_until_ms == (told.taken_ms if listed == len(rows) else began + (listed - 1) // 3)
@@ -310,13 +310,13 @@ async def test_conditional_orders_are_asked_for_one_by_one(rest: BinanceRest, ve
     path, row = "/fapi/v1/algoOrder", REST["openAlgoOrders"][0]
     venue.bodies[path] = row | {"algoStatus": "FINISHED"}
     venue.next[path] = [lambda _: answer({"code": -2013, "msg": "Order does not exist."}, 400)]
-    told = await rest.fetch_refresh(Beside(conditional_ids=("5", "7")))
+    told = await rest.fetch_check(CheckScope(conditional_ids=("5", "7")))
     assert [(order.algo_id, order.status) for order in told.created] == [(str(row["algoId"]), "FINISHED")]
     assert sorted(request.query["algoId"] for request in venue.requests if request.path == path) == ["5", "7"]
 
 
 async def test_open_orders_of_a_few_symbols_cost_little(rest: BinanceRest, venue: Venue) -> None:
-    answer = await rest.fetch_refresh(Beside(frozenset({"BTCUSDT", "ETHUSDT"})))
+    answer = await rest.fetch_check(CheckScope(frozenset({"BTCUSDT", "ETHUSDT"})))
     asked = [request for request in venue.requests if request.path.startswith("/fapi/v1/open")]
     assert sorted(request.query["symbol"] for request in asked) == ["BTCUSDT", "BTCUSDT", "ETHUSDT", "ETHUSDT"]
     assert answer.order_symbols == {"BTCUSDT", "ETHUSDT"}
@@ -327,14 +327,14 @@ async def test_a_venue_that_wants_a_symbol_with_allorders_is_not_asked_again(res
     missing = {"code": -1102, "msg": "Mandatory parameter 'symbol' was not sent, was empty/null, or malformed."}
     venue.next["/fapi/v1/allOrders"] = [lambda _: answer(missing, 400)]
     for _ in range(2):
-        told = await rest.fetch_refresh(Beside(None, True, START_MS - 60_000))
+        told = await rest.fetch_check(CheckScope(None, True, START_MS - 60_000))
         assert told.created == ()
         assert told.orders
     assert venue.count("/fapi/v1/allOrders") == 1
 
 
 async def test_refresh_is_light(rest: BinanceRest, venue: Venue) -> None:
-    got = await rest.fetch_refresh()
+    got = await rest.fetch_check()
     assert (len(got.balances), len(got.positions), got.positions[0].leverage) == (1, 1, None)
     assert [r.path for r in venue.requests] == ["/fapi/v1/time", "/fapi/v3/account", "/fapi/v3/positionRisk"]
 
@@ -365,7 +365,7 @@ async def test_timestamp_refused_again_and_again_is_no_refusal_of_what_was_asked
 ) -> None:
     refusal = {"code": -1021, "msg": "Timestamp for this request is outside of the recvWindow."}
     venue.next["/fapi/v3/account"] = [lambda _: answer(refusal, 400)] * 10
-    error = await failure(rest.fetch_refresh())
+    error = await failure(rest.fetch_check())
     assert isinstance(error, VenueUnreachable)
     assert "-1021" in str(error)
 
@@ -417,7 +417,7 @@ async def test_refusals_are_told_apart_and_not_repeated(
     rest: BinanceRest, venue: Venue, status: int, document: object, kind: type[Rejected], code: int
 ) -> None:
     venue.next["/fapi/v3/account"] = [lambda _: answer(document, status)]
-    error = await failure(rest.fetch_refresh())
+    error = await failure(rest.fetch_check())
     assert type(error) is kind
     assert error.code == code
     assert str(error).startswith(f"binance: GET /fapi/v3/account: HTTP {status}")
@@ -440,13 +440,13 @@ async def test_trouble_of_the_venue_is_waited_out(
     rest: BinanceRest, venue: Venue, clock: JumpingClock, status: int, document: object
 ) -> None:
     venue.next["/fapi/v3/account"] = [lambda _: answer(document, status)] * 2
-    await rest.fetch_refresh()
+    await rest.fetch_check()
     assert clock.slept == [0.25, 0.5]
 
 
 async def test_trouble_that_lasts_is_reported(rest: BinanceRest, venue: Venue) -> None:
     venue.next["/fapi/v3/account"] = [lambda _: answer({}, 502)] * 3
-    assert isinstance(await failure(rest.fetch_refresh()), VenueUnreachable)
+    assert isinstance(await failure(rest.fetch_check()), VenueUnreachable)
     assert venue.count("/fapi/v3/account") == 3
 
 
@@ -454,14 +454,14 @@ async def test_trouble_that_lasts_is_reported(rest: BinanceRest, venue: Venue) -
 async def test_page_in_place_of_json_names_its_content_type(rest: BinanceRest, venue: Venue, status: int) -> None:
     page = web.Response
     venue.next["/fapi/v3/account"] = [lambda _: page(status=status, text="<html>", content_type="text/html")] * 3
-    error = await failure(rest.fetch_refresh())
+    error = await failure(rest.fetch_check())
     assert isinstance(error, VenueUnreachable)
     assert f"HTTP {status}, not JSON (content type text/html" in str(error)
 
 
 async def test_answer_that_cannot_be_understood(rest: BinanceRest, venue: Venue) -> None:
     venue.bodies["/fapi/v3/account"] = {"assets": 5}
-    assert isinstance(await failure(rest.fetch_refresh()), FrameError)
+    assert isinstance(await failure(rest.fetch_check()), FrameError)
 
 
 @pytest.mark.parametrize(
@@ -484,7 +484,7 @@ async def test_rate_limit_silences_every_call(
     assert isinstance(error, RateLimited)
     assert error.retry_at_ms == START_MS + wait_ms
     sent = len(venue.requests)
-    for other in (rest.fetch_snapshot, rest.fetch_refresh, rest.create_listen_key, rest.sync_clock):
+    for other in (rest.fetch_snapshot, rest.fetch_check, rest.create_listen_key, rest.sync_clock):
         again = await failure(other())
         assert isinstance(again, RateLimited)
         assert again.retry_at_ms == START_MS + wait_ms
@@ -512,7 +512,7 @@ async def test_silence_that_was_asked_for_before_the_venues_time_was_known_lasts
 async def test_a_clock_that_is_set_during_a_session_costs_one_more_question(
     rest: BinanceRest, venue: Venue, step_ms: int
 ) -> None:
-    await rest.fetch_refresh()
+    await rest.fetch_check()
     probes = venue.count("/fapi/v1/time")
     venue.ahead_ms = step_ms
     snapshot = await rest.fetch_snapshot()
@@ -523,7 +523,7 @@ async def test_a_clock_that_is_set_during_a_session_costs_one_more_question(
 @pytest.mark.parametrize("code", [-1008, -1015, -1016])
 async def test_overload_pauses_this_call_alone(rest: BinanceRest, venue: Venue, code: int) -> None:
     venue.next["/fapi/v3/account"] = [lambda _: answer({"code": code, "msg": "Server is currently overloaded."}, 503)]
-    assert isinstance(await failure(rest.fetch_refresh()), RateLimited)
+    assert isinstance(await failure(rest.fetch_check()), RateLimited)
     await rest.create_listen_key()
 
 
@@ -621,7 +621,7 @@ async def test_what_the_server_repeats_is_scrubbed(rest: BinanceRest, venue: Ven
 
     venue.next["/fapi/v3/account"] = [echo]
     with pytest.raises(Rejected) as caught:
-        await rest.fetch_refresh()
+        await rest.fetch_check()
     shown = str(caught.value)
     assert "***" in shown
     for secret in (*signatures, KEY, SECRET, LISTEN_KEY, "\n"):
@@ -785,8 +785,8 @@ async def test_the_end_of_a_ban_is_reckoned_by_the_venues_date_while_its_time_is
     banned = {"code": -1003, "msg": f"Way too many requests; IP banned until {until_ms}."}
     date = formatdate(venue.now_ms() / 1000, usegmt=True)
     venue.next["/fapi/v1/time"] = [lambda _: answer(banned, 418, Date=date)]
-    error = await failure(rest.fetch_refresh())
+    error = await failure(rest.fetch_check())
     assert isinstance(error, RateLimited)
     assert 89_000 <= error.retry_at_ms - rest.venue_now_ms() <= 91_000
     clock.elapsed_s += 92
-    assert await rest.fetch_refresh()
+    assert await rest.fetch_check()

@@ -21,9 +21,9 @@ from support.changes import (
     wallet,
 )
 
-from publisher.reconcile import GRACE_S, MAX_SYMBOLS, Suspicions, differences
-from statecast.domain.changes import Change, Refresh
-from statecast.domain.fold import Account
+from publisher.discrepancies import GRACE_S, MAX_SYMBOLS, Discrepancies, differences
+from statecast.domain.account import Account
+from statecast.domain.changes import Change, Check
 from statecast.domain.models import SymbolConfig
 
 ASKED = 6_000
@@ -40,7 +40,7 @@ def account(*changes: Change) -> Account:
 
 LONG = position(10, "0.5")
 
-CASES: dict[str, tuple[Iterable[Change], Refresh, list[str]]] = {
+CASES: dict[str, tuple[Iterable[Change], Check, list[str]]] = {
     "the same of both": (
         (wallet(20, "900"), LONG),
         refresh(ASKED, balances=[rest_balance(20, "900")], positions=[rest_position(10, "0.5")]),
@@ -219,7 +219,7 @@ def test_an_ordinary_refresh_says_nothing_of_orders() -> None:
 
 
 def test_an_order_that_is_forgotten_is_not_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("statecast.domain.fold.REMEMBERED_FINISHED_ORDERS", 2)
+    monkeypatch.setattr("statecast.domain.account.REMEMBERED_FINISHED_ORDERS", 2)
     known = account(*(event(at, "CANCELED", "CANCELED", order_id=str(at)) for at in (10, 20, 30)))
     created = tuple(rest_order(at, "CANCELED", order_id=str(at)) for at in (10, 20, 30, 40))
     found = differences(known, replace(refresh(ASKED), created=created))
@@ -232,7 +232,7 @@ def test_an_order_that_is_forgotten_is_not_unknown(monkeypatch: pytest.MonkeyPat
 def test_a_triggered_order_that_is_forgotten_among_the_finished_is_not_unknown(
     monkeypatch: pytest.MonkeyPatch, status: str, told: list[str]
 ) -> None:
-    monkeypatch.setattr("statecast.domain.fold.REMEMBERED_FINISHED_ORDERS", 2)
+    monkeypatch.setattr("statecast.domain.account.REMEMBERED_FINISHED_ORDERS", 2)
     algo = {"order_id": "algo-7", "algo_id": "7"}
     known = account(
         event(5, "ALGO_TRIGGERED", "TRIGGERED", **algo),
@@ -247,7 +247,7 @@ def test_a_triggered_order_that_is_forgotten_among_the_finished_is_not_unknown(
 
 
 def test_a_difference_is_suspicion_until_the_grace_is_over() -> None:
-    known, suspicions = account(LONG), Suspicions()
+    known, suspicions = account(LONG), Discrepancies()
     for at_s in (0.0, 1.0, 4.9):
         suspicions.take(known, refresh(ASKED, positions=[rest_position(40, "0.7")]), at_s)
         assert suspicions
@@ -257,7 +257,7 @@ def test_a_difference_is_suspicion_until_the_grace_is_over() -> None:
 
 
 def test_the_stream_explains_a_difference() -> None:
-    known, suspicions = account(LONG), Suspicions()
+    known, suspicions = account(LONG), Discrepancies()
     suspicions.take(known, refresh(ASKED, positions=[rest_position(40, "0.7")]), 0.0)
     suspicions.explain(known)
     assert suspicions
@@ -267,7 +267,7 @@ def test_the_stream_explains_a_difference() -> None:
 
 
 def test_another_answer_explains_a_difference() -> None:
-    known, suspicions = account(LONG), Suspicions()
+    known, suspicions = account(LONG), Discrepancies()
     suspicions.take(known, refresh(ASKED), 0.0)  # REST is behind
     assert (bool(suspicions), suspicions.repeated) == (True, False)
     suspicions.take(known, refresh(ASKED, positions=[rest_position(10, "0.5")]), 1.0)
@@ -275,14 +275,14 @@ def test_another_answer_explains_a_difference() -> None:
 
 
 def test_a_difference_that_a_second_answer_repeats_is_told_apart() -> None:
-    known, suspicions = account(LONG), Suspicions()
+    known, suspicions = account(LONG), Discrepancies()
     for repeated in (False, True):
         suspicions.take(known, refresh(ASKED), 0.0)
         assert suspicions.repeated is repeated
 
 
 def test_an_answer_about_something_else_explains_nothing() -> None:
-    known, suspicions = account(event(10, "NEW")), Suspicions()
+    known, suspicions = account(event(10, "NEW")), Discrepancies()
     settings = {"symbol_configs": {"BTCUSDT": SymbolConfig(7, "cross")}, "multi_assets": False}
     created = (rest_order(20, "FILLED", order_id="77"),)
     suspicions.take(known, replace(refresh(ASKED), order_symbols=ALL, created=created, **settings), 0.0)
@@ -301,7 +301,7 @@ def test_an_answer_about_something_else_explains_nothing() -> None:
 
 def test_open_orders_of_many_symbols_are_asked_for_at_once() -> None:
     orders = tuple(rest_order(10, order_id=str(at), symbol=f"S{at}USDT") for at in range(MAX_SYMBOLS + 1))
-    suspicions = Suspicions()
+    suspicions = Discrepancies()
     suspicions.take(account(), replace(refresh(ASKED), order_symbols=ALL, orders=orders), 0.0)
     assert suspicions.order_symbols is None
 

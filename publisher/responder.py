@@ -8,10 +8,10 @@ from publisher.config import AccountConfig
 from publisher.follower import Follower
 from publisher.logs import Log
 from statecast.clock import Clock
-from statecast.domain.changes import Refresh, Snapshot
+from statecast.domain.changes import Check, Snapshot
 from statecast.errors import StoreError
 from statecast.store.client import Client, connect
-from statecast.store.refresh import REQUESTS_BLOCK_MS, RefreshRequests, SharedRefresh, Turn, credentials_name
+from statecast.store.refresh import REQUESTS_BLOCK_MS, Fetch, RefreshRequests, SharedRefresh, credentials_name
 from statecast.venues.binance.rest import BinanceRest
 
 TIMEOUT_S = REQUESTS_BLOCK_MS / 1000 + 3.0
@@ -21,7 +21,7 @@ RETRY_S = 1.0
 """After Redis was not there; readers ask again as often."""
 
 
-class Answers:
+class RefreshResponder:
     """Fetches a snapshot when a reader asks for one, under the lock that readers with credentials take as well."""
 
     def __init__(
@@ -64,11 +64,11 @@ class Answers:
         wants a pause: the reader learns all that from Redis by itself."""
         token = f"{self._publisher_id}-{next(self._numbers)}"
         step = await shared.begin(token, 0, not_before_ms=asked_at_ms)
-        if isinstance(step, Turn):
+        if isinstance(step, Fetch):
             snapshot = await shared.fetch(step, self._rest)
             if snapshot is not None:
                 self._follower.take_answer(_light_part(snapshot))
 
 
-def _light_part(snapshot: Snapshot) -> Refresh:
-    return Refresh(snapshot.totals, snapshot.balances, snapshot.positions, snapshot.taken_ms)
+def _light_part(snapshot: Snapshot) -> Check:
+    return Check(snapshot.totals, snapshot.balances, snapshot.positions, snapshot.taken_ms)

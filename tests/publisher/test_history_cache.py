@@ -9,8 +9,8 @@ from decimal import Decimal
 import pytest
 from support.world import KEY, SECRET, new_server
 
-from publisher import histories
-from publisher.histories import LAG_MS, Histories
+from publisher import history_cache
+from publisher.history_cache import LAG_MS, HistoryCache
 from statecast.clock import SystemClock
 from statecast.domain.models import Order
 from statecast.secret import Secret
@@ -42,7 +42,7 @@ class Desk:
         self.fault = server.exchange.fault
         urls = wire.BinanceUrls.choose(False, server.rest_url, server.ws_url, None, None)
         self.rest = BinanceRest(urls, Secret(KEY), Secret(SECRET), SystemClock())
-        self.histories = Histories(self.rest, lambda _: None, self._page)
+        self.histories = HistoryCache(self.rest, lambda _: None, self._page)
         self.began_ms = SystemClock().now_ms() - AGO_MS
         self.pages = 0
         self.interrupted_at = 0
@@ -117,7 +117,7 @@ async def test_an_order_that_was_open_is_looked_at_again(desk: Desk) -> None:
 
 
 async def test_many_that_were_open_are_listed_again(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(histories, "MAX_ASKED_ALONE", 3)
+    monkeypatch.setattr(history_cache, "MAX_ASKED_ALONE", 3)
     numbers = desk.past(still_open=8)
     await desk.listed()
     for number in numbers[:8]:

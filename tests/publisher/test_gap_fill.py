@@ -11,10 +11,10 @@ import pytest
 from support.changes import event, fill
 from support.world import World, new_server, published, until, world
 
-from publisher import backfill, committer, service
-from publisher.backfill import Found, around, without_repeated_steps
+from publisher import committer, gap_fill, service
 from publisher.follower import Follower
-from publisher.histories import Histories
+from publisher.gap_fill import GapFill, merge_with_stream, without_repeated_steps
+from publisher.history_cache import HistoryCache
 from statecast.clock import SystemClock
 from statecast.domain.changes import OrderUpdate
 from statecast.simulator.ledger import Ledger
@@ -22,7 +22,7 @@ from statecast.simulator.orders import AlgoOrder, AlgoRequest, OrderRequest, Ord
 from statecast.simulator.server import SimulatorServer
 from statecast.store.client import connect
 from statecast.store.keys import EVENT_FIELDS, AccountId, AccountKeys
-from statecast.venues.binance.history import PastOrder, PastTrade, Retold, retold
+from statecast.venues.binance.history import PastOrder, PastTrade, Reconstructed, events_from_history
 from statecast.venues.binance.rest import HISTORY_RESERVE
 from statecast.venues.binance.weight import WeightBudget
 
@@ -56,12 +56,12 @@ async def test_a_long_history_is_told_in_slices_so_that_the_lease_is_kept(
 ) -> None:
     sizes: list[int] = []
 
-    def noted(past_orders: list[PastOrder], *args: Any, **kwargs: Any) -> Retold:
+    def noted(past_orders: list[PastOrder], *args: Any, **kwargs: Any) -> Reconstructed:
         sizes.append(len(past_orders))
-        return retold(past_orders, *args, **kwargs)
+        return events_from_history(past_orders, *args, **kwargs)
 
-    monkeypatch.setattr(backfill, "SLICE", 2)
-    monkeypatch.setattr(backfill, "retold", noted)
+    monkeypatch.setattr(gap_fill, "SLICE", 2)
+    monkeypatch.setattr(gap_fill, "events_from_history", noted)
     async with new_server(seed=3) as server:
         await leave_alone(server, redis_url, account_name)
         async with published(server, redis_url, account_name, seed=4, live=False) as here:
@@ -76,10 +76,10 @@ async def test_a_long_history_is_told_in_slices_so_that_the_lease_is_kept(
 async def test_a_long_history_is_told_ahead_of_the_snapshot_and_what_was_told_stays_told(
     redis_url: str, account_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backfill, "TOLD_AT_ONCE", 20)
-    monkeypatch.setattr(backfill, "SLICE", 10)
+    monkeypatch.setattr(gap_fill, "LOGGED_AT_ONCE", 20)
+    monkeypatch.setattr(gap_fill, "SLICE", 10)
     monkeypatch.setattr(committer, "MAX_WAITING", 15)
-    room = committer.Committer.room
+    wait_for_capacity = committer.Committer.wait_for_capacity
     seen: list[tuple[str, int]] = []
     async with new_server(seed=3) as server:
         await leave_alone(server, redis_url, account_name)
@@ -87,7 +87,7 @@ async def test_a_long_history_is_told_ahead_of_the_snapshot_and_what_was_told_st
             left = await here.stored()
 
             async def looked(self: committer.Committer) -> None:
-                await room(self)
+                await wait_for_capacity(self)
                 assert self.record.unwritten <= 15, "no more waits than the record can hold"
                 status = await here.status()
                 seen.append((status["state"], int(status["eventSeq"])))
@@ -97,7 +97,7 @@ async def test_a_long_history_is_told_ahead_of_the_snapshot_and_what_was_told_st
                     here.exchange.fault("cut_sockets", {"kind": "private"}, here.now_ms())
                     await asyncio.sleep(0.1)
 
-            monkeypatch.setattr(committer.Committer, "room", looked)
+            monkeypatch.setattr(committer.Committer, "wait_for_capacity", looked)
             here.trade(300)
             await here.state("live")
             await here.agree()
@@ -245,13 +245,13 @@ async def test_a_budget_that_is_nearly_spent_delays_the_backfill_and_it_goes_on(
 async def test_orders_of_fills_that_the_stream_tells_are_not_asked_for(
     redis_url: str, account_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asking = Histories.trades_since
+    asking = HistoryCache.trades_since
     async with new_server(seed=7) as server:
         await leave_alone(server, redis_url, account_name)
         async with published(server, redis_url, account_name, live=False) as here:
 
-            async def trading_goes_on(self: Histories, since_ms: int, symbol: str) -> list[PastTrade]:
-                later_ms = here.now_ms() + 2 * backfill.CONNECTED_MS
+            async def trading_goes_on(self: HistoryCache, since_ms: int, symbol: str) -> list[PastTrade]:
+                later_ms = here.now_ms() + 2 * gap_fill.CONNECTED_MS
                 qty = here.ledger.rules[symbol].min_notional / here.ledger.marks[symbol]
                 step = here.ledger.rules[symbol].step_size
                 request = OrderRequest(
@@ -260,10 +260,10 @@ async def test_orders_of_fills_that_the_stream_tells_are_not_asked_for(
                 here.exchange.publish(here.ledger.place(request, later_ms), later_ms)
                 return await asking(self, since_ms, symbol)
 
-            monkeypatch.setattr(Histories, "trades_since", trading_goes_on)
+            monkeypatch.setattr(HistoryCache, "trades_since", trading_goes_on)
             here.trade(20)
             await here.state("live")
-            monkeypatch.setattr(Histories, "trades_since", asking)
+            monkeypatch.setattr(HistoryCache, "trades_since", asking)
             await here.agree()
             await here.agree_on_events_after_gaps()
             assert not here.exchange.requests["GET /fapi/v1/order 200"]
@@ -401,7 +401,7 @@ async def test_an_end_that_another_publisher_has_told_is_not_waited_for_after_ta
     take, standby = Follower._take, list[Follower]()
 
     def deaf_for_ends(self: Follower, raw: str | bytes) -> bool:
-        if not self._committer.standing_by:
+        if not self._committer.is_standby:
             return take(self, raw)
         standby[:] = [self]
         return "FINISHED" not in str(raw) and take(self, raw)
@@ -533,7 +533,7 @@ def ids(updates: object) -> list[str]:
 
 
 def merged(history: list[OrderUpdate], stream: list[OrderUpdate]) -> list[str]:
-    told = around(Found(0, 0, updates=tuple(history)), [update.event for update in stream])
+    told = merge_with_stream(GapFill(0, 0, updates=tuple(history)), [update.event for update in stream])
     found = ids(told.first)
     for update in stream:
         found += [*ids(told.before.get(update.event.event_id, [])), update.event.event_id]

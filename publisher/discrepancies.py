@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
-from statecast.domain.changes import Refresh
-from statecast.domain.fold import YOUNG_MS, Account, is_news
+from statecast.domain.account import YOUNG_MS, Account, stream_is_newer
+from statecast.domain.changes import Check
 from statecast.domain.models import Order
 from statecast.venues.binance.history import is_final
 
@@ -37,13 +37,13 @@ class Difference(NamedTuple):
     young: bool = False
 
 
-def in_words(told: list[str]) -> str:
+def describe(told: list[str]) -> str:
     """The first of them, and how many more there are."""
     more = [f"and {len(told) - MAX_TOLD} more"] if len(told) > MAX_TOLD else []
     return "; ".join(told[:MAX_TOLD] + more)
 
 
-def differences(account: Account, answer: Refresh) -> dict[str, Difference]:
+def differences(account: Account, answer: Check) -> dict[str, Difference]:
     """What `answer` says otherwise than `account`, by what the account says and since when.
 
     What the stream knows better is no difference: the venue gives its rows the time of their last change, and REST is
@@ -55,10 +55,10 @@ def differences(account: Account, answer: Refresh) -> dict[str, Difference]:
     _compare_positions(account, answer, found)
     _compare_orders(account, answer, found)
     _compare_created(account, answer, found)
-    for order_id, untold in account.untold.items():
+    for order_id, incomplete in account.incomplete.items():
         told = f"order {order_id}: not all was told of what happened to it"
-        kind: Kind = "beginning" if untold.filled < 0 and account.finished_ms(order_id) else "history"
-        found[told] = Difference(told, kind, untold.order.symbol, young=True)
+        kind: Kind = "beginning" if incomplete.filled < 0 and account.finished_ms(order_id) else "history"
+        found[told] = Difference(told, kind, incomplete.order.symbol, young=True)
     _compare_settings(account, answer, found)
     return found
 
@@ -77,17 +77,17 @@ def _note(
     found[f"{what} {ours} since {since_ms}"] = Difference(f"{what} {ours}, venue {theirs}", kind, symbol, young)
 
 
-def _is_young(since_ms: int, answer: Refresh) -> bool:
+def _is_young(since_ms: int, answer: Check) -> bool:
     return 0 <= answer.taken_ms - since_ms <= YOUNG_MS
 
 
-def _compare_wallets(account: Account, answer: Refresh, found: dict[str, Difference]) -> None:
+def _compare_wallets(account: Account, answer: Check, found: dict[str, Difference]) -> None:
     for balance in answer.balances:
         known = account.balances.get(balance.asset)
         if known is None:
             if balance.wallet_balance:
                 _note(found, f"{balance.asset} wallet balance", "unknown", 0, balance.wallet_balance)
-        elif not is_news(known.stamp.venue_time_ms, balance.stamp.venue_time_ms, answer.taken_ms):
+        elif not stream_is_newer(known.stamp.venue_time_ms, balance.stamp.venue_time_ms, answer.taken_ms):
             what, since_ms = f"{balance.asset} wallet balance", known.stamp.venue_time_ms
             if known.wallet_balance != balance.wallet_balance:
                 _note(found, what, known.wallet_balance, since_ms, balance.wallet_balance)
@@ -95,17 +95,17 @@ def _compare_wallets(account: Account, answer: Refresh, found: dict[str, Differe
                 _note(found, f"{what} (cross)", known.cross_wallet_balance, since_ms, balance.cross_wallet_balance)
 
 
-def _compare_positions(account: Account, answer: Refresh, found: dict[str, Difference]) -> None:
+def _compare_positions(account: Account, answer: Check, found: dict[str, Difference]) -> None:
     listed = {row.key: row for row in answer.positions}
     for key, row in account.positions.items():
         told = listed.get(key)
         since_ms = row.stamp.venue_time_ms
         what = f"{key.symbol} {key.position_side}"
         if told is None:
-            if not is_news(since_ms, answer.taken_ms, answer.taken_ms):
+            if not stream_is_newer(since_ms, answer.taken_ms, answer.taken_ms):
                 _note(found, what, row.position_amt, since_ms, "none", young=_is_young(since_ms, answer))
         elif told.position_amt != row.position_amt:
-            if not is_news(since_ms, told.stamp.venue_time_ms, answer.taken_ms):
+            if not stream_is_newer(since_ms, told.stamp.venue_time_ms, answer.taken_ms):
                 _note(found, what, row.position_amt, since_ms, told.position_amt)
         elif since_ms < told.stamp.venue_time_ms:
             # The size is the same and the position is not: closed and opened again, or with other margin. Its time
@@ -118,11 +118,11 @@ def _compare_positions(account: Account, answer: Refresh, found: dict[str, Diffe
                     _note(found, f"{what} {figure}", our_own, since_ms, the_venues)
     for key, told in listed.items():
         closed_ms = account.closed_ms(key)
-        if key not in account.positions and not is_news(closed_ms, told.stamp.venue_time_ms, answer.taken_ms):
+        if key not in account.positions and not stream_is_newer(closed_ms, told.stamp.venue_time_ms, answer.taken_ms):
             _note(found, f"{key.symbol} {key.position_side}", "none", closed_ms, told.position_amt)
 
 
-def _compare_orders(account: Account, answer: Refresh, found: dict[str, Difference]) -> None:
+def _compare_orders(account: Account, answer: Check, found: dict[str, Difference]) -> None:
     listed = {order.order_id: order for order in answer.orders}
     for order in account.orders.values():
         if answer.order_symbols is not None and order.symbol not in answer.order_symbols:
@@ -130,16 +130,16 @@ def _compare_orders(account: Account, answer: Refresh, found: dict[str, Differen
         told, since_ms = listed.get(order.order_id), order.venue_time_ms
         what = f"order {order.order_id}"
         if told is None:
-            if not is_news(since_ms, answer.taken_ms, answer.taken_ms):
+            if not stream_is_newer(since_ms, answer.taken_ms, answer.taken_ms):
                 young = _is_young(since_ms, answer)
                 _note(found, what, order.status, since_ms, "none", "orders", order.symbol, young=young)
-        elif _terms(order) != _terms(told) and not is_news(since_ms, told.venue_time_ms, answer.taken_ms):
+        elif _terms(order) != _terms(told) and not stream_is_newer(since_ms, told.venue_time_ms, answer.taken_ms):
             _note(found, what, _worded(order), since_ms, _worded(told), "orders", order.symbol)
     for order_id, told in listed.items():
         ended_ms = account.finished_ms(order_id)
         if order_id in account.orders or ended_ms == told.venue_time_ms:
             continue
-        if not is_news(ended_ms, told.venue_time_ms, answer.taken_ms):
+        if not stream_is_newer(ended_ms, told.venue_time_ms, answer.taken_ms):
             _note(found, f"order {order_id}", "none", ended_ms, told.status, "orders", told.symbol)
 
 
@@ -152,7 +152,7 @@ def _worded(order: Order) -> str:
     return f"{order.status} {order.executed_qty} of {order.quantity} at {order.price}"
 
 
-def _compare_created(account: Account, answer: Refresh, found: dict[str, Difference]) -> None:
+def _compare_created(account: Account, answer: Check, found: dict[str, Difference]) -> None:
     for order in answer.created:
         if ours := _unheard(account, order):
             young = ours == "TRIGGERED"
@@ -167,7 +167,7 @@ def _unheard(account: Account, order: Order) -> str:
     return "" if known or order.venue_time_ms < account.remembers_orders_since_ms else "unknown"
 
 
-def _compare_settings(account: Account, answer: Refresh, found: dict[str, Difference]) -> None:
+def _compare_settings(account: Account, answer: Check, found: dict[str, Difference]) -> None:
     for symbol, told in (answer.symbol_configs or {}).items():
         known = account.symbol_configs.get(symbol)
         if known is None:
@@ -180,24 +180,24 @@ def _compare_settings(account: Account, answer: Refresh, found: dict[str, Differ
         _note(found, "multi-assets mode", account.multi_assets, 0, answer.multi_assets, "settings")
 
 
-class _Suspicion(NamedTuple):
+class _Discrepancy(NamedTuple):
     difference: Difference
     since_s: float
-    answer: Refresh
+    answer: Check
     repeated: bool = False
 
 
-class Suspicions:
+class Discrepancies:
     """Differences that may still be explained: by the stream, or by a later answer. Times are monotonic seconds."""
 
     def __init__(self) -> None:
-        self._found: dict[str, _Suspicion] = {}
+        self._found: dict[str, _Discrepancy] = {}
 
     def __bool__(self) -> bool:
         return bool(self._found)
 
     def __str__(self) -> str:
-        return in_words([suspicion.difference.told for suspicion in self._found.values()])
+        return describe([suspicion.difference.told for suspicion in self._found.values()])
 
     @property
     def doubtful(self) -> bool:
@@ -230,7 +230,7 @@ class Suspicions:
         """Whether settings have to be asked for again."""
         return any(one.difference.kind == "settings" for one in self._found.values())
 
-    def take(self, account: Account, answer: Refresh, now_s: float) -> None:
+    def take(self, account: Account, answer: Check, now_s: float) -> None:
         """What the answer says otherwise, and what it was not asked about.
 
         What is young is noted by the first answer alone: where orders are placed all the time, every answer lacks some,
@@ -250,7 +250,7 @@ class Suspicions:
             if before is None and difference.young and asked_again:
                 continue
             since_s = before.since_s if before is not None else now_s
-            kept[what] = _Suspicion(difference, since_s, answer, repeated=before is not None and not difference.young)
+            kept[what] = _Discrepancy(difference, since_s, answer, repeated=before is not None and not difference.young)
         self._found = kept
 
     def explain(self, account: Account) -> None:
@@ -264,7 +264,7 @@ class Suspicions:
         return [one.difference.told for one in self._found.values() if now_s - one.since_s >= GRACE_S]
 
 
-def _covers(answer: Refresh, difference: Difference) -> bool:
+def _covers(answer: Check, difference: Difference) -> bool:
     match difference.kind:
         case "holdings":
             return True

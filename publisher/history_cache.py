@@ -46,7 +46,7 @@ class _Fills:
     rows: dict[int, PastTrade] = field(default_factory=dict)
 
 
-class Histories:
+class HistoryCache:
     """Orders and trades since a time. The methods raise what the calls of `BinanceRest` raise, and may be interrupted
     and called again."""
 

@@ -24,14 +24,14 @@ from typing import NamedTuple, TypeVar
 from statecast.domain.changes import (
     BalanceUpdate,
     Change,
+    Check,
     LeverageUpdate,
+    LoggedEvent,
     MarkPriceUpdate,
     MultiAssetsUpdate,
     OrderUpdate,
     PositionUpdate,
-    Refresh,
     Snapshot,
-    Told,
 )
 from statecast.domain.models import (
     Balance,
@@ -65,35 +65,35 @@ REMEMBERED_FINISHED_ORDERS = 20_000
 K = TypeVar("K")
 V = TypeVar("V")
 
-BEGINNINGS = frozenset({"NEW", "ALGO_NEW"})
+OPENING_EVENTS = frozenset({"NEW", "ALGO_NEW"})
 
-STEPS = frozenset({"AMENDMENT", "ALGO_NEW", "ALGO_TRIGGERING", "ALGO_TRIGGERED"})
+INTERMEDIATE_EVENTS = frozenset({"AMENDMENT", "ALGO_NEW", "ALGO_TRIGGERING", "ALGO_TRIGGERED"})
 """Events that no history tells, or not always."""
 
-BEFORE_ITS_BEGINNING = Decimal(-1)
+BEFORE_OPENING = Decimal(-1)
 
-ENDS_AT_ONCE = frozenset({"EXPIRED", "REJECTED", "ALGO_REJECTED", "ALGO_EXPIRED"})
+IMMEDIATE_ENDS = frozenset({"EXPIRED", "REJECTED", "ALGO_REJECTED", "ALGO_EXPIRED"})
 
 EIGHT_PLACES = Decimal("0.00000001")
 ZERO = Decimal(0)
 
 
-class Untold(NamedTuple):
+class IncompleteOrder(NamedTuple):
     """An order that is beyond what events have told of it: as the venue lists it, and what is filled by the events;
-    `BEFORE_ITS_BEGINNING` where none has told how it began."""
+    `BEFORE_OPENING` where none has told how it began."""
 
     order: Order
     filled: Decimal
 
 
-class Lack(NamedTuple):
+class MissingEvents(NamedTuple):
     """An order as it is after something that was told, while something before that was not.
 
     Of one that ended at once, unfilled, it is its beginning alone: that moves no state, and no document says that the
     venue always tells it.
     """
 
-    untold: Untold
+    incomplete: IncompleteOrder
     only_beginning: bool
 
 
@@ -151,11 +151,11 @@ class Account:
         """Ids of conditional orders that were triggered, and of which no later event has told; with the ordinary order
         that each has become."""
         self._ended_conditional: OrderedDict[str, None] = OrderedDict()
-        self._told_ends: set[str] = set()
+        self._logged_ends: set[str] = set()
         """Finished orders that an event has told to be over."""
-        self._told_ms: dict[str, int] = {}
+        self._logged_ms: dict[str, int] = {}
         """The venue's time of what was told last of an order that is not over."""
-        self.untold: dict[str, Untold] = {}
+        self.incomplete: dict[str, IncompleteOrder] = {}
         """Orders of which the stream has still to tell something. Where it does not, the log lacks it."""
         self._seen: OrderedDict[str, None] = OrderedDict()
         self._times = Times()
@@ -174,7 +174,7 @@ class Account:
         """Whether a snapshot was applied: before that, nothing here may be shown to anyone."""
         return self.totals is not None
 
-    def was_told(self, event_id: str) -> bool:
+    def is_logged(self, event_id: str) -> bool:
         """Whether an order event is among those remembered."""
         return event_id in self._seen
 
@@ -204,7 +204,9 @@ class Account:
         for order_id, order in orders.items():
             self._finish_order(order_id, order.venue_time_ms)
 
-    def lacking(self, changes: Iterable[Change], known_filled: Mapping[str, Decimal] | None = None) -> Iterator[Lack]:
+    def missing_before(
+        self, changes: Iterable[Change], known_filled: Mapping[str, Decimal] | None = None
+    ) -> Iterator[MissingEvents]:
         """What must have happened to orders before `changes` and was not told. `known_filled` are orders that are known
         beside the account's, with what is filled of them.
 
@@ -216,34 +218,34 @@ class Account:
             if not isinstance(change, OrderUpdate):
                 continue
             order, event = change.order, change.event
-            before = max(filled.get(order.order_id, BEFORE_ITS_BEGINNING), self._told_filled(order.order_id))
+            before = max(filled.get(order.order_id, BEFORE_OPENING), self._logged_filled(order.order_id))
             now_filled = filled_of(order)
             filled[order.order_id] = max(before, now_filled)
             if event.event_id in self._seen or (change.may_be_first and before < ZERO):
                 continue
-            if order.order_id in self._finished and order.order_id not in self.untold:
+            if order.order_id in self._finished and order.order_id not in self.incomplete:
                 continue
             if now_filled - (event.last_qty or ZERO) > before:
-                only_beginning = before < ZERO and not now_filled and event.event_type in ENDS_AT_ONCE
-                yield Lack(Untold(order, before), only_beginning)
+                only_beginning = before < ZERO and not now_filled and event.event_type in IMMEDIATE_ENDS
+                yield MissingEvents(IncompleteOrder(order, before), only_beginning)
 
-    def _told_filled(self, order_id: str) -> Decimal:
-        if order_id in self.untold:
-            return self.untold[order_id].filled
-        return filled_of(self.orders[order_id]) if order_id in self.orders else BEFORE_ITS_BEGINNING
+    def _logged_filled(self, order_id: str) -> Decimal:
+        if order_id in self.incomplete:
+            return self.incomplete[order_id].filled
+        return filled_of(self.orders[order_id]) if order_id in self.orders else BEFORE_OPENING
 
     def _tell(self, event: OrderEvent) -> None:
         """An event has told what has become of its order."""
         order = event.order
-        self._told_ms[order.order_id] = max(order.venue_time_ms, self._told_ms.get(order.order_id, 0))
-        awaited = self.untold.get(order.order_id)
+        self._logged_ms[order.order_id] = max(order.venue_time_ms, self._logged_ms.get(order.order_id, 0))
+        awaited = self.incomplete.get(order.order_id)
         if awaited is None or awaited.order is order:
             return  # Of one that is itself the last thing to happen, something else is missing.
-        only_beginning = event.event_type in BEGINNINGS and order.order_id in self._told_ends
+        only_beginning = event.event_type in OPENING_EVENTS and order.order_id in self._logged_ends
         if only_beginning or _reaches(order, awaited.order):
-            del self.untold[order.order_id]
+            del self.incomplete[order.order_id]
         else:
-            self.untold[order.order_id] = awaited._replace(filled=max(awaited.filled, filled_of(order)))
+            self.incomplete[order.order_id] = awaited._replace(filled=max(awaited.filled, filled_of(order)))
 
     def remember_only(self, event_ids: Iterable[str]) -> None:
         """Count `event_ids` as told, and nothing else: whatever is not among them stands in no log."""
@@ -262,14 +264,14 @@ class Account:
             match change:
                 case OrderUpdate():
                     self._apply_order(change)
-                case Told(event, ends):
+                case LoggedEvent(event, ends):
                     if self._is_new(event.event_id):
                         self._events.append(event)
                     self._tell(event)
                     self._note_trigger(event)
                     if ends:
-                        self._told_ends.add(event.order.order_id)
-                        self._told_ms.pop(event.order.order_id, None)
+                        self._logged_ends.add(event.order.order_id)
+                        self._logged_ms.pop(event.order.order_id, None)
                 case PositionUpdate():
                     self._apply_position(change)
                 case BalanceUpdate():
@@ -283,15 +285,15 @@ class Account:
                     self._derives_totals = False  # until REST has said what the totals are now
                 case Snapshot():
                     self._apply_snapshot(change)
-                case Refresh():
-                    self._apply_refresh(change)
+                case Check():
+                    self._apply_check(change)
         self._derive()
         return self._finish(source)
 
     def events_alone(self, changes: Sequence[Change], source: Source) -> Delta:
         """After an `apply` that failed: what its changes tell of orders, without what they do to the account. The
         account can be read again, and what happened to orders is told once."""
-        rest = (change.event for change in changes if isinstance(change, OrderUpdate | Told))
+        rest = (change.event for change in changes if isinstance(change, OrderUpdate | LoggedEvent))
         events = (*self._events, *(event for event in rest if self._is_new(event.event_id)))
         return Delta(source, self._times, events=events)
 
@@ -375,10 +377,10 @@ class Account:
     def _finish_order(self, order_id: str, venue_time_ms: int) -> None:
         self._old_orders.setdefault(order_id, self.orders.get(order_id))
         self.orders.pop(order_id, None)
-        self._told_ms.pop(order_id, None)
+        self._logged_ms.pop(order_id, None)
         self._finished[order_id] = venue_time_ms
         if len(self._finished) > REMEMBERED_FINISHED_ORDERS:
-            self._told_ends.discard(self._finished.popitem(last=False)[0])
+            self._logged_ends.discard(self._finished.popitem(last=False)[0])
 
     def _touch(self, time_ms: int) -> None:
         self._touched_ms = max(self._touched_ms, time_ms)
@@ -395,9 +397,9 @@ class Account:
 
     def _apply_order(self, update: OrderUpdate) -> None:
         order = update.order
-        if self._comes_too_late(update.event):
+        if self._is_late(update.event):
             return
-        if self._is_told_as_placed(update.event):
+        if self._is_logged_as_placed(update.event):
             self.remember_events((update.event.event_id,))
         is_new = self._is_new(update.event.event_id)
         self._tell(update.event)
@@ -407,12 +409,12 @@ class Account:
             self._touch(order.venue_time_ms)
         # A repeated event goes on: told again after a snapshot that was behind the stream, it puts the order right.
         if order.order_id in self._finished:
-            self._told_ms.pop(order.order_id, None)
+            self._logged_ms.pop(order.order_id, None)
             if not update.open:
-                self._told_ends.add(order.order_id)
+                self._logged_ends.add(order.order_id)
             return
         if not update.open:
-            self._told_ends.add(order.order_id)
+            self._logged_ends.add(order.order_id)
             self._finish_order(order.order_id, order.venue_time_ms)
             return
         known = self.orders.get(order.order_id)
@@ -420,16 +422,16 @@ class Account:
         if known is None or _progress(order) > _progress(known) or (is_new and _progress(order) == _progress(known)):
             self._put_order(order)
 
-    def _comes_too_late(self, event: OrderEvent) -> bool:
+    def _is_late(self, event: OrderEvent) -> bool:
         """Whether a step was missed and comes again behind what came after it. No history tells its place."""
         order = event.order
-        if event.event_type not in STEPS:
+        if event.event_type not in INTERMEDIATE_EVENTS:
             return False
-        if order.order_id in self._told_ends:
-            has_gone_on = order.algo_id in self._ended_conditional and event.event_type not in BEGINNINGS
+        if order.order_id in self._logged_ends:
+            has_gone_on = order.algo_id in self._ended_conditional and event.event_type not in OPENING_EVENTS
             return order.source == "stream" or has_gone_on
-        is_late = order.source == "stream" and order.venue_time_ms < self._told_ms.get(order.order_id, 0)
-        return is_late and event.event_type not in BEGINNINGS and event.event_id not in self._seen
+        is_late = order.source == "stream" and order.venue_time_ms < self._logged_ms.get(order.order_id, 0)
+        return is_late and event.event_type not in OPENING_EVENTS and event.event_id not in self._seen
 
     def _note_trigger(self, event: OrderEvent) -> None:
         algo_id = event.order.algo_id
@@ -437,7 +439,7 @@ class Account:
             return
         if event.event_type != "ALGO_TRIGGERED":
             self.triggered.pop(algo_id, None)
-            if event.event_type not in STEPS:
+            if event.event_type not in INTERMEDIATE_EVENTS:
                 self._ended_conditional[algo_id] = None
         elif algo_id not in self._ended_conditional:
             self.triggered[algo_id] = event.order.actual_order_id
@@ -445,7 +447,7 @@ class Account:
             if len(remembered) > REMEMBERED_TRIGGERED:
                 remembered.popitem(last=False)
 
-    def _is_told_as_placed(self, event: OrderEvent) -> bool:
+    def _is_logged_as_placed(self, event: OrderEvent) -> bool:
         """Of a trailing stop that is active from the beginning, the stream tells the activation alone; a history tells
         that it was placed."""
         order, known = event.order, self.orders.get(event.order.order_id)
@@ -457,7 +459,7 @@ class Account:
 
     # Balances and positions
 
-    def _comes_again(self, stamp: Stamp, known: Balance | Position | None) -> bool:
+    def _is_repeat(self, stamp: Stamp, known: Balance | Position | None) -> bool:
         """Whether a frame is of before the stream was heard, and of a moment of which REST has told what was last."""
         return (
             known is not None
@@ -468,7 +470,7 @@ class Account:
 
     def _apply_balance(self, update: BalanceUpdate) -> None:
         known = self.balances.get(update.asset)
-        if known is not None and (update.stamp < known.stamp or self._comes_again(update.stamp, known)):
+        if known is not None and (update.stamp < known.stamp or self._is_repeat(update.stamp, known)):
             return
         self._touch(update.stamp.venue_time_ms)
         if known is None:
@@ -487,7 +489,7 @@ class Account:
         key = PositionKey(update.symbol, update.position_side)
         known = self.positions.get(key)
         last = known.stamp if known is not None else self._closed.get(key)
-        if (last is not None and update.stamp < last) or self._comes_again(update.stamp, known):
+        if (last is not None and update.stamp < last) or self._is_repeat(update.stamp, known):
             return
         if last is None and update.stamp.venue_time_ms < self._listed_ms:
             return  # It was closed unheard, and what was missed comes again.
@@ -567,9 +569,9 @@ class Account:
         for asset, known in self.balances.items():
             row = balances.get(asset)
             if row is None:
-                if is_news(known.stamp.venue_time_ms, snapshot.taken_ms, snapshot.taken_ms):
+                if stream_is_newer(known.stamp.venue_time_ms, snapshot.taken_ms, snapshot.taken_ms):
                     balances[asset] = known
-            elif is_news(known.stamp.venue_time_ms, row.stamp.venue_time_ms, snapshot.taken_ms):
+            elif stream_is_newer(known.stamp.venue_time_ms, row.stamp.venue_time_ms, snapshot.taken_ms):
                 balances[asset] = replace(
                     known,
                     available_balance=row.available_balance,
@@ -582,16 +584,18 @@ class Account:
             closed = self._closed.get(position.key)
             known_position = self.positions.get(position.key)
             told_ms = position.stamp.venue_time_ms
-            if closed is not None and is_news(closed.venue_time_ms, told_ms, snapshot.taken_ms):
+            if closed is not None and stream_is_newer(closed.venue_time_ms, told_ms, snapshot.taken_ms):
                 continue
-            if known_position is not None and is_news(known_position.stamp.venue_time_ms, told_ms, snapshot.taken_ms):
+            if known_position is not None and stream_is_newer(
+                known_position.stamp.venue_time_ms, told_ms, snapshot.taken_ms
+            ):
                 positions[position.key] = self._reconfigured(known_position)
             else:
                 positions[position.key] = self._configured(position)
         for key, known_position in self.positions.items():
             if key in positions:
                 continue
-            if is_news(known_position.stamp.venue_time_ms, snapshot.taken_ms, snapshot.taken_ms):
+            if stream_is_newer(known_position.stamp.venue_time_ms, snapshot.taken_ms, snapshot.taken_ms):
                 positions[key] = self._reconfigured(known_position)
         self.positions = positions
         latest_ms = snapshot.taken_ms + REST_LAG_MS
@@ -602,10 +606,12 @@ class Account:
             finished_ms = self._finished.get(order.order_id)
             known_order = self.orders.get(order.order_id)
             if finished_ms is not None:
-                if finished_ms == order.venue_time_ms or is_news(finished_ms, order.venue_time_ms, snapshot.taken_ms):
+                if finished_ms == order.venue_time_ms or stream_is_newer(
+                    finished_ms, order.venue_time_ms, snapshot.taken_ms
+                ):
                     continue
                 del self._finished[order.order_id]
-                self._told_ends.discard(order.order_id)
+                self._logged_ends.discard(order.order_id)
             orders[order.order_id] = (
                 known_order
                 if known_order is not None
@@ -616,25 +622,25 @@ class Account:
         for order_id, known_order in self.orders.items():
             if order_id in orders:
                 continue
-            if is_news(known_order.venue_time_ms, snapshot.taken_ms, snapshot.taken_ms):
+            if stream_is_newer(known_order.venue_time_ms, snapshot.taken_ms, snapshot.taken_ms):
                 orders[order_id] = known_order
             else:
                 last = known_order._replace(status="", venue_time_ms=known_order.venue_time_ms + 1)
-                self.untold.setdefault(order_id, Untold(last, filled_of(known_order)))
+                self.incomplete.setdefault(order_id, IncompleteOrder(last, filled_of(known_order)))
         self.orders = orders
-        self._told_ms = {order_id: time_ms for order_id, time_ms in self._told_ms.items() if order_id in orders}
+        self._logged_ms = {order_id: time_ms for order_id, time_ms in self._logged_ms.items() if order_id in orders}
 
         self._totals_asset = snapshot.totals_asset
         self._take_totals(snapshot.totals, snapshot.balances)
         self._take_marks(snapshot.positions)
 
-    def _apply_refresh(self, refresh: Refresh) -> None:
+    def _apply_check(self, refresh: Check) -> None:
         if not self.complete or refresh.taken_ms < self._asked_ms:
             return  # It was overtaken by a snapshot, which says more.
         self._asked_ms = refresh.taken_ms
         self._touch(refresh.taken_ms)
         # Wallets and sizes are the stream's alone: its rows of one moment come together, and REST's do not. What it has
-        # lost is found by comparing (publisher/reconcile.py).
+        # lost is found by comparing (publisher/discrepancies.py).
         for row in refresh.balances:
             known = self.balances.get(row.asset)
             if known is not None:
@@ -729,7 +735,7 @@ class Account:
         )
 
 
-def is_news(ours_ms: int, theirs_ms: int, asked_ms: int) -> bool:
+def stream_is_newer(ours_ms: int, theirs_ms: int, asked_ms: int) -> bool:
     """Whether what the stream has told of one time is younger than an answer's row of another, and the answer, asked
     for at a third, may not know it yet. All are the venue's times."""
     return ours_ms > theirs_ms and abs(ours_ms - asked_ms) <= REST_LAG_MS

@@ -13,27 +13,27 @@ import pytest
 from support.changes import NOW, event, position, refresh, rest_order, rest_position, snapshot
 
 from publisher.committer import Committer
-from publisher.light_reconciliation import (
+from publisher.discrepancies import GRACE_S
+from publisher.logs import account_log
+from publisher.reconciler import (
     EVERYTHING_PAUSE_S,
     MAX_TRIGGERED,
     OVERLAP_MS,
     PAUSE_S,
-    LightReconciliation,
+    Reconciler,
 )
-from publisher.logs import account_log
-from publisher.reconcile import GRACE_S
 from publisher.user_stream import StreamEnded
-from statecast.domain.changes import Change, Refresh
-from statecast.domain.fold import BEFORE_ITS_BEGINNING, Account, Untold
+from statecast.domain.account import BEFORE_OPENING, Account, IncompleteOrder
+from statecast.domain.changes import Change, Check
 from statecast.domain.models import SymbolConfig
 from statecast.errors import AuthFailed, RateLimited, VenueError, VenueUnreachable
 from statecast.store.client import Client
 from statecast.store.keys import AccountId
 from statecast.store.writer import AccountWriter
-from statecast.venues.binance.rest import NOTHING_BESIDE, Beside, BinanceRest
+from statecast.venues.binance.rest import FIGURES_ONLY, BinanceRest, CheckScope
 
 PERIOD_S = 60.0
-EVERYTHING = Beside(None, True, NOW + 1000)
+EVERYTHING = CheckScope(None, True, NOW + 1000)
 CONFIGS = {"BTCUSDT": SymbolConfig(20, "cross")}
 
 
@@ -73,13 +73,13 @@ class Story:
         self.committer = Committer(
             AccountWriter(client, AccountId("binance", "main"), "p-1"), self.account, self.clock, log
         )
-        self.asked: list[tuple[float, Beside]] = []
-        self.venue: Callable[[Beside], Refresh] = self.truth
+        self.asked: list[tuple[float, CheckScope]] = []
+        self.venue: Callable[[CheckScope], Check] = self.truth
         self.following = True
         self.agreed: list[int] = []
         self.incomplete: list[str] = []
-        rest = SimpleNamespace(fetch_refresh=self._fetch, venue_now_ms=self.clock.now_ms)
-        self.light = LightReconciliation(
+        rest = SimpleNamespace(fetch_check=self._fetch, venue_now_ms=self.clock.now_ms)
+        self.light = Reconciler(
             cast("BinanceRest", rest),
             self.account,
             self.committer,
@@ -99,27 +99,27 @@ class Story:
     def stream(self, *changes: Change) -> None:
         self.account.apply(changes, "stream")
 
-    def truth(self, beside: Beside) -> Refresh:
+    def truth(self, scope: CheckScope) -> Check:
         """The venue's answer where the stream has told everything."""
-        return self.answer(beside, self.account)
+        return self.answer(scope, self.account)
 
-    def answer(self, beside: Beside, account: Account) -> Refresh:
+    def answer(self, scope: CheckScope, account: Account) -> Check:
         positions = [
             rest_position(row.stamp.venue_time_ms - NOW, str(row.position_amt)) for row in account.positions.values()
         ]
         asked_ms = round(self.clock.elapsed_s * 1000)
         told = refresh(asked_ms, positions=positions)
-        if beside.order_symbols != frozenset():
-            told = replace(told, orders=tuple(account.orders.values()), order_symbols=beside.order_symbols)
-        if beside.settings:
-            until_ms = {symbol: told.taken_ms for symbol, _ in beside.conditional_since_ms}
+        if scope.order_symbols != frozenset():
+            told = replace(told, orders=tuple(account.orders.values()), order_symbols=scope.order_symbols)
+        if scope.settings:
+            until_ms = {symbol: told.taken_ms for symbol, _ in scope.conditional_since_ms}
             told = replace(told, created_until_ms=told.taken_ms, conditional_until_ms=until_ms)
             told = replace(told, symbol_configs=CONFIGS, multi_assets=False)
         return told
 
-    async def _fetch(self, beside: Beside) -> Refresh:
-        self.asked.append((self.clock.elapsed_s, beside))
-        return self.venue(beside)
+    async def _fetch(self, scope: CheckScope) -> Check:
+        self.asked.append((self.clock.elapsed_s, scope))
+        return self.venue(scope)
 
     async def run(self, seconds: float) -> str:
         """Until a time after the beginning; how it ended before, else nothing."""
@@ -138,11 +138,11 @@ class Story:
 
     @property
     def vouched(self) -> bool:
-        return self.committer.health.state == "live" and self.clock.monotonic() <= self.committer.vouch_until
+        return self.committer.health.state == "live" and self.clock.monotonic() <= self.committer.verified_until
 
 
-def fails(error: Exception) -> Callable[[Beside], Refresh]:
-    def venue(_beside: Beside) -> Refresh:
+def fails(error: Exception) -> Callable[[CheckScope], Check]:
+    def venue(_beside: CheckScope) -> Check:
         raise error
 
     return venue
@@ -151,7 +151,7 @@ def fails(error: Exception) -> Callable[[Beside], Refresh]:
 async def test_everything_is_compared_in_every_period_and_never_later() -> None:
     story = Story()
     assert await story.run(20 * PERIOD_S) == ""
-    times = [at for at, beside in story.asked if beside.order_symbols is None]
+    times = [at for at, scope in story.asked if scope.order_symbols is None]
     gaps = [after - before for before, after in zip([0.0, *times], times, strict=False)]
     assert len(gaps) >= 20
     assert all(0.7 * PERIOD_S < gap <= 0.96 * PERIOD_S for gap in gaps)
@@ -164,7 +164,7 @@ async def test_everything_is_compared_in_every_period_and_never_later() -> None:
 async def test_a_short_period_compares_orders_no_oftener_than_their_weight_allows() -> None:
     story = Story(period_s=1.0)
     await story.run(30)
-    everything = [at for at, beside in story.asked if beside.order_symbols is None]
+    everything = [at for at, scope in story.asked if scope.order_symbols is None]
     assert 5 <= len(everything) <= 30 / EVERYTHING_PAUSE_S
     assert 10 <= len(story.asked) - len(everything) <= 30 / PAUSE_S, "holdings are, and no oftener than after changes"
 
@@ -174,7 +174,7 @@ async def test_a_burst_of_changes_costs_one_question_and_then_a_pause() -> None:
     for at in range(1, 100):
         story.clock.at(10 + at / 100, story.light.moved)
     await story.run(20)
-    assert [beside for _, beside in story.asked] == [NOTHING_BESIDE, NOTHING_BESIDE]
+    assert [scope for _, scope in story.asked] == [FIGURES_ONLY, FIGURES_ONLY]
     first, second = (at for at, _ in story.asked)
     assert second - first >= PAUSE_S
 
@@ -183,7 +183,7 @@ async def test_what_is_doubtful_is_compared_at_once() -> None:
     story = Story()
     story.clock.at(10, story.light.due)
     await story.run(12)
-    assert [beside for _, beside in story.asked] == [EVERYTHING]
+    assert [scope for _, scope in story.asked] == [EVERYTHING]
 
 
 async def test_nothing_is_asked_while_the_account_does_not_follow_the_stream() -> None:
@@ -198,7 +198,7 @@ async def test_a_mute_stream_is_believed_no_longer_than_a_period_and_ends_after_
     story = Story()
     gone = Account()
     gone.apply((snapshot(),), "rest")  # neither position nor order: both went unheard
-    story.venue = lambda beside: story.answer(beside, gone)
+    story.venue = lambda scope: story.answer(scope, gone)
     believed: list[float] = []
 
     def look() -> None:
@@ -212,14 +212,14 @@ async def test_a_mute_stream_is_believed_no_longer_than_a_period_and_ends_after_
     assert story.clock.elapsed_s <= PERIOD_S + GRACE_S
     assert max(believed) <= PERIOD_S
     assert story.committer.health.drifts == 1
-    assert [beside.order_symbols for _, beside in story.asked][1:3] == [frozenset({"BTCUSDT"})] * 2
+    assert [scope.order_symbols for _, scope in story.asked][1:3] == [frozenset({"BTCUSDT"})] * 2
 
 
 async def test_a_difference_that_the_stream_explains_is_told_to_nobody() -> None:
     story = Story()
     after = Account()
     after.apply((snapshot(positions=[rest_position(45_000, "0.7")], orders=[rest_order(-50)]),), "rest")
-    story.venue = lambda beside: story.answer(beside, after)
+    story.venue = lambda scope: story.answer(scope, after)
     story.clock.at(44, story.light.moved)
     unbelieved: list[bool] = []
     story.clock.at(44.6, lambda: unbelieved.append(story.vouched))
@@ -235,7 +235,7 @@ async def test_rest_that_is_behind_for_a_moment_is_no_drift_and_readers_see_the_
     story = Story()
     behind = Account()
     behind.apply((snapshot(),), "rest")
-    story.venue = lambda beside: story.answer(beside, behind)
+    story.venue = lambda scope: story.answer(scope, behind)
     states: list[str] = []
     story.light.due()
 
@@ -256,7 +256,7 @@ async def test_rest_that_is_behind_for_a_moment_is_no_drift_and_readers_see_the_
 async def test_a_venue_that_does_not_answer_is_not_believed_for_longer_than_a_period_and_the_grace() -> None:
     story = Story()
     story.venue = fails(VenueUnreachable("binance", "GET /fapi/v3/account", "HTTP 503"))
-    assert story.committer.vouch_until == story.clock.monotonic() + PERIOD_S + GRACE_S
+    assert story.committer.verified_until == story.clock.monotonic() + PERIOD_S + GRACE_S
     await story.run(PERIOD_S + 6 * GRACE_S)
     assert not story.vouched
     assert story.committer.health.state == "recovering"
@@ -302,7 +302,7 @@ async def test_a_new_beginning_forgets_what_was_suspected() -> None:
 async def test_orders_that_came_and_went_are_compared(told: bool) -> None:
     story = Story()
     ended = rest_order(40_000, "CANCELED", order_id="77")
-    story.venue = lambda beside: replace(story.truth(beside), created=(ended,) if beside.created_since_ms else ())
+    story.venue = lambda scope: replace(story.truth(scope), created=(ended,) if scope.created_since_ms else ())
     if told:
         story.stream(event(40_000, "CANCELED", "CANCELED", order_id="77"))
     assert (await story.run(PERIOD_S + 2 * GRACE_S) == "") is told
@@ -314,17 +314,17 @@ async def test_conditional_orders_that_came_and_went_are_compared_symbol_by_symb
     story = Story(symbols=symbols)
     came = rest_order(70_000, "CANCELED", order_id="algo-7", algo_id="7", symbol="S14USDT")
 
-    def venue(beside: Beside) -> Refresh:
-        asked = dict(beside.conditional_since_ms)
+    def venue(scope: CheckScope) -> Check:
+        asked = dict(scope.conditional_since_ms)
         listed = came.symbol in asked and asked[came.symbol] <= came.venue_time_ms <= story.clock.now_ms()
-        return replace(story.truth(beside), created=(came,) if listed else ())
+        return replace(story.truth(scope), created=(came,) if listed else ())
 
     story.venue = venue
     if told:
         story.clock.at(71, lambda: story.stream(event(70_000, "ALGO_CANCELED", "CANCELED", order_id="algo-7")))
     ended = await story.run(4 * PERIOD_S)
     assert ("algo-7" in ended) is not told
-    asked = [beside.conditional_since_ms for _, beside in story.asked if beside.conditional_since_ms]
+    asked = [scope.conditional_since_ms for _, scope in story.asked if scope.conditional_since_ms]
     assert [symbol for symbol, _ in asked[0]] == symbols[:12], "one for each five seconds of the period"
     assert [symbol for symbol, _ in asked[1]][:3] == symbols[12:]
     again = dict(asked[1])
@@ -340,13 +340,13 @@ async def test_a_conditional_order_that_was_triggered_is_asked_for_once_its_own_
         story.stream(event(10, "ALGO_TRIGGERED", "TRIGGERED", **row))
     finished = rest_order(20, "FINISHED", order_id="algo-7", algo_id="7", actual_order_id="99")
 
-    def venue(beside: Beside) -> Refresh:
+    def venue(scope: CheckScope) -> Check:
         if told:
             fields = {"order_id": "algo-7", "algo_id": "7", "actual_order_id": "99"}
             story.clock.at(
                 story.clock.elapsed_s + 2, lambda: story.stream(event(20, "ALGO_FINISHED", "FINISHED", **fields))
             )
-        return replace(story.truth(beside), created=(finished,) if "7" in beside.conditional_ids else ())
+        return replace(story.truth(scope), created=(finished,) if "7" in scope.conditional_ids else ())
 
     story.venue = venue
     ended = await story.run(PERIOD_S + GRACE_S)
@@ -360,7 +360,7 @@ async def test_of_many_triggered_conditional_orders_all_have_their_turn() -> Non
         row = {"order_id": f"algo-{number}", "algo_id": str(number), "actual_order_id": str(9000 + number)}
         story.stream(event(10, "ALGO_TRIGGERED", "TRIGGERED", **row))
     await story.run(2 * PERIOD_S)
-    first, second = (beside.conditional_ids for _, beside in story.asked[:2])
+    first, second = (scope.conditional_ids for _, scope in story.asked[:2])
     assert len(first) == len(second) == MAX_TRIGGERED
     assert {*first, *second} == story.account.triggered.keys()
 
@@ -376,14 +376,14 @@ async def test_the_log_is_complete_only_until_the_longest_wait_of_a_symbol() -> 
 async def test_what_did_not_fit_into_an_answer_is_asked_for_again_and_the_log_is_complete_until_there() -> None:
     story = Story(symbols=["BTCUSDT"])
 
-    def venue(beside: Beside) -> Refresh:
+    def venue(scope: CheckScope) -> Check:
         until_ms = NOW + 20_000 if len(story.asked) == 1 else story.clock.now_ms()
-        return replace(story.truth(beside), created_until_ms=until_ms, conditional_until_ms={"BTCUSDT": until_ms + 1})
+        return replace(story.truth(scope), created_until_ms=until_ms, conditional_until_ms={"BTCUSDT": until_ms + 1})
 
     story.venue = venue
     await story.run(2 * PERIOD_S)
     assert story.agreed[0] == NOW + 20_000
-    _, second, *_ = (beside for _, beside in story.asked)
+    _, second, *_ = (scope for _, scope in story.asked)
     since_ms = NOW + 20_000 - OVERLAP_MS
     assert (second.created_since_ms, second.conditional_since_ms) == (since_ms, (("BTCUSDT", since_ms + 1),))
     assert story.agreed[1] > NOW + 60_000
@@ -391,9 +391,9 @@ async def test_what_did_not_fit_into_an_answer_is_asked_for_again_and_the_log_is
 
 async def test_a_beginning_that_was_not_told_is_asked_for_without_another_connection() -> None:
     story = Story()
-    story.account.untold["1001"] = Untold(rest_order(-50, "EXPIRED"), BEFORE_ITS_BEGINNING)
+    story.account.incomplete["1001"] = IncompleteOrder(rest_order(-50, "EXPIRED"), BEFORE_OPENING)
     story.account.remember_ended({"1001": rest_order(-50, "EXPIRED")})
-    story.clock.at(PERIOD_S + GRACE_S, story.account.untold.clear)
+    story.clock.at(PERIOD_S + GRACE_S, story.account.incomplete.clear)
     assert await story.run(PERIOD_S + GRACE_S) == ""
     assert "order 1001" in story.incomplete[0]
 
@@ -404,25 +404,25 @@ async def test_a_symbol_is_asked_for_once_the_account_trades_in_it() -> None:
     await story.run(PERIOD_S)
     assert story.asked[-1][1].conditional_since_ms == (("BTCUSDT", NOW + 1000),)
     standby = Story(symbols=["BTCUSDT"])
-    standby.committer.standing_by = True
+    standby.committer.is_standby = True
     await standby.run(2 * PERIOD_S)
-    assert not any(beside.conditional_since_ms for _, beside in standby.asked)
+    assert not any(scope.conditional_since_ms for _, scope in standby.asked)
 
 
 @pytest.mark.parametrize("told", [True, False])
 async def test_what_the_stream_has_still_to_tell_of_an_order_is_drift_where_it_does_not(told: bool) -> None:
     """It is no doubt about the state: only the log lacks it."""
     story = Story()
-    story.account.untold["1001"] = Untold(rest_order(-50), BEFORE_ITS_BEGINNING)
+    story.account.incomplete["1001"] = IncompleteOrder(rest_order(-50), BEFORE_OPENING)
     vouched: list[bool] = []
 
-    def venue(beside: Beside) -> Refresh:
+    def venue(scope: CheckScope) -> Check:
         if len(story.asked) == 1:
             now_s = story.clock.elapsed_s
             story.clock.at(now_s + 1, lambda: vouched.append(story.vouched))
             if told:
-                story.clock.at(now_s + 2, story.account.untold.clear)
-        return story.truth(beside)
+                story.clock.at(now_s + 2, story.account.incomplete.clear)
+        return story.truth(scope)
 
     story.venue = venue
     ended = await story.run(3 * PERIOD_S)
@@ -451,15 +451,15 @@ async def test_an_account_that_places_orders_all_the_time_is_believed_though_res
         story.clock.at(story.clock.elapsed_s + 0.2, lambda: place(number + 1))
         vouched.append(story.vouched)
 
-    def venue(beside: Beside) -> Refresh:
+    def venue(scope: CheckScope) -> Check:
         old = Account()
         old.apply((snapshot(positions=[rest_position(-50, "0.5")], orders=[rest_order(-50)]),), "rest")
         until = round(story.clock.elapsed_s * 1000) - behind_ms
         for at, change in told:
             if at <= until:
                 old.apply((change,), "stream")
-        answer = story.answer(beside, old)
-        asked_for = beside.order_symbols or {order.symbol for order in answer.orders}
+        answer = story.answer(scope, old)
+        asked_for = scope.order_symbols or {order.symbol for order in answer.orders}
         return replace(answer, orders=tuple(order for order in answer.orders if order.symbol in asked_for))
 
     story.venue = venue
@@ -476,7 +476,7 @@ async def test_an_order_that_was_young_when_it_ended_unheard_is_found_all_the_sa
     gone.apply((snapshot(positions=[rest_position(-50, "0.5")], orders=[rest_order(-50)]),), "rest")
     story.clock.at(44, lambda: story.stream(event(44_000, "NEW", order_id="77")))
     story.clock.at(44.5, story.light.due)
-    story.venue = lambda beside: story.answer(beside, gone)
+    story.venue = lambda scope: story.answer(scope, gone)
     assert await story.run(PERIOD_S) == "drift from the venue: order 77 NEW, venue none"
     assert story.clock.elapsed_s <= 44.5 + 2 * GRACE_S
 
@@ -484,10 +484,10 @@ async def test_an_order_that_was_young_when_it_ended_unheard_is_found_all_the_sa
 async def test_open_orders_of_many_symbols_are_not_asked_for_again_every_second() -> None:
     story = Story()
     orders = tuple(rest_order(-50, order_id=str(at), symbol=f"S{at}USDT") for at in range(30))
-    story.venue = lambda beside: replace(story.truth(beside), orders=orders)
+    story.venue = lambda scope: replace(story.truth(scope), orders=orders)
     assert "drift" in await story.run(PERIOD_S + 2 * GRACE_S)
     assert story.clock.elapsed_s <= PERIOD_S + GRACE_S
-    assert sum(beside.order_symbols is None for _, beside in story.asked) == 2
+    assert sum(scope.order_symbols is None for _, scope in story.asked) == 2
 
 
 async def test_a_venue_in_maintenance_is_asked_seldom() -> None:

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from statecast.clock import Clock, SystemClock
+from statecast.embedded.guarded import guarded
 from statecast.errors import StoreError
-from statecast.guarded import guarded
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -14,14 +14,14 @@ from itertools import islice
 from random import Random
 
 from publisher.committer import Committer
+from publisher.discrepancies import GRACE_S, Discrepancies, describe
 from publisher.logs import Log
-from publisher.reconcile import GRACE_S, Suspicions, in_words
 from publisher.user_stream import StreamEnded
 from statecast.clock import Clock
-from statecast.domain.changes import Refresh
-from statecast.domain.fold import Account
+from statecast.domain.account import Account
+from statecast.domain.changes import Check
 from statecast.errors import AuthFailed, FrameError, RateLimited, VenueError
-from statecast.venues.binance.rest import NOTHING_BESIDE, Beside, BinanceRest
+from statecast.venues.binance.rest import FIGURES_ONLY, BinanceRest, CheckScope
 
 SETTLE_S = 0.25
 """After a change, before REST is asked for what the change has moved: a burst costs one question."""
@@ -67,7 +67,7 @@ class Drift(StreamEnded):
     """The venue says otherwise than the stream, which has not explained it within the grace."""
 
 
-class LightReconciliation:
+class Reconciler:
     """Compares one account with the venue; `run` while there is a stream."""
 
     def __init__(
@@ -80,7 +80,7 @@ class LightReconciliation:
         log: Log,
         *,
         period_s: float,
-        apply: Callable[[Refresh], object],
+        apply: Callable[[Check], object],
         agreed: Callable[[int], None],
         following: Callable[[], bool],
         incomplete: Callable[[str], None],
@@ -99,7 +99,7 @@ class LightReconciliation:
         self._agreed = agreed
         self._following = following
         self._incomplete = incomplete
-        self._suspicions = Suspicions()
+        self._discrepancies = Discrepancies()
         self._moved = False
         self._asked_at = 0.0
         self._everything_at = 0.0
@@ -112,7 +112,7 @@ class LightReconciliation:
         self._not_before = 0.0
         self._retry_s = RETRY_S
         self._trouble = "no answer yet"
-        self._compared: tuple[float, Refresh] | None = None
+        self._compared: tuple[float, Check] | None = None
         """The last answer to the question for everything, and when that was asked in monotonic time, where it was not
         yet found to agree with the account."""
         self._in_doubt = False
@@ -121,7 +121,7 @@ class LightReconciliation:
     @property
     def _everything_s(self) -> float:
         """The period in which everything is compared."""
-        return max(self._period_s, STANDBY_PAUSE_S if self._committer.standing_by else EVERYTHING_PAUSE_S)
+        return max(self._period_s, STANDBY_PAUSE_S if self._committer.is_standby else EVERYTHING_PAUSE_S)
 
     def moved(self) -> None:
         """Something has changed: what no event carries of it is asked for soon."""
@@ -138,7 +138,7 @@ class LightReconciliation:
     def begins(self, asked_at: float, orders_since_ms: int, symbols: Iterable[str]) -> None:
         """The account was read whole, asked for at that monotonic time, and follows the stream from here on. Orders
         created until that venue time have been told, conditional ones in those symbols."""
-        self._suspicions = Suspicions()
+        self._discrepancies = Discrepancies()
         self._compared = None
         self._in_doubt = False
         self._orders_since_ms = orders_since_ms
@@ -146,13 +146,13 @@ class LightReconciliation:
         self._asked_at = self._everything_at = asked_at
         self._believe(asked_at)
 
-    def take(self, answer: Refresh, asked_at: float) -> None:
+    def take(self, answer: Check, asked_at: float) -> None:
         """Compare an answer to a question of that monotonic time.
 
         Raises FrameError for amounts beyond reckoning.
         """
         self._apply(answer)
-        self._suspicions.take(self._account, answer, self._clock.monotonic())
+        self._discrepancies.take(self._account, answer, self._clock.monotonic())
         everything = answer.multi_assets is not None and answer.order_symbols is None
         if everything:
             self._compared = asked_at, replace(answer, created=())
@@ -160,12 +160,12 @@ class LightReconciliation:
 
     def _settle(self) -> None:
         """Say what the last answers, and what the stream has explained of them by now, give grounds for."""
-        if self._suspicions.doubtful:
-            self._committer.vouch_until = 0.0
+        if self._discrepancies.doubtful:
+            self._committer.verified_until = 0.0
         elif self._compared is not None:
             (asked_at, answer), self._compared = self._compared, None
             self._committer.health.reconciled_at_ms = self._clock.now_ms()
-            if not self._suspicions.of_history:
+            if not self._discrepancies.of_history:
                 self._orders_since_ms = max(self._orders_since_ms, answer.created_until_ms - OVERLAP_MS)
                 for symbol, until_ms in answer.conditional_until_ms.items():
                     self._conditional_since_ms.pop(symbol, None)
@@ -175,19 +175,19 @@ class LightReconciliation:
                 self._agreed(min(answer.taken_ms, oldest_ms + OVERLAP_MS))
             self._believe(asked_at)
         else:
-            self._committer.vouch_until = self._believed_until
+            self._committer.verified_until = self._believed_until
         self._tell_state()
 
     async def run(self) -> None:
         """Ask and compare until the stream is found to have missed something: StreamEnded; or AuthFailed."""
         self._moved = False
         while True:
-            beside = await self._next_question()
+            scope = await self._next_question()
             self._asked_at = self._clock.monotonic()
-            if beside.order_symbols is None:
+            if scope.order_symbols is None:
                 self._everything_at = self._asked_at
             try:
-                answer = await self._rest.fetch_refresh(beside)
+                answer = await self._rest.fetch_check(scope)
             except AuthFailed:
                 raise
             except (VenueError, FrameError) as error:
@@ -199,21 +199,21 @@ class LightReconciliation:
                 continue
             self.take(answer, self._asked_at)
             now = self._clock.monotonic()
-            if untold := self._suspicions.only_beginnings(now):
-                self._incomplete(f"not told how it began: {in_words(untold)}")
+            if incomplete := self._discrepancies.only_beginnings(now):
+                self._incomplete(f"not told how it began: {describe(incomplete)}")
                 continue
-            if drift := self._suspicions.unexplained(now):
+            if drift := self._discrepancies.unexplained(now):
                 self._committer.health.drifts += 1
-                self._log.warning("drift", differences=in_words(drift))
-                raise Drift("drift from the venue: " + in_words(drift))
+                self._log.warning("drift", differences=describe(drift))
+                raise Drift("drift from the venue: " + describe(drift))
 
-    def _everything(self) -> Beside:
+    def _everything(self) -> CheckScope:
         """Nobody misses yet what one that stands by has not heard."""
-        if self._committer.standing_by:
-            return Beside(None, True, self._orders_since_ms)
+        if self._committer.is_standby:
+            return CheckScope(None, True, self._orders_since_ms)
         count = max(LEAST_SYMBOLS, int(self._everything_s / SYMBOL_S))
         by_symbol = tuple(islice(self._conditional_since_ms.items(), count))
-        return Beside(None, True, self._orders_since_ms, by_symbol, tuple(self._triggered()))
+        return CheckScope(None, True, self._orders_since_ms, by_symbol, tuple(self._triggered()))
 
     def _triggered(self) -> list[str]:
         """Conditional orders that should be finished."""
@@ -223,7 +223,7 @@ class LightReconciliation:
         self._triggered_turn = start + MAX_TRIGGERED
         return (ids[start:] + ids[:start])[:MAX_TRIGGERED]
 
-    async def _next_question(self) -> Beside:
+    async def _next_question(self) -> CheckScope:
         """Wait until something is due, and say what."""
         while True:
             await self._clock.sleep(STEP_S)
@@ -231,7 +231,7 @@ class LightReconciliation:
             if not self._following():
                 self._moved = False
                 continue
-            if self._suspicions:
+            if self._discrepancies:
                 self._explain()
             if now > self._believed_until and not self._in_doubt:
                 self._in_doubt = True
@@ -240,38 +240,38 @@ class LightReconciliation:
                 continue
             if now >= max(self._everything_due_at, self._everything_at + EVERYTHING_PAUSE_S):
                 return self._everything()
-            if self._suspicions and now >= self._asked_at + RECHECK_S:
-                symbols = self._suspicions.order_symbols
+            if self._discrepancies and now >= self._asked_at + RECHECK_S:
+                symbols = self._discrepancies.order_symbols
                 if symbols is not None:
-                    return Beside(symbols, self._suspicions.settings)
+                    return CheckScope(symbols, self._discrepancies.settings)
                 if now >= self._everything_at + EVERYTHING_PAUSE_S:
                     return self._everything()
                 continue
             # Nobody reads what one knows that stands by.
-            if self._moved and not self._committer.standing_by and now >= self._asked_at + PAUSE_S:
+            if self._moved and not self._committer.is_standby and now >= self._asked_at + PAUSE_S:
                 await self._clock.sleep(SETTLE_S)
                 self._moved = False
-                return NOTHING_BESIDE
-            if not self._committer.standing_by and now >= self._asked_at + max(self._period_s * LATEST, PAUSE_S):
-                return NOTHING_BESIDE
+                return FIGURES_ONLY
+            if not self._committer.is_standby and now >= self._asked_at + max(self._period_s * LATEST, PAUSE_S):
+                return FIGURES_ONLY
 
     def _explain(self) -> None:
-        self._suspicions.explain(self._account)
-        if not self._suspicions.doubtful:
+        self._discrepancies.explain(self._account)
+        if not self._discrepancies.doubtful:
             self._settle()
 
     def _believe(self, asked_at: float) -> None:
         """The state was true when the venue was asked; until the next comparison is overdue it is believed to be."""
         self._everything_due_at = asked_at + self._everything_s * self._rng.uniform(EARLIEST, LATEST)
-        self._believed_until = self._committer.vouch_until = asked_at + self._everything_s + GRACE_S
+        self._believed_until = self._committer.verified_until = asked_at + self._everything_s + GRACE_S
 
     def _tell_state(self) -> None:
         """Readers see `recovering` where a difference outlasts a second answer, and `live` when it is gone."""
         overdue = self._clock.monotonic() > self._believed_until
-        if self._suspicions.repeated:
+        if self._discrepancies.repeated:
             self._in_doubt = True
-            self._committer.move("doubt", f"the venue says otherwise: {self._suspicions}")
-        elif self._in_doubt and not self._suspicions.doubtful and not overdue:
+            self._committer.move("doubt", f"the venue says otherwise: {self._discrepancies}")
+        elif self._in_doubt and not self._discrepancies.doubtful and not overdue:
             self._in_doubt = False
             self._committer.move("reconciled", "the venue agrees")
 

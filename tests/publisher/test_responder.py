@@ -16,9 +16,9 @@ from publisher import config
 from publisher.service import publishing
 from statecast import settings
 from statecast.clock import SystemClock
+from statecast.embedded.server import EmbeddedServer
 from statecast.errors import StaleState, StoreUnreachable
 from statecast.simulator.orders import OrderRequest, OrderType, Side
-from statecast.store.embedded import EmbeddedServer
 from statecast.store.keys import AccountKeys
 
 SELDOM = {"RECONCILE_S": "3600"}

@@ -10,11 +10,11 @@ from functools import partial
 import pytest
 from support.world import until
 
-from statecast.guarded import guarded
+from statecast.embedded.guarded import guarded
 
 PARENT = """
 import subprocess, sys
-from statecast.guarded import guarded
+from statecast.embedded.guarded import guarded
 child = subprocess.Popen(
     guarded("guarded-test", [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(600)"]),
     stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, text=True,

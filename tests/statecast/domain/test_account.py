@@ -25,9 +25,9 @@ from support.changes import (
     wallet,
 )
 
-from statecast.domain import fold
-from statecast.domain.changes import Change, LeverageUpdate, MultiAssetsUpdate, OrderUpdate, Snapshot, Told
-from statecast.domain.fold import REST_LAG_MS, Account, Delta, Times, Untold, is_news
+from statecast.domain import account as domain_account
+from statecast.domain.account import REST_LAG_MS, Account, Delta, IncompleteOrder, Times, stream_is_newer
+from statecast.domain.changes import Change, LeverageUpdate, LoggedEvent, MultiAssetsUpdate, OrderUpdate, Snapshot
 from statecast.domain.models import Balance, Order, Position, PositionKey, Source, Stamp, SymbolConfig
 
 Frame = Sequence[Change]
@@ -369,18 +369,18 @@ def test_events_that_the_log_holds_already_are_not_told_again() -> None:
 def test_a_gap_is_told_once_and_is_no_order() -> None:
     account = Account()
     account.apply([snapshot()], "rest")
-    gap = Told(event(10, "GAP", event_id="GAP:5:ALL", order_id="").event)
+    gap = LoggedEvent(event(10, "GAP", event_id="GAP:5:ALL", order_id="").event)
     delta = account.apply([gap], "rest")
     assert [told.event_id for told in delta.events] == ["GAP:5:ALL"]
     assert (delta.orders, account.orders) == ((), {})
-    assert account.was_told("GAP:5:ALL")
-    assert not account.was_told("GAP:6:ALL")
+    assert account.is_logged("GAP:5:ALL")
+    assert not account.is_logged("GAP:6:ALL")
     assert not account.apply([gap], "rest")
 
 
 def test_the_memory_of_events_and_finished_orders_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fold, "REMEMBERED_EVENTS", 3)
-    monkeypatch.setattr(fold, "REMEMBERED_FINISHED_ORDERS", 2)
+    monkeypatch.setattr(domain_account, "REMEMBERED_EVENTS", 3)
+    monkeypatch.setattr(domain_account, "REMEMBERED_FINISHED_ORDERS", 2)
     story = Story([snapshot()])
     for number in range(5):
         story.tell(event(number, "CANCELED", "CANCELED", order_id=str(number)))
@@ -394,8 +394,8 @@ def test_the_memory_of_events_and_finished_orders_is_bounded(monkeypatch: pytest
 
 def lacks(account: Account, *changes: Change, filled: dict[str, Decimal] | None = None) -> list[tuple[str, str, bool]]:
     """Order, what is known to be filled of it, and whether only its beginning is missing."""
-    found = account.lacking(changes, filled)
-    return [(lack.untold.order.order_id, str(lack.untold.filled), lack.only_beginning) for lack in found]
+    found = account.missing_before(changes, filled)
+    return [(lack.incomplete.order.order_id, str(lack.incomplete.filled), lack.only_beginning) for lack in found]
 
 
 LACKS: dict[str, tuple[list[Frame], list[Change], list[tuple[str, str, bool]]]] = {
@@ -465,13 +465,15 @@ def test_what_a_conditional_order_says_of_its_childs_fills_is_not_its_own() -> N
 
 def test_what_is_told_of_an_awaited_order_counts_for_what_comes_next() -> None:
     story = Story([snapshot()])
-    story.account.untold["1001"] = Untold(rest_order(40, "PARTIALLY_FILLED", executed_qty=D("0.03")), D(-1))
+    story.account.incomplete["1001"] = IncompleteOrder(
+        rest_order(40, "PARTIALLY_FILLED", executed_qty=D("0.03")), D(-1)
+    )
     story.tell(event(10, "NEW"))
     assert lacks(story.account, fill(30, "0.02")) == []
     story.tell(fill(30, "0.02"))
     assert lacks(story.account, fill(40, "0.03", last_qty=D("0.01"))) == []
     story.tell(fill(40, "0.03", last_qty=D("0.01")))
-    assert story.account.untold == {}
+    assert story.account.incomplete == {}
 
 
 def test_what_is_known_beside_the_account_explains_a_fill() -> None:
@@ -483,32 +485,34 @@ def test_what_is_known_beside_the_account_explains_a_fill() -> None:
 
 def test_an_order_that_a_snapshot_does_not_list_any_more_is_untold_until_its_end_is_told() -> None:
     story = Story([snapshot()], [event(10, "NEW"), event(10, "NEW", order_id="1002")], [snapshot(20_000)])
-    assert set(story.account.untold) == {"1001", "1002"}
+    assert set(story.account.incomplete) == {"1001", "1002"}
     story.tell(event(11, "CANCELED", "CANCELED"))
-    assert set(story.account.untold) == {"1002"}
-    story.tell(Told(event(11, "CANCELED", "CANCELED", order_id="1002").event))
-    assert story.account.untold == {}
+    assert set(story.account.incomplete) == {"1002"}
+    story.tell(LoggedEvent(event(11, "CANCELED", "CANCELED", order_id="1002").event))
+    assert story.account.incomplete == {}
 
 
 def test_a_listed_order_is_untold_until_an_event_reaches_it() -> None:
     story = Story([snapshot()], [event(10, "NEW")])
     listed = rest_order(30, "PARTIALLY_FILLED", executed_qty=D("0.02"))
-    story.account.untold["1001"] = Untold(listed, D(0))
+    story.account.incomplete["1001"] = IncompleteOrder(listed, D(0))
     story.tell(event(29, "AMENDMENT"))
-    assert set(story.account.untold) == {"1001"}, "an amendment before the fill"
+    assert set(story.account.incomplete) == {"1001"}, "an amendment before the fill"
     assert lacks(story.account, fill(40, "0.05", last_qty=D("0.03"))) == [("1001", "0", False)], "its row is not news"
     story.tell(fill(31, "0.02"))
-    assert story.account.untold == {}, "the stream's time of it may be another"
+    assert story.account.incomplete == {}, "the stream's time of it may be another"
 
 
 def test_what_lacks_its_beginning_is_not_told_whole_by_its_end() -> None:
     story = Story([snapshot()])
     end = event(20, "EXPIRED", "EXPIRED")
-    story.account.untold = {lack.untold.order.order_id: lack.untold for lack in story.account.lacking([end])}
+    story.account.incomplete = {
+        lack.incomplete.order.order_id: lack.incomplete for lack in story.account.missing_before([end])
+    }
     story.tell(end)
-    assert set(story.account.untold) == {"1001"}
+    assert set(story.account.incomplete) == {"1001"}
     assert [told.event_type for told in story.tell(event(19, "NEW")).events] == ["NEW"]
-    assert story.account.untold == {}, "its beginning was told after all"
+    assert story.account.incomplete == {}, "its beginning was told after all"
 
 
 def test_a_step_that_comes_again_after_the_end_is_not_told() -> None:
@@ -522,7 +526,7 @@ def test_a_step_that_comes_again_behind_what_came_after_it_is_not_told() -> None
     assert story.tell(event(20, "AMENDMENT", "PARTIALLY_FILLED")).events == ()
     assert [len(story.tell(event(at, "AMENDMENT", "PARTIALLY_FILLED")).events) for at in (30, 40)] == [1, 1]
     by_history = Story(
-        [snapshot()], [event(10, "NEW")], [Told(fill(30, "0.01").event)], [snapshot(orders=[rest_order(30)])]
+        [snapshot()], [event(10, "NEW")], [LoggedEvent(fill(30, "0.01").event)], [snapshot(orders=[rest_order(30)])]
     )
     assert by_history.tell(event(20, "AMENDMENT", "PARTIALLY_FILLED")).events == ()
 
@@ -539,21 +543,21 @@ def test_a_conditional_order_whose_end_was_told_is_not_waited_for_again() -> Non
     assert story.account.triggered == {}
     for late in (triggered, event(10, "ALGO_TRIGGERED", "TRIGGERED", source="rest", event_id="other", **row)):
         assert story.tell(late).events == ()
-        story.tell(Told(late.event))
+        story.tell(LoggedEvent(late.event))
         assert story.account.triggered == {}
 
 
 def test_what_was_told_last_is_remembered_of_open_orders_alone() -> None:
     story = Story([snapshot()], [event(10, "NEW")], [event(10, "NEW", order_id="1002")], [fill(30, "0.05")])
     story.tell(fill(30, "0.05"))
-    assert story.account._told_ms.keys() == {"1002"}
+    assert story.account._logged_ms.keys() == {"1002"}
     story.tell(snapshot(20_000))
-    assert story.account._told_ms == {}
+    assert story.account._logged_ms == {}
 
 
 def test_a_step_that_comes_again_after_an_end_that_was_told_alone_is_not_told() -> None:
     story = Story([snapshot()], [event(10, "NEW")])
-    told = story.tell(Told(event(30, "CANCELED", "CANCELED").event, ends=True))
+    told = story.tell(LoggedEvent(event(30, "CANCELED", "CANCELED").event, ends=True))
     assert [one.event_type for one in told.events] == ["CANCELED"]
     assert told.orders == (), "the next snapshot takes the row away"
     assert story.tell(event(20, "AMENDMENT")).events == ()
@@ -1332,7 +1336,7 @@ def test_a_stamp_of_rest_is_a_moment_without_a_push() -> None:
     ],
 )
 def test_the_stream_knows_better_where_rest_may_be_behind(ours: int, theirs: int, asked: int, news: bool) -> None:
-    assert is_news(ours, theirs, asked) is news
+    assert stream_is_newer(ours, theirs, asked) is news
 
 
 def test_a_snapshot_puts_right_what_a_clock_that_was_set_back_has_frozen() -> None:

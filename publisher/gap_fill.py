@@ -19,24 +19,24 @@ from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
 from publisher.committer import Committer
-from publisher.histories import LAG_MS, Histories, OrderKey
+from publisher.history_cache import LAG_MS, HistoryCache, OrderKey
 from publisher.logs import Log
 from statecast.clock import Clock
-from statecast.domain.changes import Change, OrderUpdate, Snapshot, Told
-from statecast.domain.fold import BEGINNINGS, REMEMBERED_EVENTS, STEPS, Account, filled_of
+from statecast.domain.account import INTERMEDIATE_EVENTS, OPENING_EVENTS, REMEMBERED_EVENTS, Account, filled_of
+from statecast.domain.changes import Change, LoggedEvent, OrderUpdate, Snapshot
 from statecast.domain.models import Order, OrderEvent
 from statecast.errors import AuthFailed, Rejected
-from statecast.store.writer import Remains
+from statecast.store.writer import PreviousState
 from statecast.venues.binance import wire
 from statecast.venues.binance.history import (
     EXECUTIONS,
     PastOrder,
     PastTrade,
-    Retold,
+    Reconstructed,
+    events_from_history,
     fill_id,
     is_final,
     is_over,
-    retold,
 )
 from statecast.venues.binance.rest import BinanceRest
 
@@ -62,7 +62,7 @@ PROGRESS_S = 5.0
 SLICE = 500
 """Orders whose past is retold in one go, and events that are told in one: some tens of milliseconds."""
 
-TOLD_AT_ONCE = 2_000
+LOGGED_AT_ONCE = 2_000
 """Events of a history that are one commit with the snapshot behind them."""
 
 BEHIND_TRIES = 5
@@ -70,11 +70,11 @@ BEHIND_PAUSE_S = 1.0
 """Histories that do not agree yet are asked for again so often, after this pause."""
 
 T = TypeVar("T")
-Tell = Callable[[Sequence[Told]], bool]
+Tell = Callable[[Sequence[LoggedEvent]], bool]
 """Tells events, unless a new doubt stands against it; whether it has."""
 
 
-class Found(NamedTuple):
+class GapFill(NamedTuple):
     """What the histories tell of a gap: entries for what is `lost` to them, and the events, in the venue's order.
 
     The log is then complete until `until_ms`, as far as histories can be believed that may lag: orders created from
@@ -92,7 +92,7 @@ class Found(NamedTuple):
     symbols: frozenset[str] = frozenset()
 
 
-class Merged(NamedTuple):
+class MergePlan(NamedTuple):
     """Changes of the gap, to be applied around the frames that were buffered: `first`, then each frame after what
     `before` has for the ids of its order events, then `last`."""
 
@@ -117,7 +117,7 @@ class _Gap:
     ended: dict[str, Order] = field(default_factory=dict)
 
 
-class Backfill:
+class GapFiller:
     """Knows until when the log is complete, and asks for what is missing."""
 
     def __init__(
@@ -147,8 +147,8 @@ class Backfill:
         self._began = False
         """Whether this process has completed the log once: since then it has heard which conditional orders were
         triggered."""
-        self._remains = Remains()
-        self._histories = Histories(rest, self._waits, self._progress)
+        self._previous = PreviousState()
+        self._history_cache = HistoryCache(rest, self._waits, self._progress)
         self._progress_at = 0.0
 
     def stream_begins(self) -> int:
@@ -160,7 +160,7 @@ class Backfill:
 
     def complete(self, until_ms: int) -> None:
         """Every event until this venue time was submitted."""
-        self._remains = Remains()
+        self._previous = PreviousState()
         self._lost = False
         self._began = True
         self._complete_ms = max(self._complete_ms, until_ms)
@@ -168,7 +168,7 @@ class Backfill:
 
     def filled(self, until_ms: int) -> None:
         """What the histories told until then was submitted. The mark moves when they have been looked at again."""
-        self._histories.forget()
+        self._history_cache.forget()
         self.complete(until_ms if not self._complete_ms else until_ms - LAG_MS)
 
     def reaches_ms(self) -> int | None:
@@ -188,13 +188,13 @@ class Backfill:
         self._complete_ms = min(self._complete_ms, max(since_ms, oldest_ms))
         self._committer.events_complete_ms = min(self._committer.events_complete_ms, self._complete_ms)
 
-    def begin_again(self, remains: Remains, since_ms: int) -> None:
-        """The log, of which `remains` tells, is complete until `since_ms` only; 0 where that is not known."""
-        self._remains = remains
+    def begin_again(self, previous: PreviousState, since_ms: int) -> None:
+        """The log, of which `previous` tells, is complete until `since_ms` only; 0 where that is not known."""
+        self._previous = previous
         self._complete_ms = since_ms
-        self._lost = not remains.has_log
+        self._lost = not previous.has_log
 
-    async def fetch(self, snapshot: Snapshot, buffered: Callable[[], Iterable[OrderEvent]]) -> Found:
+    async def fetch(self, snapshot: Snapshot, buffered: Callable[[], Iterable[OrderEvent]]) -> GapFill:
         """What the log lacks of the time before the stream began; `buffered` is what the stream has told since then.
 
         An account that was never published has no gap: its log begins now, and nothing of its past is told. A publisher
@@ -206,11 +206,11 @@ class Backfill:
         # Anew: the venue's clock may have stepped, and what it is was perhaps not known before the snapshot.
         until_ms = self._stream_from_ms = self._rest.venue_ms_at(self._stream_from) + CONNECTED_MS
         since_ms = self._since_ms()
-        if not self._committer.standing_by and self._begins_log():
+        if not self._committer.is_standby and self._begins_log():
             self._committer.log_begins(self._committer.record.began_ms)
-        if not since_ms or self._committer.standing_by:
-            self._histories.forget()
-            return Found(until_ms, until_ms)
+        if not since_ms or self._committer.is_standby:
+            self._history_cache.forget()
+            return GapFill(until_ms, until_ms)
         gap = await self._gap(since_ms, until_ms, snapshot, buffered())
         # What waits to be told stands in neither account nor log, and may have gone on where nobody listened.
         gap.symbols.update(event.order.symbol for event in buffered())
@@ -220,10 +220,10 @@ class Backfill:
             if not found.behind:
                 break
             self._log.warning("histories_disagree", orders=[row.order_id for row in found.behind])
-            self._histories.forget_trades({row.symbol for row in found.behind})
+            self._history_cache.forget_trades({row.symbol for row in found.behind})
             await self._clock.sleep(BEHIND_PAUSE_S)
             found = await self._read(gap, snapshot, lost := list(gap.lost))
-        lost += [Told(_lost_order(row, self._clock.now_ms())) for row in found.behind]
+        lost += [LoggedEvent(_lost_order(row, self._clock.now_ms())) for row in found.behind]
         lost = [change for change in lost if _event(change).event_id not in gap.told]
         for change in lost:
             self._log.error("order_events_lost", gap=_event(change).event_id, reason="the venue does not tell them")
@@ -238,13 +238,13 @@ class Backfill:
                 took_s=took_s,
             )
         since_ms = max(gap.since_ms, until_ms - LAG_MS)
-        return Found(until_ms, since_ms, tuple(lost), found.updates, gap.ended, gap.filled, frozenset(gap.symbols))
+        return GapFill(until_ms, since_ms, tuple(lost), found.updates, gap.ended, gap.filled, frozenset(gap.symbols))
 
     # The window, and what is known of it
 
     def _begins_log(self) -> bool:
         """Whether there is no log yet, as far as is known."""
-        return not (self._complete_ms or self._remains.has_log)
+        return not (self._complete_ms or self._previous.has_log)
 
     def _since_ms(self) -> int:
         """The beginning of the window, in the venue's time; 0 when there is no log to go on with."""
@@ -253,18 +253,18 @@ class Backfill:
             # Of what happened before there was a log it has no part.
             begins_ms = self._committer.health.events_since_ms - CONNECTED_MS // 2
             return max(self._complete_ms - OVERLAP_MS, begins_ms, kept_ms)
-        remains = self._remains
-        if remains.events_complete_ms:
-            return remains.events_complete_ms - OVERLAP_MS
-        if not remains.last_event_ms:
+        previous = self._previous
+        if previous.events_complete_ms:
+            return previous.events_complete_ms - OVERLAP_MS
+        if not previous.last_event_ms:
             # What earlier connections of this process have told, before a snapshot was there, is told nevertheless.
             earlier = self._listening_since < self._stream_from
             return self._rest.venue_ms_at(self._listening_since) + CONNECTED_MS if earlier else 0
         verified_ms = 0
-        if remains.verified_at_ms:
+        if previous.verified_at_ms:
             # An age does not depend on whose clock it is taken by.
-            verified_ms = self._rest.venue_now_ms() - (remains.now_ms - remains.verified_at_ms) - VERIFIED_MS
-        return max(remains.last_event_ms - OVERLAP_MS, verified_ms)
+            verified_ms = self._rest.venue_now_ms() - (previous.now_ms - previous.verified_at_ms) - VERIFIED_MS
+        return max(previous.last_event_ms - OVERLAP_MS, verified_ms)
 
     async def _gap(self, since_ms: int, until_ms: int, snapshot: Snapshot, buffered: Iterable[OrderEvent]) -> _Gap:
         """The window within the venue's retention, and entries for what lies beyond."""
@@ -276,16 +276,16 @@ class Backfill:
             since_ms = now_ms - wire.KEPT_MS
         if since_ms < now_ms - wire.UNFILLED_KEPT_MS:
             lost.append(_gap_entry("UNFILLED", "", since_ms, now_ms - wire.UNFILLED_KEPT_MS, received_at_ms))
-        remains = self._remains
+        previous = self._previous
         # What the last writer has left is of the time before the gap, and so is what this one knows of its own.
-        untold = self._account.untold
-        known = self._account.orders | {order_id: one.order for order_id, one in untold.items()}
-        known |= {order.order_id: order for order in remains.orders}
+        incomplete = self._account.incomplete
+        known = self._account.orders | {order_id: one.order for order_id, one in incomplete.items()}
+        known |= {order.order_id: order for order in previous.orders}
         filled = {order_id: filled_of(order) for order_id, order in known.items()}
-        filled |= {order_id: one.filled for order_id, one in untold.items()}
-        symbols = self._account.symbols_with_position | remains.symbols
-        if remains.unreadable:
-            self._log.error("open_orders_unreadable", orders=remains.unreadable)
+        filled |= {order_id: one.filled for order_id, one in incomplete.items()}
+        symbols = self._account.symbols_with_position | previous.symbols
+        if previous.unreadable:
+            self._log.error("open_orders_unreadable", orders=previous.unreadable)
         symbols |= {order.symbol for order in (*known.values(), *snapshot.orders)}
         symbols |= {position.symbol for position in snapshot.positions}
         # What has waited here for long, another may have written long ago.
@@ -301,7 +301,7 @@ class Backfill:
 
     # The histories
 
-    async def _read(self, gap: _Gap, snapshot: Snapshot, lost: list[Change]) -> Retold:
+    async def _read(self, gap: _Gap, snapshot: Snapshot, lost: list[Change]) -> Reconstructed:
         """Orders first, trades after them, so that these explain all that the orders have filled."""
         since_ms, open_now = gap.since_ms, {order.order_id: order for order in snapshot.orders}
         # Histories list orders by when they were placed. Which ones were open before the gap is known, as long as Redis
@@ -318,19 +318,19 @@ class Backfill:
             of_gap = (past for past in found if past.order.venue_time_ms >= since_ms or not is_over(past.order))
             orders.update({(past.order.symbol, past.order.order_id): past for past in of_gap})
 
-        of_all = await self._histories.orders_since(placed_ms, None, open_now)
+        of_all = await self._history_cache.orders_since(placed_ms, None, open_now)
         if of_all is None:
             for symbol in sorted(symbols):
-                ordinary = self._histories.orders_since(placed_ms, symbol, open_now)
+                ordinary = self._history_cache.orders_since(placed_ms, symbol, open_now)
                 take(await self._unless_refused(gap, symbol, ordinary, lost) or ())
         take(of_all or ())
         symbols |= {symbol for symbol, _ in orders}
         gap.symbols |= symbols
         for symbol in sorted(symbols):
-            conditional = self._histories.algo_orders_since(conditional_ms, symbol, open_now)
+            conditional = self._history_cache.algo_orders_since(conditional_ms, symbol, open_now)
             take(await self._unless_refused(gap, symbol, conditional, lost) or ())
         for algo_id in [*self._account.triggered]:
-            if _is_finish_told(algo_id, gap.told):
+            if _is_finish_logged(algo_id, gap.told):
                 del self._account.triggered[algo_id]
         triggered = gap.triggered | self._account.triggered.keys()
         for algo_id in sorted(triggered - {past.order.algo_id for past in orders.values()}):
@@ -340,18 +340,20 @@ class Backfill:
         take(await self._known_orders(gap, orders, open_now, lost))
         trades: list[PastTrade] = []
         for at, symbol in enumerate(sorted(symbols), start=1):
-            fills = self._histories.trades_since(since_ms, symbol)
+            fills = self._history_cache.trades_since(since_ms, symbol)
             trades += await self._unless_refused(gap, symbol, fills, lost) or ()
             self._progress(f"{at} of {len(symbols)} symbols, {len(orders)} orders, {len(trades)} trades")
-        untold = (trade for trade in trades if trade.time_ms <= gap.until_ms and fill_id(trade) not in gap.told)
-        for symbol, order_id in sorted({(trade.symbol, trade.order_id) for trade in untold} - orders.keys()):
+        incomplete = (trade for trade in trades if trade.time_ms <= gap.until_ms and fill_id(trade) not in gap.told)
+        for symbol, order_id in sorted({(trade.symbol, trade.order_id) for trade in incomplete} - orders.keys()):
             # It was neither placed in the window nor known to be open before it.
             past = await self._rest.fetch_order(symbol, order_id, self._waits)
             take([past] if past is not None else ())
         gap.ended |= {past.order.order_id: past.order for past in orders.values() if is_over(past.order)}
-        return await self._retold(gap, orders, trades)
+        return await self._events_from_history(gap, orders, trades)
 
-    async def _retold(self, gap: _Gap, orders: dict[OrderKey, PastOrder], trades: Iterable[PastTrade]) -> Retold:
+    async def _events_from_history(
+        self, gap: _Gap, orders: dict[OrderKey, PastOrder], trades: Iterable[PastTrade]
+    ) -> Reconstructed:
         """In slices, with turns for others in between: in one piece, the tens of thousands of events of some minutes
         would take longer than the lease lasts, and its loss would make everything begin again, for ever."""
         own: defaultdict[OrderKey, list[PastTrade]] = defaultdict(list)
@@ -360,7 +362,7 @@ class Backfill:
         known_filled = {
             order_id: (order.executed_qty or Decimal(0), order.venue_time_ms)
             for order_id, order in gap.known.items()
-            if order_id not in self._account.untold  # As of when is not known of these.
+            if order_id not in self._account.incomplete  # As of when is not known of these.
         }
         keys = sorted(orders, key=lambda key: (len(key[1]), key[1]))
         reached: dict[OrderKey, int] = {}
@@ -368,7 +370,7 @@ class Backfill:
         behind: list[Order] = []
         for start in range(0, len(keys), SLICE):
             part = keys[start : start + SLICE]
-            found = retold(
+            found = events_from_history(
                 [orders[key] for key in part],
                 [trade for key in part for trade in own[key]],
                 since_ms=gap.since_ms,
@@ -386,7 +388,7 @@ class Backfill:
                 timed.append((reached[key], update))
             await self._clock.sleep(0)
         timed.sort(key=lambda pair: pair[0])
-        return Retold(tuple(update for _, update in timed), tuple(behind), gap.filled)
+        return Reconstructed(tuple(update for _, update in timed), tuple(behind), gap.filled)
 
     async def _known_orders(
         self, gap: _Gap, found: Container[OrderKey], open_now: dict[str, Order], lost: list[Change]
@@ -400,10 +402,10 @@ class Backfill:
             if order.order_id in open_now:
                 past = PastOrder(open_now[order.order_id], 0)
             else:
-                past = await self._histories.fetch(order)
+                past = await self._history_cache.fetch(order)
             if past is not None:
                 known.append(past)
-            elif not _is_end_told(order, gap.told):
+            elif not _is_end_logged(order, gap.told):
                 lost.append(OrderUpdate(_lost_order(order, self._clock.now_ms()), open=False))
             self._progress(f"{at} of {len(gap.known)} known orders")
         return known
@@ -434,7 +436,7 @@ class Backfill:
             self._log.info("backfilling", done=done)
             self._committer.move("doubt", f"filling a gap in the order events, {done}")
 
-    async def tell_ahead(self, found: Found, waiting: Callable[[], Iterable[OrderEvent]], tell: Tell) -> Found:
+    async def log_ahead(self, found: GapFill, waiting: Callable[[], Iterable[OrderEvent]], tell: Tell) -> GapFill:
         """Of a long history, tell what comes before all that waits, in slices; returns what is left of it.
 
         In one piece, tens of thousands of events would take longer than the lease lasts, and its loss would make
@@ -444,18 +446,18 @@ class Backfill:
         What is lost is said at the end: the next attempt may find it. And a log that does not say until when it is
         complete must not end later than that.
         """
-        marked = self._complete_ms or self._remains.events_complete_ms
-        if len(found.updates) <= TOLD_AT_ONCE or not marked:
+        marked = self._complete_ms or self._previous.events_complete_ms
+        if len(found.updates) <= LOGGED_AT_ONCE or not marked:
             return found
         first = [
-            Told(change.event, ends=not change.open)
-            for change in around(found._replace(lost=()), waiting()).first
+            LoggedEvent(change.event, ends=not change.open)
+            for change in merge_with_stream(found._replace(lost=()), waiting()).first
             if isinstance(change, OrderUpdate)
         ]
         told: set[str] = set()
         for start in range(0, len(first), SLICE):
             self._progress(f"{start} of {len(first)} events written")
-            await self._committer.room()
+            await self._committer.wait_for_capacity()
             part = first[start : start + SLICE]
             if not tell(part):
                 break
@@ -472,10 +474,10 @@ class _InLog:
         self._written = written
 
     def __contains__(self, event_id: object) -> bool:
-        return event_id in self._written or (isinstance(event_id, str) and self._account.was_told(event_id))
+        return event_id in self._written or (isinstance(event_id, str) and self._account.is_logged(event_id))
 
 
-def around(found: Found, buffered: Iterable[OrderEvent]) -> Merged:
+def merge_with_stream(found: GapFill, buffered: Iterable[OrderEvent]) -> MergePlan:
     """Merge the history with what the stream told of the same orders, which counts: where both tell an event, the
     stream has it with all fields. What the history alone has of such an order goes before the first event of the stream
     that is not older, and behind the last one that both tell."""
@@ -505,13 +507,13 @@ def around(found: Found, buffered: Iterable[OrderEvent]) -> Merged:
             before.setdefault(own[at].event_id, []).append(update)
         else:
             last.append(update)
-    return Merged(tuple(first), before, tuple(last))
+    return MergePlan(tuple(first), before, tuple(last))
 
 
 def _place(event: OrderEvent) -> tuple[int, bool, Decimal, bool]:
     """By which the events of one order follow each other."""
     order = event.order
-    return order.venue_time_ms, event.event_type not in BEGINNINGS, filled_of(order), is_over(order)
+    return order.venue_time_ms, event.event_type not in OPENING_EVENTS, filled_of(order), is_over(order)
 
 
 def without_repeated_steps(heard: Iterable[OrderEvent]) -> list[OrderEvent]:
@@ -521,7 +523,11 @@ def without_repeated_steps(heard: Iterable[OrderEvent]) -> list[OrderEvent]:
     kept: list[OrderEvent] = []
     for event in heard:
         order_id, at_ms = event.order.order_id, event.order.venue_time_ms
-        if event.event_type not in STEPS or event.event_type in BEGINNINGS or at_ms >= reached.get(order_id, 0):
+        if (
+            event.event_type not in INTERMEDIATE_EVENTS
+            or event.event_type in OPENING_EVENTS
+            or at_ms >= reached.get(order_id, 0)
+        ):
             kept.append(event)
             reached[order_id] = max(at_ms, reached.get(order_id, 0))
     return kept
@@ -535,7 +541,7 @@ def _same(event: OrderEvent, heard: OrderEvent) -> bool:
 
 
 def _event(change: Change) -> OrderEvent:
-    assert isinstance(change, Told | OrderUpdate)
+    assert isinstance(change, LoggedEvent | OrderUpdate)
     return change.event
 
 
@@ -554,18 +560,18 @@ def forget_finished(account: Account) -> None:
     later: another publisher may have written what this one has not heard."""
     told = _InLog(account, frozenset())
     for algo_id in [*account.triggered]:
-        if f"algo-{algo_id}:TRIGGERED" not in told or _is_finish_told(algo_id, told):
+        if f"algo-{algo_id}:TRIGGERED" not in told or _is_finish_logged(algo_id, told):
             del account.triggered[algo_id]
 
 
-def _is_finish_told(algo_id: str, told: Container[str]) -> bool:
+def _is_finish_logged(algo_id: str, told: Container[str]) -> bool:
     statuses = wire.ALGO_STATUSES - wire.OPEN_ALGO_STATUSES - {"TRIGGERED"}
     return any(f"algo-{algo_id}:{status}" in told for status in statuses)
 
 
-def _is_end_told(order: Order, told: Container[str]) -> bool:
+def _is_end_logged(order: Order, told: Container[str]) -> bool:
     if order.algo_id is not None:
-        return f"{order.order_id}:TRIGGERED" in told or _is_finish_told(order.algo_id, told)
+        return f"{order.order_id}:TRIGGERED" in told or _is_finish_logged(order.algo_id, told)
     return any(f"{order.symbol}:{order.order_id}:{status}" in told for status in EXECUTIONS)
 
 
@@ -575,7 +581,7 @@ def _lost_order(order: Order, received_at_ms: int) -> OrderEvent:
     return OrderEvent(f"{name}:GAP", "GAP", order._replace(status="", source="rest"), received_at_ms)
 
 
-def _gap_entry(what: str, symbol: str, since_ms: int, until_ms: int, received_at_ms: int) -> Told:
+def _gap_entry(what: str, symbol: str, since_ms: int, until_ms: int, received_at_ms: int) -> LoggedEvent:
     """That the venue does not tell what happened from `since_ms` to `until_ms`, which is the entry's venue time.
 
     `ALL` is everything, `UNFILLED` are orders that ended without a fill, `REFUSED` everything of the symbol. The id has
@@ -601,4 +607,4 @@ def _gap_entry(what: str, symbol: str, since_ms: int, until_ms: int, received_at
         source="rest",
     )
     event_id = f"{symbol}:GAP:{since_ms}:{what}" if symbol else f"GAP:{since_ms}:{what}"
-    return Told(OrderEvent(event_id, "GAP", nothing, received_at_ms))
+    return LoggedEvent(OrderEvent(event_id, "GAP", nothing, received_at_ms))

@@ -1,0 +1,1 @@
+"""A Redis server of this program's own, and children that end with their program."""
