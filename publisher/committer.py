@@ -349,7 +349,7 @@ class Committer:
         """Until the lease is free, or it is time to show oneself again."""
         if not self.is_standby:
             self.is_standby = True
-            self._log.info("is_standby", holder=holder)
+            self._log.info("standby", holder=holder)
         began = self._clock.monotonic()
         while True:
             await self._clock.sleep(WATCH_S)

@@ -30,7 +30,7 @@ from publisher.gap_fill import (
 from publisher.logs import Log
 from publisher.market import MarkPrices
 from publisher.reconciler import Drift, Reconciler
-from publisher.user_stream import StreamEnded, UserStream, first_error
+from publisher.user_stream import UserStream, first_error
 from publisher.websocket import BACKOFF_S, Connector
 from statecast.clock import Clock
 from statecast.domain.account import (
@@ -46,6 +46,7 @@ from statecast.domain.account import (
 from statecast.domain.changes import Change, Check, Frame, LoggedEvent, OrderUpdate, Snapshot
 from statecast.domain.models import OrderEvent, Source
 from statecast.errors import AuthFailed, FrameError, RateLimited, StoreError, VenueError, VenueUnreachable
+from statecast.venues.adapter import StreamEnded
 from statecast.venues.binance.decode import decode_user_frame
 from statecast.venues.binance.history import is_over
 from statecast.venues.binance.rest import PERMISSIONS_WITHIN_S, BinanceRest

@@ -24,14 +24,13 @@ from publisher.logs import Log
 from statecast.clock import Clock
 from statecast.domain.account import INTERMEDIATE_EVENTS, OPENING_EVENTS, REMEMBERED_EVENTS, Account, filled_of
 from statecast.domain.changes import Change, LoggedEvent, OrderUpdate, Snapshot
+from statecast.domain.history import PastOrder, PastTrade
 from statecast.domain.models import Order, OrderEvent
 from statecast.errors import AuthFailed, Rejected
 from statecast.store.writer import PreviousState
 from statecast.venues.binance import wire
 from statecast.venues.binance.history import (
     EXECUTIONS,
-    PastOrder,
-    PastTrade,
     Reconstructed,
     events_from_history,
     fill_id,

@@ -12,9 +12,10 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
+from statecast.domain.history import PastOrder, PastTrade
 from statecast.domain.models import Order
 from statecast.errors import AuthFailed, Rejected
-from statecast.venues.binance.history import PastOrder, PastTrade, is_final
+from statecast.venues.binance.history import is_final
 from statecast.venues.binance.rest import PARAMETER_MISSING, BinanceRest
 
 LAG_MS = 60_000

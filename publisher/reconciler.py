@@ -16,12 +16,12 @@ from random import Random
 from publisher.committer import Committer
 from publisher.discrepancies import GRACE_S, Discrepancies, describe
 from publisher.logs import Log
-from publisher.user_stream import StreamEnded
 from statecast.clock import Clock
 from statecast.domain.account import Account
 from statecast.domain.changes import Check
 from statecast.errors import AuthFailed, FrameError, RateLimited, VenueError
-from statecast.venues.binance.rest import FIGURES_ONLY, BinanceRest, CheckScope
+from statecast.venues.adapter import FIGURES_ONLY, CheckScope, StreamEnded
+from statecast.venues.binance.rest import BinanceRest
 
 SETTLE_S = 0.25
 """After a change, before REST is asked for what the change has moved: a burst costs one question."""

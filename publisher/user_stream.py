@@ -21,6 +21,7 @@ from publisher.websocket import Connector, Stream
 from statecast.clock import Clock
 from statecast.errors import AuthFailed, VenueError, VenueUnreachable
 from statecast.secret import Secret
+from statecast.venues.adapter import StreamEnded
 from statecast.venues.binance.rest import BinanceRest
 from statecast.venues.binance.wire import VENUE, BinanceUrls
 
@@ -68,10 +69,6 @@ a new connection what the old one told just before; of two connections those of 
 
 Take = Callable[[str | bytes], bool]
 """Told each frame once; whether it was an event of the account, and not a word about the connection or nonsense."""
-
-
-class StreamEnded(Exception):
-    """The stream has a gap from now on, and why: read the account anew, on a new connection."""
 
 
 def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:

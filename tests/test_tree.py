@@ -25,6 +25,8 @@ TESTED_ELSEWHERE = {
 
 NO_TEST_FILE = {
     "statecast/domain/changes.py": "dataclasses without a line of code; test_fold.py goes through every one of them",
+    "statecast/domain/history.py": "values without a line of code; tests/statecast/venues/binance/test_history.py",
+    "statecast/venues/adapter.py": "protocols and values without a line of code; every venue's tests",
     "statecast/simulator/events.py": "dataclasses without a line of code; test_ledger.py and test_binance_frames.py",
 }
 

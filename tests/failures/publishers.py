@@ -84,7 +84,7 @@ async def publisher_restarted(here: Arena) -> None:
     readers="the age grows until the lease ends; then `live` from the standby",
     heals="the standby takes over; the one that wakes finds its lease gone and writes nothing",
     found="at once: the age grows",
-    log=(Logged("writing"), Logged("is_standby")),
+    log=(Logged("writing"), Logged("standby")),
     processes=2,
 )
 async def writer_frozen(here: Arena) -> None:

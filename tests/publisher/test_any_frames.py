@@ -19,7 +19,6 @@ from publisher import config
 from publisher.committer import Committer
 from publisher.follower import Follower
 from publisher.logs import account_log
-from publisher.user_stream import StreamEnded
 from publisher.websocket import Connector
 from statecast.clock import SystemClock
 from statecast.domain.account import Account
@@ -28,6 +27,7 @@ from statecast.store.client import Client
 from statecast.store.codec import commit
 from statecast.store.keys import AccountId
 from statecast.store.writer import AccountWriter
+from statecast.venues.adapter import StreamEnded
 from statecast.venues.binance.rest import BinanceRest
 
 FRAMES = next(path for path in Path(__file__).parents if path.name == "tests") / "frames" / "binance"

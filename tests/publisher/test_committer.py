@@ -342,7 +342,7 @@ async def test_the_second_waits_and_takes_over_when_the_first_is_stopped(place: 
         second = place.publisher("second")
 
         async def told() -> bool:
-            return any((line["event"], line.get("holder")) == ("is_standby", "first") for line in logs)
+            return any((line["event"], line.get("holder")) == ("standby", "first") for line in logs)
 
         await eventually(told)
     assert not second.committer.opened.is_set()
@@ -406,7 +406,7 @@ async def test_a_first_that_wakes_after_losing_the_lease_writes_nothing_until_it
         first.writer.awake.set()
 
         async def fenced() -> bool:
-            return any((line["event"], line.get("holder")) == ("is_standby", "second") for line in logs)
+            return any((line["event"], line.get("holder")) == ("standby", "second") for line in logs)
 
         await eventually(fenced)
         await place.beats(3)

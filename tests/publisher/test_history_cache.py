@@ -12,13 +12,13 @@ from support.world import KEY, SECRET, new_server
 from publisher import history_cache
 from publisher.history_cache import LAG_MS, HistoryCache
 from statecast.clock import SystemClock
+from statecast.domain.history import PastOrder
 from statecast.domain.models import Order
 from statecast.secret import Secret
 from statecast.simulator.ledger import Ledger
 from statecast.simulator.orders import OrderRequest, OrderType, Side
 from statecast.simulator.server import SimulatorServer
 from statecast.venues.binance import history, wire
-from statecast.venues.binance.history import PastOrder
 from statecast.venues.binance.rest import BinanceRest
 
 PAGE = 4

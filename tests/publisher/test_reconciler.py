@@ -22,7 +22,6 @@ from publisher.reconciler import (
     PAUSE_S,
     Reconciler,
 )
-from publisher.user_stream import StreamEnded
 from statecast.domain.account import BEFORE_OPENING, Account, IncompleteOrder
 from statecast.domain.changes import Change, Check
 from statecast.domain.models import SymbolConfig
@@ -30,7 +29,8 @@ from statecast.errors import AuthFailed, RateLimited, VenueError, VenueUnreachab
 from statecast.store.client import Client
 from statecast.store.keys import AccountId
 from statecast.store.writer import AccountWriter
-from statecast.venues.binance.rest import FIGURES_ONLY, BinanceRest, CheckScope
+from statecast.venues.adapter import FIGURES_ONLY, CheckScope, StreamEnded
+from statecast.venues.binance.rest import BinanceRest
 
 PERIOD_S = 60.0
 EVERYTHING = CheckScope(None, True, NOW + 1000)

@@ -14,7 +14,7 @@ from support.world import account_values, new_server, until
 from publisher import config, follower
 from publisher.committer import Committer
 from publisher.service import publishing
-from publisher.user_stream import StreamEnded, first_error
+from publisher.user_stream import first_error
 from statecast import settings
 from statecast.clock import SystemClock
 from statecast.errors import ContractMismatch
@@ -23,6 +23,7 @@ from statecast.simulator.server import SimulatorServer
 from statecast.store.client import Client, connect
 from statecast.store.keys import AccountId, AccountKeys
 from statecast.store.reader import read_account
+from statecast.venues.adapter import StreamEnded
 from statecast.venues.binance.rest import BinanceRest
 
 STOPS_WITHIN_S = 5.0

@@ -15,11 +15,12 @@ from websockets.exceptions import ConnectionClosedOK
 
 from publisher import user_stream
 from publisher.logs import account_log
-from publisher.user_stream import StreamEnded, UserStream, first_error
+from publisher.user_stream import UserStream, first_error
 from publisher.websocket import Connector
 from statecast.clock import SystemClock
 from statecast.errors import AuthFailed, RateLimited, StatecastError, VenueError, VenueUnreachable
 from statecast.secret import Secret
+from statecast.venues.adapter import StreamEnded
 from statecast.venues.binance.rest import BinanceRest
 from statecast.venues.binance.wire import BinanceUrls
 

@@ -271,7 +271,7 @@ class World:
             event.pop("account", None)
             if isinstance(process, Publisher):
                 process.publisher_id = event.get("publisher", process.publisher_id)
-                process.met_redis = process.met_redis or event["event"] in ("writing", "is_standby")
+                process.met_redis = process.met_redis or event["event"] in ("writing", "standby")
             if event.pop("exc_info", None):
                 self.fail(Broken("no error of the program itself", traceback.format_exc()))
             self.trace(f"{process.name}: {method} " + " ".join(f"{name}={value}" for name, value in event.items()))

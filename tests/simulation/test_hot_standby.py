@@ -126,7 +126,7 @@ async def test_a_writer_that_slept_through_a_take_over_writes_nothing(
             taken = await both.writes(second)
             here.trade(50)
             first.process.send_signal(signal.SIGCONT)
-            await first.prints("is_standby")
+            await first.prints("standby")
             await asyncio.sleep(1.0)
             status = await here.status()
             assert (status["publisherId"], status["epoch"]) == (taken["publisherId"], taken["epoch"])

@@ -219,7 +219,7 @@ class Arena(World):
 
     async def is_standby(self) -> None:
         """Wait until the publisher that was started last stands by."""
-        await self.until(lambda: self.publishers[-1].logged("is_standby"), "a standby")
+        await self.until(lambda: self.publishers[-1].logged("standby"), "a standby")
 
     async def seen(self, wanted: Callable[[Sample], bool], what: str) -> Sample:
         """Wait for a sample from now on."""

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from statecast.domain.account import filled_of
 from statecast.domain.changes import OrderUpdate
+from statecast.domain.history import PastOrder, PastTrade
 from statecast.domain.models import Order, OrderEvent
 from statecast.venues.binance import wire
 from statecast.venues.binance.decode import algo_event_id, order_event_id
@@ -28,28 +29,6 @@ ZERO = Decimal(0)
 
 EXECUTIONS = {"CANCELED": "CANCELED", "EXPIRED": "EXPIRED", "EXPIRED_IN_MATCH": "EXPIRED", "REJECTED": "REJECTED"}
 """What ended an order without a fill, by the status that it left behind."""
-
-
-class PastOrder(NamedTuple):
-    """An order as a history tells it now; `created_ms` is 0 where that is not known."""
-
-    order: Order
-    created_ms: int
-
-
-class PastTrade(NamedTuple):
-    """One fill. Which order state it led to is not told."""
-
-    symbol: str
-    order_id: str
-    trade_id: int
-    time_ms: int
-    qty: Decimal
-    price: Decimal
-    commission: Decimal | None
-    commission_asset: str | None
-    realized_profit: Decimal | None
-    maker: bool | None
 
 
 class Reconstructed(NamedTuple):

@@ -24,6 +24,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt,
 
 from statecast.clock import Clock
 from statecast.domain.changes import Check, Snapshot
+from statecast.domain.history import PastOrder, PastTrade
 from statecast.domain.models import Order
 from statecast.errors import (
     AuthFailed,
@@ -35,8 +36,8 @@ from statecast.errors import (
     VenueUnreachable,
 )
 from statecast.secret import Secret
+from statecast.venues.adapter import FIGURES_ONLY, CheckScope
 from statecast.venues.binance import history, snapshot, wire
-from statecast.venues.binance.history import PastOrder, PastTrade
 from statecast.venues.binance.signing import signed_query, signer
 from statecast.venues.binance.snapshot import KeyPermissions
 from statecast.venues.binance.weight import MINUTE_MS, WeightBudget, silence_until_ms
@@ -89,21 +90,6 @@ LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 T = TypeVar("T")
 
 NO_PARAMS: Mapping[str, str | int] = {}
-
-
-class CheckScope(NamedTuple):
-    """What a refresh asks for beside balances and positions: open orders (of these symbols; None: of all), settings,
-    ordinary orders created since a venue time (0: not asked), conditional ones, each symbol's since a time of its own,
-    and conditional ones by their ids."""
-
-    order_symbols: frozenset[str] | None = frozenset()
-    settings: bool = False
-    created_since_ms: int = 0
-    conditional_since_ms: tuple[tuple[str, int], ...] = ()
-    conditional_ids: tuple[str, ...] = ()
-
-
-FIGURES_ONLY = CheckScope()
 
 
 @dataclass(slots=True)
