@@ -1,7 +1,7 @@
 """The whole face of a venue: what publisher, readers and store may know of an exchange. No I/O here.
 
 A venue is three things: a stateless `Venue` (settings → access, and facts as `Traits`), the `VenueAccount` that it
-makes for one account (the only part with I/O), and a `Session` for each connection (its dialogue as a sans-I/O machine).
+makes for one account (the only part with I/O), and a `Session` for each connection (its dialogue, sans-I/O).
 What is said here must hold for every venue; what holds for one stays in its folder.
 
 Times are the venue's milliseconds since 1970 UTC (`_ms`) or seconds of the monotonic clock (`_mono_s`).
