@@ -1,160 +1,113 @@
 """The venue's histories of one gap, read once, however often the attempt to fill it is interrupted.
 
-A stream that is cut again, a lease that is lost, a venue that does not answer: each makes a backfill begin anew. If it
-then read everything anew as well, a gap that takes longer to read than the next interruption takes to come would grow
-for ever. So what does not change any more is kept until the gap is filled: orders that are over, and trades. What the
-venue may have told late is asked for again, and so is what was still open.
+A stream that is cut again, a lease that is lost, a venue that does not answer: each makes the gap filler begin again. If
+it then read everything again as well, a gap that takes longer to read than the next interruption takes to come would
+grow without end. So what does not change any more is kept until the gap is filled: orders that are over, and trades.
+What the venue may have listed late is asked for again, and so is what was still open.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 
 from statecast.domain.history import PastOrder, PastTrade
-from statecast.domain.models import Order
+from statecast.domain.models import Order, OrderKey
+from statecast.domain.orders import is_final
 from statecast.errors import AuthFailed, Rejected
-from statecast.venues.binance.history import is_final
-from statecast.venues.binance.rest import PARAMETER_MISSING, BinanceRest
+from statecast.venues.adapter import HistoryQuery, VenueAccount, Waiting
 
-LAG_MS = 60_000
-"""Histories may be so far behind: what they tell of that time is worth a second look."""
+MAX_ASKED_BY_ID = 20
+"""Orders that were open when they were listed are asked for one by one up to this many: a page of a history costs about
+as much as a few of them."""
 
-MAX_ASKED_ALONE = 20
-"""Orders that were open when they were listed are asked for one by one up to this many: a page of a thousand weighs as
-much as five of them."""
-
-OrderKey = tuple[str, str]
-"""Symbol and order id."""
+TradeKey = tuple[str, str, str]
+"""Symbol, order id, trade id: both orders of a trade with oneself carry one trade id."""
 
 
 @dataclass(slots=True)
 class _Listing:
-    """Every order that was created from `since_ms` until `until_ms`, and perhaps younger ones."""
+    """Everything from `since_ms` until `settled_ms` was listed and does not change, but for orders that are not over."""
 
     since_ms: int
-    until_ms: int
-    rows: dict[OrderKey, PastOrder] = field(default_factory=dict)
+    settled_ms: int
+    orders: dict[OrderKey, PastOrder] = field(default_factory=dict)
+    trades: dict[TradeKey, PastTrade] = field(default_factory=dict)
+    forgotten_until_ms: int = 0
 
 
-@dataclass(slots=True)
-class _Fills:
-    """Every trade since `since_ms` whose id is below `next_id`, and perhaps younger ones; None: not yet known."""
+@dataclass(frozen=True, slots=True)
+class History:
+    """What one query has since a time. The venue has forgotten what is older than `forgotten_until_ms`; 0: nothing."""
 
-    since_ms: int
-    next_id: int | None = None
-    rows: dict[int, PastTrade] = field(default_factory=dict)
+    orders: tuple[PastOrder, ...]
+    trades: tuple[PastTrade, ...]
+    forgotten_until_ms: int
 
 
 class HistoryCache:
-    """Orders and trades since a time. The methods raise what the calls of `BinanceRest` raise, and may be interrupted
-    and called again."""
+    """Reads histories. `read` raises what the venue's calls raise, and may be interrupted and called again."""
 
-    def __init__(self, rest: BinanceRest, waiting: Callable[[float], None], progress: Callable[[str], None]) -> None:
-        """`waiting` is told how long a call has to wait for request weight, `progress` what is there so far."""
-        self._rest = rest
+    def __init__(self, venue: VenueAccount, waiting: Waiting, progress: Callable[[str], None]) -> None:
+        """`waiting` is called with the seconds that a call has to wait for the venue's limits, `progress` with what is
+        there so far, in words."""
+        self._venue = venue
         self._waiting = waiting
         self._progress = progress
-        self._orders: dict[str | None, _Listing] = {}
-        self._algo_orders: dict[str, _Listing] = {}
-        self._fills: dict[str, _Fills] = {}
+        self._listings: dict[HistoryQuery, _Listing] = {}
 
     def forget(self) -> None:
         """The gap is filled."""
-        self._orders.clear()
-        self._algo_orders.clear()
-        self._fills.clear()
+        self._listings.clear()
 
     def forget_trades(self, symbols: Iterable[str]) -> None:
         """They are in doubt, however old: ask for them again."""
-        for symbol in symbols:
-            self._fills.pop(symbol, None)
+        doubtful = {*symbols, ""}
+        for query in [query for query in self._listings if query.kind == "trades" and query.symbol in doubtful]:
+            del self._listings[query]
 
-    async def orders_since(
-        self, since_ms: int, symbol: str | None, open_now: Mapping[str, Order]
-    ) -> list[PastOrder] | None:
-        """The ordinary orders created since then, of one symbol or of all; None where the venue wants a symbol.
-        `open_now` are orders as they are now, by id."""
-        listing = self._orders.setdefault(symbol, _Listing(since_ms, since_ms))
-        pages = partial(self._rest.order_pages, symbol=symbol, waiting=self._waiting)
-        try:
-            return await self._listed(listing, since_ms, pages, open_now)
-        except Rejected as error:
-            if symbol is None and error.code == PARAMETER_MISSING:
-                return None
-            raise
-
-    async def algo_orders_since(self, since_ms: int, symbol: str, open_now: Mapping[str, Order]) -> list[PastOrder]:
-        """A symbol's conditional orders created since then."""
-        listing = self._algo_orders.setdefault(symbol, _Listing(since_ms, since_ms))
-        pages = partial(self._rest.algo_order_pages, symbol=symbol, waiting=self._waiting)
-        return await self._listed(listing, since_ms, pages, open_now)
-
-    async def trades_since(self, since_ms: int, symbol: str) -> list[PastTrade]:
-        """A symbol's fills since then."""
-        fills = self._fills.get(symbol)
-        if fills is None or since_ms < fills.since_ms:
-            fills = self._fills[symbol] = _Fills(since_ms)
-        settled_ms = self._rest.venue_now_ms() - LAG_MS
-        async for page in self._rest.trade_pages(since_ms, symbol, self._waiting, from_id=fills.next_id):
-            for trade in page:
-                fills.rows[trade.trade_id] = trade
-                if trade.time_ms < settled_ms:
-                    fills.next_id = max(fills.next_id or 0, trade.trade_id + 1)
-            self._progress(f"{len(fills.rows)} trades of {symbol}")
-        return [trade for trade in fills.rows.values() if trade.time_ms >= since_ms]
-
-    async def fetch(self, order: Order) -> PastOrder | None:
-        """One order as it is now; None when the venue has forgotten it."""
-        if order.algo_id is not None:
-            return await self._rest.fetch_algo_order(order.algo_id, self._waiting)
-        return await self._rest.fetch_order(order.symbol, order.order_id, self._waiting)
-
-    async def _listed(
-        self,
-        listing: _Listing,
-        since_ms: int,
-        pages: Callable[[int], AsyncIterator[tuple[PastOrder, ...]]],
-        open_now: Mapping[str, Order],
-    ) -> list[PastOrder]:
-        if not listing.since_ms <= since_ms <= listing.until_ms:
-            listing.since_ms = listing.until_ms = since_ms
-            listing.rows.clear()
-        settled_ms = self._rest.venue_now_ms() - LAG_MS
+    async def read(self, query: HistoryQuery, since_ms: int, open_now: Mapping[OrderKey, Order]) -> History:
+        """What was created or happened since then. `open_now` are orders as they are now."""
+        listing = self._listings.get(query)
+        if listing is None or since_ms < listing.since_ms:
+            listing = self._listings[query] = _Listing(since_ms, since_ms)
         await self._look_again(listing, open_now)
-        async for page in pages(listing.until_ms):
-            listing.rows.update({(past.order.symbol, past.order.order_id): past for past in page})
-            youngest_ms = max((past.created_ms for past in page), default=0)
-            listing.until_ms = max(listing.until_ms, min(youngest_ms, settled_ms))
-            self._progress(f"{len(listing.rows)} orders")
-        listing.until_ms = max(listing.until_ms, settled_ms)
-        return [past for past in listing.rows.values() if past.created_ms >= since_ms]
+        async for page in self._venue.history_pages(query, max(since_ms, listing.settled_ms), self._waiting):
+            listing.orders.update({past.order.key: past for past in page.orders})
+            listing.trades.update({(row.symbol, row.order_id, str(row.trade_id)): row for row in page.trades})
+            listing.settled_ms = max(listing.settled_ms, page.settled_ms)
+            listing.forgotten_until_ms = max(listing.forgotten_until_ms, page.forgotten_until_ms)
+            self._progress(f"{len(listing.orders) or len(listing.trades)} {query.kind} {query.scope}".rstrip())
+        return History(
+            tuple(past for past in listing.orders.values() if past.created_ms >= since_ms),
+            tuple(trade for trade in listing.trades.values() if trade.time_ms >= since_ms),
+            listing.forgotten_until_ms,
+        )
 
-    async def _look_again(self, listing: _Listing, open_now: Mapping[str, Order]) -> None:
+    async def _look_again(self, listing: _Listing, open_now: Mapping[OrderKey, Order]) -> None:
         """At orders that were not over when they were listed: one by one, or by listing again from the first of those
         that are too many."""
         unsettled = sorted(
-            ((key, past) for key, past in listing.rows.items() if not is_final(past.order)),
-            key=lambda pair: pair[1].created_ms,
+            (past for past in listing.orders.values() if not is_final(past.order)), key=lambda past: past.created_ms
         )
-        alone = [pair for pair in unsettled if pair[1].order.order_id not in open_now][:MAX_ASKED_ALONE]
-        if len(alone) == MAX_ASKED_ALONE:
-            listing.until_ms = min(listing.until_ms, alone[-1][1].created_ms)
-        for key, past in unsettled:
-            if past.created_ms >= listing.until_ms:
+        by_id = [past for past in unsettled if past.order.key not in open_now][:MAX_ASKED_BY_ID]
+        if len(by_id) == MAX_ASKED_BY_ID:
+            listing.settled_ms = min(listing.settled_ms, by_id[-1].created_ms)
+        for past in unsettled:
+            key = past.order.key
+            if past.created_ms >= listing.settled_ms:
                 break
-            if past.order.order_id in open_now:
-                listing.rows[key] = past._replace(order=open_now[past.order.order_id])
+            if key in open_now:
+                listing.orders[key] = past._replace(order=open_now[key])
                 continue
             try:
-                now = await self.fetch(past.order)
+                now = await self._venue.fetch_order(past.order, self._waiting)
             except AuthFailed:
                 raise
-            except Rejected:  # alone, as it may be where a symbol was delisted; the listing tells it
-                listing.until_ms = past.created_ms
+            except Rejected:  # by its id, as it may be where a symbol was delisted; the listing has it
+                listing.settled_ms = past.created_ms
                 return
             if now is not None:
-                listing.rows[key] = now
+                listing.orders[key] = now
             else:
-                del listing.rows[key]
+                del listing.orders[key]

@@ -155,14 +155,14 @@ class HistoryQuery(NamedTuple):
 class HistoryPage(NamedTuple):
     """A part of a history, in any order; a row may stand on two pages.
 
-    `cursor`: what comes before it was listed whole and does not change any more, so that a later attempt may go on from
-    there; empty: not known. `forgotten_until_ms`: the venue no longer has what is older than that; 0: it has all that
-    was asked for.
+    `settled_ms`: everything that was created (orders) or happened (trades) until then was listed and is not listed late
+    any more, so that a later attempt may begin there; 0: not known. `forgotten_until_ms`: the venue no longer has what
+    is older than that; 0: it has all that was asked for.
     """
 
     orders: tuple[PastOrder, ...] = ()
     trades: tuple[PastTrade, ...] = ()
-    cursor: str = ""
+    settled_ms: int = 0
     forgotten_until_ms: int = 0
 
 
@@ -301,10 +301,10 @@ class VenueAccount(Protocol):
         which something may have happened, for a venue that must be asked by symbol."""
 
     def history_pages(
-        self, query: HistoryQuery, since_ms: int, cursor: str, waiting: Waiting
+        self, query: HistoryQuery, since_ms: int, waiting: Waiting
     ) -> AsyncIterator[HistoryPage]:
-        """What was created (orders) or happened (trades) since then, from `cursor` on where that is not empty. Raises
-        WantsSymbol where the venue does not take a query without a symbol."""
+        """What was created (orders) or happened (trades) since then. Raises WantsSymbol where the venue does not take a
+        query without a symbol."""
 
     async def fetch_order(self, order: Order, waiting: Waiting) -> PastOrder | None:
         """An order as it is now, asked for by its symbol and ids; None where the venue does not know it (any more)."""

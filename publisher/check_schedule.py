@@ -1,0 +1,125 @@
+"""When an account is to be compared with the venue, and with what: deadlines as values. Pure.
+
+    figures      what no event carries (available balance, margins, liquidation prices), soon after a change
+    everything   wallets, positions, orders, settings and what was placed meanwhile, once in every period
+    again        what differed, until it is explained
+
+All moments are seconds of the monotonic clock.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Literal, NamedTuple
+
+from statecast.venues.adapter import CheckPace
+
+SETTLE_S = 0.25
+"""After a change, before REST is asked for what the change has moved: a burst costs one question."""
+
+EARLIEST, LATEST = 0.75, 0.95
+"""Of the period, when everything is compared again: never later than that, the way of the answer included."""
+
+RECHECK_S = 1.0
+"""After a difference."""
+
+RETRY_S, LONGEST_RETRY_S = 5.0, 20.0
+"""After a question that failed; doubled with each that follows."""
+
+Kind = Literal["figures", "everything", "again"]
+
+
+class Due(NamedTuple):
+    """What is to be asked for now (None: nothing), and else when to look again."""
+
+    kind: Kind | None
+    wake_mono_s: float
+
+
+class CheckSchedule:
+    """The deadlines of one account."""
+
+    def __init__(self, pace: CheckPace, period_s: float, rng: Random) -> None:
+        self._pace = pace
+        self._period_s = period_s
+        self._rng = rng
+        self._moved_mono_s: float | None = None
+        """When the first change came of which the figures were not yet asked for."""
+        self._asked_mono_s = 0.0
+        self._everything_mono_s = 0.0
+        self._everything_due_mono_s = 0.0
+        self._not_before_mono_s = 0.0
+        self._retry_s = RETRY_S
+
+    def everything_s(self, *, is_standby: bool) -> float:
+        """The period in which everything is compared."""
+        return max(self._period_s, self._pace.standby_pause_s if is_standby else self._pace.all_pause_s)
+
+    def moved(self, now_mono_s: float) -> bool:
+        """Something has changed: what no event carries of it is asked for soon. Returns whether this is the first change
+        since the figures were asked for, by which a deadline may have come nearer."""
+        if self._moved_mono_s is not None:
+            return False
+        self._moved_mono_s = now_mono_s
+        return True
+
+    def forget_moved(self) -> None:
+        """A snapshot is awaited, which has it all."""
+        self._moved_mono_s = None
+
+    def due(self) -> None:
+        """Something is doubtful: everything is compared as soon as the pace allows it."""
+        self._everything_due_mono_s = 0.0
+
+    def begins(self, asked_mono_s: float) -> None:
+        """The account was read whole, asked for at that moment."""
+        self._asked_mono_s = self._everything_mono_s = asked_mono_s
+
+    def agreed(self, asked_mono_s: float, *, is_standby: bool) -> None:
+        """Everything agreed, asked for at that moment."""
+        share = self._rng.uniform(EARLIEST, LATEST)
+        self._everything_due_mono_s = asked_mono_s + self.everything_s(is_standby=is_standby) * share
+
+    def asked(self, kind: Kind, now_mono_s: float) -> None:
+        """A question is being sent."""
+        self._asked_mono_s = now_mono_s
+        if kind == "everything":
+            self._everything_mono_s = now_mono_s
+        if kind == "figures":
+            self._moved_mono_s = None
+
+    def answered(self) -> None:
+        """The venue has answered: pauses after failures start over."""
+        self._retry_s = RETRY_S
+
+    def failed(self, now_mono_s: float, wait_s: float | None) -> None:
+        """A question has failed; the venue wants none for `wait_s`, None where it did not say."""
+        pause_s, self._retry_s = self._retry_s, min(2 * self._retry_s, LONGEST_RETRY_S)
+        self._not_before_mono_s = now_mono_s + (pause_s if wait_s is None else wait_s)
+        self.due()
+
+    def next(self, now_mono_s: float, *, differs: bool, by_symbol: bool, is_standby: bool) -> Due:
+        """What is due. `differs`: something differed and is not explained; `by_symbol`: so little that it can be asked
+        for alone."""
+        everything = max(self._everything_due_mono_s, self._everything_mono_s + self._pace.all_pause_s)
+        deadlines: list[tuple[float, Kind]] = [(everything, "everything")]
+        if differs and by_symbol:
+            deadlines.append((self._asked_mono_s + RECHECK_S, "again"))
+        elif differs:
+            again = max(self._asked_mono_s + RECHECK_S, self._everything_mono_s + self._pace.all_pause_s)
+            deadlines.append((again, "everything"))
+        elif not is_standby:  # Nobody reads what a standby knows.
+            deadlines.append((self._figures_mono_s(), "figures"))
+        if now_mono_s < self._not_before_mono_s:
+            return Due(None, self._not_before_mono_s)
+        for at_mono_s, kind in deadlines:
+            if now_mono_s >= at_mono_s:
+                return Due(kind, at_mono_s)
+        return Due(None, min(at_mono_s for at_mono_s, _ in deadlines))
+
+    def _figures_mono_s(self) -> float:
+        pause_s = self._pace.figures_pause_s
+        periodic = self._asked_mono_s + max(self._period_s * LATEST, pause_s)
+        if self._moved_mono_s is None:
+            return periodic
+        return min(periodic, max(self._moved_mono_s, self._asked_mono_s + pause_s) + SETTLE_S)

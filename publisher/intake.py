@@ -1,0 +1,95 @@
+"""Frames of the private stream, as they are received: into the account, or to wait for a snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+
+from publisher.logs import Log
+from publisher.reconciler import Reconciler
+from publisher.status import Status
+from publisher.sync import Synchronizer
+from publisher.updater import Updater
+from statecast.domain.account import Account
+from statecast.domain.catch_up import Apply, CatchUp, Resync
+from statecast.domain.changes import Frame, OrderUpdate
+from statecast.errors import FrameError
+from statecast.venues.adapter import StreamEnded
+
+MAX_NAMED_EVENTS = 100
+"""Kinds of unknown events that are logged, each once."""
+
+
+class Intake:
+    """What one account's stream sends, one frame at a time."""
+
+    def __init__(
+        self,
+        account: Account,
+        catch_up: CatchUp,
+        updater: Updater,
+        sync: Synchronizer,
+        reconciler: Reconciler,
+        status: Status,
+        log: Log,
+    ) -> None:
+        self._account = account
+        self._catch_up = catch_up
+        self._updater = updater
+        self._sync = sync
+        self._reconciler = reconciler
+        self._status = status
+        self._log = log
+        self._last_event_ms = 0
+        self._named_events: set[str] = set()
+
+    @property
+    def last_event_ms(self) -> int:
+        """The venue's time of the newest frame with news of the account, or of the connection after it; 0: none."""
+        return self._last_event_ms
+
+    def connected(self, since_ms: int) -> None:
+        """A stream was connected at this venue time."""
+        self._last_event_ms = max(self._last_event_ms, since_ms)
+
+    def malformed(self, error: FrameError) -> None:
+        """A frame cannot be understood: it is counted, and the state is in doubt until the next snapshot."""
+        self._status.count_malformed_frame()
+        self._sync.resync(str(error))
+
+    def take(self, frame: Frame, identity: Hashable, reconnect: Callable[[str], None]) -> None:
+        """A decoded frame. `reconnect` is called with the reason where the venue announces the connection's end."""
+        self._note(frame, reconnect)
+        if not frame.changes:
+            return
+        try:
+            self._take_changes(frame, identity)
+        except FrameError as error:
+            self.malformed(error)
+
+    def _take_changes(self, frame: Frame, identity: Hashable) -> None:
+        self._last_event_ms = max(self._last_event_ms, frame.event_time_ms)
+        taken = self._catch_up.take(frame, identity)
+        if isinstance(taken, Resync):
+            self._sync.need_snapshot(taken.reason)
+        elif isinstance(taken, Apply):
+            self._account.expect(taken.incomplete)
+            self._updater.apply(taken.changes, "stream")
+            self._reconciler.moved(
+                change.order.symbol for change in taken.changes if isinstance(change, OrderUpdate)
+            )
+
+    def _note(self, frame: Frame, reconnect: Callable[[str], None]) -> None:
+        match frame.notice:
+            case "stream_ended":
+                raise StreamEnded(frame.detail)
+            case "reconnect_soon":
+                reconnect(frame.detail)
+            case "margin_call":
+                self._log.warning("margin_call", positions=frame.detail)
+                self._reconciler.moved(())
+            case "unknown":
+                self._status.count_unknown_event()
+                if frame.event not in self._named_events and len(self._named_events) < MAX_NAMED_EVENTS:
+                    self._named_events.add(frame.event)
+                    self._log.warning("unknown_event", event_type=frame.event)
+                    self._reconciler.due()  # Once: one that comes with every fill must not use up the venue's limits.

@@ -1,0 +1,62 @@
+"""Until when the account's orders were compared with the venue's lists, and which are to be listed next. Pure.
+
+An order that was placed and cancelled between two checks shows in no balance and no position: only the venue's lists of
+created orders show whether the stream has sent it. Times are the venue's milliseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import islice
+
+from statecast.domain.changes import Check
+from statecast.domain.models import OrderKey
+from statecast.venues.adapter import CheckPace, CheckScope
+
+OVERLAP_MS = 2_000
+"""Orders are asked for from this long before the last question on, for REST may be behind."""
+
+
+class OrderCoverage:
+    """One account's marks: ordinary orders have one, conditional orders one for each symbol."""
+
+    def __init__(self, pace: CheckPace) -> None:
+        self._pace = pace
+        self._orders_since_ms = 0
+        self._conditional_since_ms: dict[str, int] = {}
+        """By symbol; the one that was asked for longest ago comes first."""
+        self._triggered_turn = 0
+
+    def begins(self, orders_since_ms: int, symbols: Iterable[str]) -> None:
+        """Orders created until then are logged, conditional ones in those symbols."""
+        self._orders_since_ms = orders_since_ms
+        self._conditional_since_ms = dict.fromkeys(sorted(symbols), orders_since_ms)
+
+    def trades_in(self, symbol: str) -> None:
+        """Conditional orders may come and go there."""
+        self._conditional_since_ms.setdefault(symbol, self._orders_since_ms)
+
+    def agreed(self, answer: Check) -> int:
+        """Everything of this answer agreed; the venue's time until which all orders are logged."""
+        self._orders_since_ms = max(self._orders_since_ms, answer.created_until_ms - OVERLAP_MS)
+        for symbol, until_ms in answer.conditional_until_ms.items():
+            self._conditional_since_ms.pop(symbol, None)
+            self._conditional_since_ms[symbol] = until_ms - OVERLAP_MS
+        # Of conditional orders everything is logged until the turn of the symbol that waits the longest.
+        oldest_ms = min((self._orders_since_ms, *self._conditional_since_ms.values()))
+        return min(answer.taken_ms, oldest_ms + OVERLAP_MS)
+
+    def scope(self, everything_s: float, triggered: Sequence[OrderKey], *, is_standby: bool) -> CheckScope:
+        """What to list in a check of everything. `triggered` are conditional orders that should have finished."""
+        if is_standby:  # Nobody misses yet what a standby has not received.
+            return CheckScope(None, True, self._orders_since_ms)
+        count = max(self._pace.least_symbols, int(everything_s / self._pace.seconds_per_symbol))
+        by_symbol = tuple(islice(self._conditional_since_ms.items(), count))
+        return CheckScope(None, True, self._orders_since_ms, by_symbol, self._turn(triggered))
+
+    def _turn(self, triggered: Sequence[OrderKey]) -> tuple[OrderKey, ...]:
+        """So many of them as one check may ask for, by turns."""
+        most = self._pace.conditional_by_id
+        start = self._triggered_turn % len(triggered) if len(triggered) > most else 0
+        self._triggered_turn = start + most
+        return tuple([*triggered[start:], *triggered[:start]][:most])

@@ -1,0 +1,204 @@
+"""The one path to `live`, at the start as after any interruption: a snapshot, the order events that were missed, and what
+the stream has sent meanwhile, applied as one commit.
+
+The stream is connected first and buffered (`statecast/domain/catch_up.py`). A frame that makes no sense, a lost lease or
+an order of which something is missing starts it again; so does a new connection. Doubt that a comparison has raised ends
+when one agrees, see `publisher/reconciler.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from publisher.committer import Committer
+from publisher.gap_fill import GapFiller
+from publisher.lease import LeaseAcquired
+from publisher.logs import Log
+from publisher.reconciler import Reconciler
+from publisher.status import Status
+from publisher.updater import Updater
+from publisher.websocket import BACKOFF_S
+from statecast.clock import Clock
+from statecast.domain.account import Account
+from statecast.domain.catch_up import CatchUp, GapFill, Merge, Missing, without_events_behind_ends
+from statecast.domain.changes import LoggedEvent, Snapshot
+from statecast.domain.orders import INTERMEDIATE_EVENTS, is_over
+from statecast.errors import AuthFailed, FrameError, RateLimited, StoreError, VenueUnreachable
+from statecast.venues.adapter import VenueAccount
+
+SETTLE_S = 0.25
+"""After a snapshot, before it is applied: its parts were asked for next to each other, and what the stream has to say of
+that moment is perhaps still on its way."""
+
+MAX_NAMED = 10
+"""Orders that one log line names."""
+
+
+class Synchronizer:
+    """Brings one account to the venue's state, and says when it has to be done again. `run` while there is a stream."""
+
+    def __init__(
+        self,
+        venue: VenueAccount,
+        account: Account,
+        catch_up: CatchUp,
+        gap_filler: GapFiller,
+        updater: Updater,
+        reconciler: Reconciler,
+        committer: Committer,
+        lease: Lease,
+        status: Status,
+        clock: Clock,
+        log: Log,
+    ) -> None:
+        self._venue = venue
+        self._account = account
+        self._catch_up = catch_up
+        self._gap_filler = gap_filler
+        self._updater = updater
+        self._reconciler = reconciler
+        self._committer = committer
+        self._lease = lease
+        self._status = status
+        self._clock = clock
+        self._log = log
+        self._needed = asyncio.Event()
+        """Set while a snapshot is to be asked for."""
+        self._connected = asyncio.Event()
+        """Set while there is a stream: what is read before that may be old by the time it begins."""
+
+    # What may happen
+
+    def session_begins(self) -> None:
+        """A connection is about to be made: nothing is known of it yet."""
+        self._needed.clear()
+
+    def stream_connected(self) -> None:
+        """There is a gap before this moment. The publisher that writes fills it; a standby knows what comes after it."""
+        self._catch_up.begin_gap()
+        since_ms = self._gap_filler.stream_begins()
+        if self._lease.is_standby or not self._lease.record_complete_since_ms:
+            # By half of the margin less: the other half is for how well the venue's clock is known.
+            self._lease.record_begins(since_ms - self._gap_filler.margin_ms // 2)
+            self._catch_up.forget_events()
+        self._connected.set()
+        self._needed.set()
+
+    def stream_ended(self, last_event_ms: int) -> None:
+        """The stream is gone; `last_event_ms` is the venue's time of its last event, 0 without one."""
+        self._connected.clear()
+        self._catch_up.begin_gap()
+        self._gap_filler.reopen(last_event_ms)
+
+    def resync(self, reason: str) -> None:
+        """Something is wrong with what is known, though the stream lives: readers see it at once, and a snapshot is asked
+        for."""
+        self._catch_up.resync()
+        self.need_snapshot(reason)
+
+    def need_snapshot(self, reason: str) -> None:
+        """Buffer what is received from now on, and ask for a snapshot."""
+        self._status.move("degrade", reason)
+        if self._connected.is_set():
+            self._gap_filler.stream_begins()
+        self._needed.set()
+
+    def lease_acquired(self, acquired: LeaseAcquired) -> None:
+        """This publisher writes from now on. What the log lacks comes before all else."""
+        self._gap_filler.forget_finished()
+        missing = list(acquired.missing)
+        if acquired.previous.published:
+            over = {event.order.key for event in self._lease.recorded_events() if _ends(event)}
+            missing = without_events_behind_ends(missing, acquired.previous.orders, over)
+        if acquired.gap:
+            self._catch_up.put_first(missing)
+            self._gap_filler.begin_again(acquired.previous, acquired.complete_ms)
+            self.resync("taking over: the log of order events is not complete")
+            return
+        if self._lease.record_complete_since_ms:
+            self._gap_filler.complete(acquired.previous.events_complete_ms)
+        else:
+            self._gap_filler.begin_again(acquired.previous, acquired.complete_ms)
+        try:
+            self._updater.apply([LoggedEvent(event) for event in missing], "stream")
+        except FrameError as error:
+            self.resync(str(error))
+        if not self._catch_up.is_following:
+            self._needed.set()  # What a standby began is finished by the publisher that writes.
+        self._reconciler.due()
+
+    # The path to live
+
+    async def run(self) -> None:
+        """A snapshot whenever one is needed, until cancelled. Raises AuthFailed and Rejected."""
+        failures = 0
+        await self._lease.known.wait()
+        await self._connected.wait()
+        while True:
+            await self._needed.wait()
+            self._needed.clear()
+            asked_mono_s = self._clock.monotonic()
+            try:
+                await self._venue.clock.sync()  # by which rows are compared with the answer's time
+                snapshot = await self._venue.fetch_snapshot()
+                gap = await self._gap_filler.fetch(snapshot, self._catch_up.waiting_events)
+            except AuthFailed:
+                raise
+            except (VenueUnreachable, RateLimited, FrameError, StoreError) as error:
+                self._status.move("degrade", str(error))
+                self._needed.set()
+                await self._clock.sleep(self._pause_s(error, failures))
+                failures += 1
+                continue
+            failures = 0
+            await self._clock.sleep(SETTLE_S)
+            gap = await self._gap_filler.log_ahead(gap, self._catch_up.waiting_events, self._log_gap_events)
+            if not self._needed.is_set():  # Else a frame made no sense meanwhile: this answer may be older than it.
+                self._finish(snapshot, gap, asked_mono_s)
+            await self._clock.sleep(BACKOFF_S[2])  # A stream of nonsense must not become a stream of snapshots.
+
+    def _pause_s(self, error: Exception, failures: int) -> float:
+        wait_s = BACKOFF_S[min(failures + 1, len(BACKOFF_S) - 1)]
+        if isinstance(error, RateLimited):
+            wait_s = max(wait_s, 1.0, (error.retry_at_ms - self._venue.clock.now_ms()) / 1000)
+        return wait_s
+
+    def _log_gap_events(self, events: Sequence[LoggedEvent]) -> bool:
+        if self._needed.is_set():
+            return False
+        self._updater.apply(events, "rest")
+        return True
+
+    def _finish(self, snapshot: Snapshot, gap: GapFill, asked_mono_s: float) -> None:
+        merged = self._catch_up.merge(snapshot, gap, connected_ms=gap.until_ms - self._gap_filler.margin_ms)
+        if isinstance(merged, Missing):
+            # The stream is not as whole as it seemed: what is missing in what it has sent since is asked for, too.
+            self._log.warning("events_missing", orders=[order.order_id for order in merged.orders[:MAX_NAMED]])
+            self._gap_filler.stream_begins()
+            self._needed.set()
+            return
+        self._apply(merged, gap)
+        traded = {key.symbol for key in self._account.orders} | self._account.symbols_with_position
+        self._reconciler.begins(asked_mono_s, gap.since_ms, traded | gap.symbols)
+        # REST may have been behind what happened before the stream was connected, and no frame has that any more.
+        self._reconciler.due()
+        self._status.reconciled(self._clock.now_ms())
+        self._status.move("reconciled", "stream connected, snapshot reconciled")
+
+    def _apply(self, merged: Merge, gap: GapFill) -> None:
+        if self._lease.is_standby:
+            # Nobody here has filled the gap: the record reaches back to its end, and not further.
+            self._lease.record_begins(gap.until_ms)
+        self._account.begin_again(gap.ended, merged.incomplete)
+        self._updater.apply(merged.changes, "rest")
+        self._catch_up.follow()
+        if self._lease.is_standby:
+            self._account.forget_incomplete()  # What ended in the gap, the writer logs.
+        else:
+            self._gap_filler.filled(gap.until_ms)
+            self._committer.gap_filled()
+
+
+def _ends(event: OrderEvent) -> bool:
+    return event.event_type not in INTERMEDIATE_EVENTS and is_over(event.order)

@@ -1,0 +1,117 @@
+"""When an account is compared with the venue, and with what. Moments are seconds after it was read whole."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from publisher.check_schedule import LATEST, LONGEST_RETRY_S, RECHECK_S, RETRY_S, SETTLE_S, CheckSchedule, Due
+from statecast.venues.adapter import CheckPace
+
+PACE = CheckPace(
+    figures_pause_s=2.0,
+    all_pause_s=5.0,
+    standby_pause_s=60.0,
+    seconds_per_symbol=5.0,
+    least_symbols=2,
+    orders_by_symbol=20,
+    conditional_by_id=20,
+)
+PERIOD_S = 40.0
+
+
+def schedule(period_s: float = PERIOD_S) -> CheckSchedule:
+    made = CheckSchedule(PACE, period_s, Random(1))
+    made.begins(0.0)
+    made.agreed(0.0, is_standby=False)
+    return made
+
+
+def due(
+    one: CheckSchedule, at: float, *, differs: bool = False, by_symbol: bool = True, is_standby: bool = False
+) -> Due:
+    return one.next(at, differs=differs, by_symbol=by_symbol, is_standby=is_standby)
+
+
+def test_nothing_is_due_at_once_and_the_next_deadline_is_known() -> None:
+    wake_mono_s = due(schedule(), 0.1).wake_mono_s
+    assert due(schedule(), 0.1).kind is None
+    assert 0.75 * PERIOD_S <= wake_mono_s <= LATEST * PERIOD_S
+    assert due(schedule(), wake_mono_s).kind == "everything"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_everything_is_compared_in_every_period_and_never_later(seed: int) -> None:
+    one = CheckSchedule(PACE, PERIOD_S, Random(seed))
+    one.begins(0.0)
+    one.agreed(0.0, is_standby=False)
+    assert due(one, LATEST * PERIOD_S).kind == "everything"
+
+
+def test_a_short_period_compares_everything_no_oftener_than_the_pace_allows() -> None:
+    one = schedule(period_s=1.0)
+    one.due()
+    assert due(one, 4.9).kind != "everything"
+    assert due(one, 5.0).kind == "everything"
+
+
+def test_a_burst_of_changes_costs_one_question_and_then_a_pause() -> None:
+    one = schedule()
+    assert one.moved(10.0)
+    assert not one.moved(10.1), "the deadline is known already"
+    assert due(one, 10.1) == Due(None, 10.0 + SETTLE_S)
+    assert due(one, 10.0 + SETTLE_S).kind == "figures"
+    one.asked("figures", 10.3)
+    one.moved(10.4)
+    assert due(one, 10.5) == Due(None, 12.3 + SETTLE_S)
+
+
+def test_what_is_doubtful_is_compared_at_once() -> None:
+    one = schedule()
+    one.due()
+    assert due(one, 6.0).kind == "everything"
+
+
+def test_a_difference_is_asked_for_again_after_a_second_and_figures_wait() -> None:
+    one = schedule()
+    one.asked("figures", 10.0)
+    one.moved(10.0)
+    assert due(one, 10.5, differs=True) == Due(None, 10.0 + RECHECK_S)
+    assert due(one, 11.0, differs=True).kind == "again"
+
+
+def test_differences_in_many_symbols_are_asked_for_at_once_at_the_pace_of_everything() -> None:
+    one = schedule()
+    one.asked("everything", 10.0)
+    assert due(one, 12.0, differs=True, by_symbol=False) == Due(None, 15.0)
+    assert due(one, 15.0, differs=True, by_symbol=False).kind == "everything"
+
+
+def test_a_standby_asks_for_no_figures_and_seldom_for_everything() -> None:
+    one = schedule()
+    one.agreed(0.0, is_standby=True)
+    one.moved(1.0)
+    assert due(one, 44.0, is_standby=True).kind is None
+    assert due(one, 57.0, is_standby=True).kind == "everything"
+
+
+def test_after_a_failure_nothing_is_asked_for_a_while_and_each_further_one_waits_longer() -> None:
+    one = schedule()
+    one.asked("everything", 10.0)
+    one.failed(10.0, None)
+    assert due(one, 14.9, differs=True) == Due(None, 10.0 + RETRY_S)
+    assert due(one, 15.0).kind == "everything"
+    for at in (15.0, 30.0, 60.0):
+        one.failed(at, None)
+    assert due(one, 79.0) == Due(None, 60.0 + LONGEST_RETRY_S)
+    one.answered()
+    one.failed(100.0, None)
+    assert due(one, 100.0) == Due(None, 100.0 + RETRY_S)
+
+
+def test_a_pause_that_the_venue_wants_is_kept() -> None:
+    one = schedule()
+    one.failed(10.0, 33.0)
+    assert due(one, 42.0) == Due(None, 43.0)
+    assert due(one, 43.0).kind == "everything"

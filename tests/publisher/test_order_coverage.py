@@ -1,0 +1,84 @@
+"""Which orders a check lists, and until when all of them are known to be logged."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from support.changes import NOW, refresh
+
+from publisher.order_coverage import OVERLAP_MS, OrderCoverage
+from statecast.domain.models import OrderKey
+from statecast.venues.adapter import CheckPace, CheckScope
+
+PACE = CheckPace(
+    figures_pause_s=2.0,
+    all_pause_s=5.0,
+    standby_pause_s=60.0,
+    seconds_per_symbol=5.0,
+    least_symbols=2,
+    orders_by_symbol=20,
+    conditional_by_id=3,
+)
+SYMBOLS = ("A", "B", "C", "D", "E")
+
+
+def coverage() -> OrderCoverage:
+    made = OrderCoverage(PACE)
+    made.begins(NOW, SYMBOLS)
+    return made
+
+
+def triggered(*ids: int) -> list[OrderKey]:
+    return [OrderKey("A", f"algo-{number}") for number in ids]
+
+
+def symbols_of(scope: CheckScope) -> list[str]:
+    return [symbol for symbol, _ in scope.conditional_since_ms]
+
+
+def test_symbols_are_listed_by_turns_and_the_log_is_complete_until_the_longest_wait() -> None:
+    one = coverage()
+    first = one.scope(15.0, [], is_standby=False)
+    assert (first.created_since_ms, symbols_of(first)) == (NOW, ["A", "B", "C"])
+    asked_ms = NOW + 15_000
+    answer = replace(
+        refresh(15_000), created_until_ms=asked_ms, conditional_until_ms=dict.fromkeys(symbols_of(first), asked_ms)
+    )
+    assert one.agreed(answer) == NOW + OVERLAP_MS, "D and E were not listed since the beginning"
+    second = one.scope(15.0, [], is_standby=False)
+    assert symbols_of(second) == ["D", "E", "A"]
+    assert second.created_since_ms == asked_ms - OVERLAP_MS
+
+
+def test_at_least_so_many_symbols_are_listed_however_short_the_period() -> None:
+    assert len(coverage().scope(1.0, [], is_standby=False).conditional_since_ms) == 2
+
+
+def test_a_standby_lists_no_conditional_orders() -> None:
+    scope = coverage().scope(60.0, triggered(1), is_standby=True)
+    assert scope == CheckScope(None, True, NOW)
+
+
+def test_of_many_triggered_orders_all_have_their_turn() -> None:
+    one, keys = coverage(), triggered(1, 2, 3, 4, 5)
+    asked = [one.scope(60.0, keys, is_standby=False).conditional_ids for _ in range(3)]
+    assert [tuple(key.order_id for key in turn) for turn in asked] == [
+        ("algo-1", "algo-2", "algo-3"),
+        ("algo-4", "algo-5", "algo-1"),
+        ("algo-2", "algo-3", "algo-4"),
+    ]
+
+
+def test_a_symbol_is_listed_once_the_account_trades_in_it() -> None:
+    one = OrderCoverage(PACE)
+    one.begins(NOW, ())
+    one.trades_in("Z")
+    assert one.scope(60.0, [], is_standby=False).conditional_since_ms == (("Z", NOW),)
+
+
+def test_what_did_not_fit_into_an_answer_is_asked_for_again() -> None:
+    one = OrderCoverage(PACE)
+    one.begins(NOW, ())
+    answer = replace(refresh(60_000), created_until_ms=NOW + 20_000)
+    assert one.agreed(answer) == NOW + 20_000
+    assert one.scope(60.0, [], is_standby=False).created_since_ms == NOW + 20_000 - OVERLAP_MS

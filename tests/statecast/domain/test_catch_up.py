@@ -1,0 +1,312 @@
+"""What is received while a snapshot is awaited, what is missing before it, and how it is merged, as tables of cases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+
+import pytest
+from support.changes import (
+    NOW,
+    event,
+    fill,
+    new_account,
+    order,
+    position,
+    rest_order,
+    snapshot,
+    wallet,
+)
+
+from statecast.domain.account import Account
+from statecast.domain.catch_up import (
+    Apply,
+    CatchUp,
+    GapFill,
+    Hold,
+    Merge,
+    Missing,
+    Repeat,
+    Resync,
+    merge_with_stream,
+    without_events_behind_ends,
+    without_late_events,
+)
+from statecast.domain.changes import Change, Frame, LoggedEvent, OrderUpdate, Snapshot
+from statecast.domain.models import OrderKey
+
+NEW = event(0, "NEW", event_id="new")
+HALF = fill(10, "0.025", event_id="half")
+MOVED = event(20, "AMENDMENT", event_id="moved")
+FULL = fill(30, "0.050", event_id="full", last_qty=Decimal("0.025"))
+OTHER = event(15, "NEW", event_id="other", order_id="1002")
+CUT_OFF = event(10, "EXPIRED", "EXPIRED", event_id="cut off", executed_qty=Decimal("0.025"))
+REJECTED = event(10, "REJECTED", "REJECTED", event_id="rejected")
+WALLET = wallet(5, "100")
+POSITION = position(5, "0.5")
+
+
+def frame(*changes: Change) -> Frame:
+    return Frame("a frame", NOW + 50, changes)
+
+
+def take(catch_up: CatchUp, *frames: Frame) -> list[str]:
+    """What becomes of each frame, by name. Each frame has an identity of its own."""
+    return [type(catch_up.take(one, id(one))).__name__ for one in frames]
+
+
+def following(*changes: Change) -> tuple[CatchUp, Account]:
+    """An account that follows its stream, after an empty snapshot and these changes."""
+    account = new_account()
+    account.apply((snapshot(), *changes), "rest")
+    catch_up = CatchUp(account)
+    catch_up.follow()
+    return catch_up, account
+
+
+def names(changes: Iterable[Change]) -> list[str]:
+    """Events by their ids, a snapshot as such, rows by their kind."""
+    return [
+        change.event.event_id
+        if isinstance(change, OrderUpdate | LoggedEvent)
+        else type(change).__name__.removesuffix("Update").lower()
+        for change in changes
+    ]
+
+
+# What is received
+
+
+@dataclass(frozen=True)
+class Taken:
+    known: tuple[Change, ...]
+    received: tuple[Change, ...]
+    becomes: type
+
+
+TAKEN: dict[str, Taken] = {
+    "rows are applied": Taken((), (WALLET, POSITION), Apply),
+    "an order that is placed is applied": Taken((), (NEW,), Apply),
+    "a fill that goes on from what is filled is applied": Taken((NEW, HALF), (FULL,), Apply),
+    "a fill that begins beyond what is filled asks for what is missing": Taken((NEW,), (FULL,), Resync),
+    "an event of an unknown order asks for its opening event": Taken((), (MOVED,), Resync),
+    "an order that ended at once is applied, and waits for its opening event": Taken((), (REJECTED,), Apply),
+    "an event that is logged already is applied again": Taken((NEW, HALF), (HALF,), Apply),
+}
+
+
+@pytest.mark.parametrize("case", TAKEN)
+def test_a_frame_is_applied_where_nothing_before_it_is_missing(case: str) -> None:
+    told = TAKEN[case]
+    catch_up, _ = following(*told.known)
+    taken = catch_up.take(frame(*told.received), "a")
+    assert isinstance(taken, told.becomes)
+    assert catch_up.is_following is (told.becomes is Apply)
+
+
+def test_what_must_wait_is_buffered_with_all_that_follows() -> None:
+    catch_up, _ = following(NEW)
+    assert take(catch_up, frame(FULL), frame(OTHER), frame(WALLET)) == ["Resync", "Hold", "Hold"]
+    assert [one.event_id for one in catch_up.waiting_events()] == ["full", "other"]
+
+
+def test_an_order_that_ended_at_once_waits_for_its_opening_event() -> None:
+    catch_up, _ = following()
+    taken = catch_up.take(frame(REJECTED), "a")
+    assert isinstance(taken, Apply)
+    assert [one.order for one in taken.incomplete] == [REJECTED.order]
+
+
+def test_before_the_first_snapshot_everything_is_buffered() -> None:
+    catch_up = CatchUp(new_account())
+    assert take(catch_up, frame(NEW), frame(WALLET), frame(FULL)) == ["Hold", "Hold", "Hold"]
+
+
+def test_a_frame_of_rows_counts_once_and_one_of_orders_whenever_it_is_received() -> None:
+    catch_up, _ = following()
+    assert isinstance(catch_up.take(frame(WALLET), "rows"), Apply)
+    assert isinstance(catch_up.take(frame(WALLET), "rows"), Repeat)
+    assert isinstance(catch_up.take(frame(NEW), "order"), Apply)
+    assert isinstance(catch_up.take(frame(NEW), "order"), Apply)
+
+
+def test_rows_that_were_thrown_away_count_when_they_are_received_again() -> None:
+    catch_up, _ = following()
+    catch_up.resync()
+    assert isinstance(catch_up.take(frame(WALLET), "rows"), Hold)
+    catch_up.resync()
+    assert isinstance(catch_up.take(frame(WALLET), "rows"), Hold)
+
+
+def test_more_than_may_wait_is_thrown_away_and_asked_for_again() -> None:
+    catch_up = CatchUp(new_account(), max_buffered=2)
+    assert take(catch_up, frame(NEW), frame(HALF), frame(FULL)) == ["Hold", "Hold", "Resync"]
+    assert catch_up.waiting_events() == []
+
+
+# A gap
+
+
+@dataclass(frozen=True)
+class Begun:
+    act: Callable[[CatchUp], None]
+    left: list[str]
+
+
+def _standby(catch_up: CatchUp) -> None:
+    catch_up.begin_gap()
+    catch_up.forget_events()
+
+
+BEGUN: dict[str, Begun] = {
+    "a new gap keeps order events and drops rows": Begun(CatchUp.begin_gap, ["half", "full", "snapshot"]),
+    "rows may go on waiting": Begun(CatchUp.keep_rows, ["half", "full", "snapshot", "balance"]),
+    "what somebody else logs is forgotten": Begun(_standby, ["snapshot"]),
+    "everything may be dropped": Begun(CatchUp.drop, ["snapshot"]),
+    "a doubt before the first snapshot drops nothing": Begun(
+        CatchUp.resync, ["snapshot", "half", "balance", "full"]
+    ),
+    "what a former writer left comes first": Begun(
+        lambda catch_up: catch_up.put_first([NEW.event]), ["new", "snapshot", "half", "balance", "full"]
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BEGUN)
+def test_what_waits_is_merged_behind_the_gap(case: str) -> None:
+    catch_up = CatchUp(new_account())
+    take(catch_up, frame(HALF), frame(WALLET), frame(FULL))
+    BEGUN[case].act(catch_up)
+    merged = catch_up.merge(snapshot(100), GapFill(0, 0), connected_ms=0)
+    assert isinstance(merged, Merge)
+    assert names(merged.changes) == BEGUN[case].left
+
+
+def gap(*history: OrderUpdate, until: int = 1_000, **filled: str) -> GapFill:
+    return GapFill(
+        NOW + until,
+        NOW,
+        updates=history,
+        filled={OrderKey("BTCUSDT", key.removeprefix("o")): Decimal(qty) for key, qty in filled.items()},
+    )
+
+
+def merge(
+    frames: Iterable[Frame], found: GapFill, listed: Snapshot | None = None
+) -> tuple[CatchUp, Merge | Missing]:
+    catch_up = CatchUp(new_account())
+    take(catch_up, *frames)
+    return catch_up, catch_up.merge(listed or snapshot(100), found, connected_ms=NOW)
+
+
+def test_the_gap_comes_first_then_the_snapshot_then_what_was_buffered() -> None:
+    _, merged = merge([frame(WALLET), frame(FULL)], gap(NEW, HALF, o1001="0.025"))
+    assert isinstance(merged, Merge)
+    assert names(merged.changes) == ["new", "half", "snapshot", "balance", "full"]
+    assert merged.incomplete == ()
+
+
+def test_a_buffered_fill_that_begins_beyond_the_histories_is_missing_something() -> None:
+    catch_up, merged = merge([frame(WALLET), frame(FULL)], gap(NEW, o1001="0"))
+    assert isinstance(merged, Missing)
+    assert [one.order_id for one in merged.orders] == ["1001"]
+    assert [one.event_id for one in catch_up.waiting_events()] == ["full"], "it goes on waiting"
+    again = catch_up.merge(snapshot(100), gap(NEW, HALF, o1001="0.025"), connected_ms=NOW)
+    assert isinstance(again, Merge)
+    assert names(again.changes) == ["new", "half", "full", "snapshot", "balance"], "rows wait, too"
+    assert again.incomplete == (), "the histories have explained it"
+
+
+def test_an_order_that_the_histories_never_explain_stays_incomplete() -> None:
+    catch_up, _ = merge([frame(FULL)], gap(NEW, o1001="0"))
+    again = catch_up.merge(snapshot(100), gap(NEW, o1001="0"), connected_ms=NOW)
+    assert isinstance(again, Merge)
+    assert [one.order.key for one in again.incomplete] == [FULL.order.key]
+
+
+def test_an_order_that_the_snapshot_has_beyond_the_log_waits_for_the_stream() -> None:
+    listed = snapshot(100, orders=[rest_order(2_000)])
+    _, merged = merge([], gap(until=1_000), listed)
+    assert isinstance(merged, Merge)
+    assert [one.order.key for one in merged.incomplete] == [OrderKey("BTCUSDT", "1001")]
+
+
+def test_without_histories_nothing_is_missing() -> None:
+    _, merged = merge([frame(FULL)], GapFill(NOW, NOW))
+    assert isinstance(merged, Merge)
+
+
+def test_orders_of_two_symbols_with_one_id_are_two_orders() -> None:
+    twin = fill(30, "0.050", event_id="twin", symbol="ETHUSDT", last_qty=Decimal("0.025"))
+    _, merged = merge([frame(FULL), frame(twin)], gap(NEW, HALF, o1001="0.025"))
+    assert isinstance(merged, Missing)
+    assert [one.key for one in merged.orders] == [OrderKey("ETHUSDT", "1001")]
+
+
+# How history and stream are merged
+
+
+def ids(updates: Iterable[Change]) -> list[str]:
+    return names(updates)
+
+
+def planned(history: list[OrderUpdate], stream: list[OrderUpdate]) -> list[str]:
+    plan = merge_with_stream(GapFill(0, 0, updates=tuple(history)), [update.event for update in stream])
+    found = ids(plan.first)
+    for update in stream:
+        found += [*ids(plan.before.get(update.event.event_id, [])), update.event.event_id]
+    return found + ids(plan.last)
+
+
+AT_ONCE = [event(10, "NEW", event_id="new"), HALF, fill(10, "0.050", event_id="full")]
+
+MERGES: dict[str, tuple[list[OrderUpdate], list[OrderUpdate], list[str]]] = {
+    "a history alone": ([NEW, HALF, OTHER], [], ["new", "half", "other"]),
+    "a stream alone": ([], [NEW, HALF], ["new", "half"]),
+    "the end from the stream": ([NEW, HALF, FULL], [FULL], ["new", "half", "full"]),
+    "an amendment that the history does not have": ([NEW, HALF, FULL], [MOVED, FULL], ["new", "half", "moved", "full"]),
+    "one frame in the middle was lost": ([NEW, HALF, FULL], [NEW, MOVED, FULL], ["new", "half", "moved", "full"]),
+    "the frame of the end is not there yet": ([NEW, HALF, FULL], [NEW, HALF], ["new", "half", "full"]),
+    "an opening event that was missed and is received late": (
+        [NEW, HALF, FULL],
+        [HALF, FULL, NEW],
+        ["new", "half", "full", "new"],
+    ),
+    "an opening event of the same moment that was missed and is received late": (
+        AT_ONCE,
+        [HALF, AT_ONCE[0], AT_ONCE[2]],
+        ["new", "half", "new", "full"],
+    ),
+    "a fill of the same moment that was missed and is received late": (
+        AT_ONCE,
+        [AT_ONCE[2], HALF],
+        ["new", "half", "full", "half"],
+    ),
+    "a fill of the moment of its order's end that was missed and is received late": (
+        [NEW, HALF, CUT_OFF],
+        [CUT_OFF, HALF],
+        ["new", "half", "cut off", "half"],
+    ),
+    "another order is in nobody's way": ([NEW, OTHER], [FULL], ["new", "other", "full"]),
+}
+
+
+@pytest.mark.parametrize("case", MERGES)
+def test_history_and_stream_are_merged_in_each_orders_order(case: str) -> None:
+    history, stream, expected = MERGES[case]
+    assert planned(history, stream) == expected
+
+
+def test_an_intermediate_event_that_is_received_late_is_left_out() -> None:
+    stream = [HALF, FULL, MOVED, NEW, OTHER]
+    kept = without_late_events(update.event for update in stream)
+    assert [one.event_id for one in kept] == ["half", "full", "new", "other"]
+
+
+def test_an_intermediate_event_is_not_logged_behind_an_end_that_the_log_has() -> None:
+    amended, left_open = MOVED.event, order(0)
+    assert without_events_behind_ends([amended], [left_open], frozenset()) == [amended]
+    assert without_events_behind_ends([amended], [left_open], {left_open.key}) == [], "the hashes may be older"
+    assert without_events_behind_ends([amended], [], frozenset()) == [], "it is open no more"
+    assert without_events_behind_ends([NEW.event, amended], [], frozenset()) == [NEW.event, amended]
