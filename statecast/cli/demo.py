@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from publisher.config import Config
     from statecast.cli.bots import Bots
     from statecast.cli.page import Block, LivePage
-    from statecast.simulator.binance import Exchange
+    from statecast.simulator.binance.exchange import Exchange
     from statecast.simulator.server import SimulatorServer
     from statecast.store.client import Client
     from statecast.store.keys import AccountId
@@ -131,9 +131,9 @@ def _traded_exchange(seed: int, hedge: bool, now_ms: int) -> Exchange:
 
     from statecast.secret import Secret
     from statecast.simulator import trading
-    from statecast.simulator.binance import Exchange
+    from statecast.simulator.binance.exchange import Exchange
+    from statecast.simulator.binance.signing import ApiKey
     from statecast.simulator.ledger import Ledger
-    from statecast.simulator.signing import ApiKey
 
     ledger = Ledger({"USDT": Decimal(10_000), "USDC": Decimal(2_500)}, now_ms=now_ms, hedge=hedge)
     exchange = Exchange(ledger, [ApiKey(KEY, Secret(SECRET))], Random(seed))
