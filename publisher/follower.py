@@ -16,7 +16,7 @@ from dataclasses import replace
 from decimal import Decimal
 from random import Random
 
-from publisher.committer import Committer, LeaseAcquired
+from publisher.committer import Committer
 from publisher.config import AccountConfig
 from publisher.discrepancies import GRACE_S, MAX_TOLD
 from publisher.gap_fill import (
@@ -27,9 +27,12 @@ from publisher.gap_fill import (
     merge_with_stream,
     without_repeated_steps,
 )
+from publisher.lease import Lease, LeaseAcquired
 from publisher.logs import Log
 from publisher.market import MarkPrices
 from publisher.reconciler import Drift, Reconciler
+from publisher.record import EventRecord
+from publisher.status import Status
 from publisher.user_stream import UserStream, first_error
 from publisher.websocket import BACKOFF_S, Connector
 from statecast.clock import Clock
@@ -81,6 +84,9 @@ class Follower:
         rest: BinanceRest,
         account: Account,
         committer: Committer,
+        status: Status,
+        lease: Lease,
+        record: EventRecord,
         connector: Connector,
         clock: Clock,
         rng: Random,
@@ -90,6 +96,9 @@ class Follower:
         self._rest = rest
         self._account = account
         self._committer = committer
+        self._status = status
+        self._lease = lease
+        self._record = record
         self._clock = clock
         self._log = log
         self._venue = config.account_id.venue
@@ -112,11 +121,14 @@ class Follower:
         self._row_frames: OrderedDict[str | bytes, None] = OrderedDict()
         """The youngest frames that told rows, on whatever connection."""
         retention_ms = round(config.events_retention_s * 1000)
-        self._gap_filler = GapFiller(rest, account, committer, clock, log, retention_ms=retention_ms)
+        self._gap_filler = GapFiller(
+            rest, account, committer, status, lease, record, clock, log, retention_ms=retention_ms
+        )
         self._light = Reconciler(
             rest,
             account,
-            committer,
+            status,
+            lease,
             clock,
             rng,
             log,
@@ -130,14 +142,13 @@ class Follower:
             rest, config.access.urls, connector, clock, log, shared=config.shared_stream, unproven=self._light.due
         )
         self._marks = MarkPrices(config.access.urls, self._venue, connector, clock, log)
-        committer.on_lease_lost = self._resync
-        committer.on_lease_acquired = self._take_over
+        committer.bind(self._resync, self._take_over)
 
     async def run(self) -> None:
         """Follow the account for ever: connect, and connect again."""
         failures = 0
         if not self._config.shared_stream:
-            await self._committer.opened.wait()
+            await self._lease.acquired.wait()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._marks.run())
             tasks.create_task(self._follow_marks())
@@ -153,7 +164,7 @@ class Follower:
                 except StreamEnded as news:
                     self._degrade(str(news))
                 except AuthFailed as error:
-                    self._committer.move("refused", f"{error}; {_what_to_do(error)}")
+                    self._status.move("refused", f"{error}; {_what_to_do(error)}")
                     pause_s = REFUSED_RETRY_S
                 except RateLimited as error:
                     self._degrade(str(error))
@@ -188,7 +199,7 @@ class Follower:
 
     def _degrade(self, reason: str) -> None:
         """Readers first: the state is in doubt from now on."""
-        self._committer.move("doubt", reason)
+        self._status.move("degrade", reason)
 
     def _was_steady(self) -> bool:
         return self._stream_began is not None and self._clock.monotonic() - self._stream_began > STEADY_S
@@ -215,7 +226,7 @@ class Follower:
             self._gap_filler.reopen(self._logged_ms)
 
     def _connected(self) -> None:
-        self._committer.health.stream_since_ms = self._clock.now_ms()
+        self._status.stream_connected(self._clock.now_ms())
         self._logged_ms = max(self._logged_ms, self._stream.since_ms)
         self._hear_from_now_on()
         if self._stream_began is None:
@@ -226,10 +237,9 @@ class Follower:
         """There is a hole before this moment. Whoever writes fills it; who stands by knows what comes after it."""
         self._keep_order_events()
         since_ms = self._gap_filler.stream_begins()
-        record = self._committer.record
-        if self._committer.is_standby or not record.complete_since_ms:
+        if self._lease.is_standby or not self._record.complete_since_ms:
             # By half of the margin less: the other half is for how well the venue's clock is known.
-            record.begin(since_ms - CONNECTED_MS // 2)
+            self._record.begin(since_ms - CONNECTED_MS // 2)
             self._pending.clear()
         self._doubt.set()
 
@@ -283,7 +293,7 @@ class Follower:
             if not self._is_repeat(raw, frame):
                 self._take_frame(frame)
         except FrameError as error:
-            self._committer.health.malformed_frames += 1
+            self._status.count_malformed_frame()
             self._resync(str(error))
             return False
         return bool(frame.changes)
@@ -310,7 +320,7 @@ class Follower:
                 self._log.warning("margin_call", positions=frame.detail)
                 self._light.moved()
             case "unknown":
-                self._committer.health.unknown_events += 1
+                self._status.count_unknown_event()
                 if frame.event not in self._unknown_logged and len(self._unknown_logged) < 100:
                     self._unknown_logged.add(frame.event)
                     self._log.warning("unknown_event", event_type=frame.event)
@@ -372,13 +382,13 @@ class Follower:
     def _take_over(self, taken: LeaseAcquired) -> None:
         """The lease was taken, for the first time or again. What the log lacks comes before all else."""
         forget_finished(self._account)
-        missing = _without_late_steps(taken, {event.order.order_id for event in self._committer.record if _ends(event)})
+        missing = _without_late_steps(taken, {event.order.order_id for event in self._record if _ends(event)})
         if taken.gap:
             self._pending[:0] = missing
             self._gap_filler.begin_again(taken.previous, taken.complete_ms)
             self._resync("taking over: the log of order events is not complete")
             return
-        if self._committer.record.complete_since_ms:
+        if self._record.complete_since_ms:
             self._gap_filler.complete(taken.previous.events_complete_ms)
         else:
             self._gap_filler.begin_again(taken.previous, taken.complete_ms)
@@ -395,7 +405,7 @@ class Follower:
     async def _reconcile(self) -> None:
         """A snapshot whenever there is doubt: at the start of a connection, after a frame that made no sense."""
         failures = 0
-        await self._committer.asked.wait()
+        await self._lease.has_asked.wait()
         await self._listening.wait()
         while True:
             await self._doubt.wait()
@@ -437,8 +447,8 @@ class Follower:
             self._light.begins(asked_at, found.since_ms, traded | found.symbols)
             # REST may have been behind what happened before the stream was connected, and no frame tells that any more.
             self._light.due()
-            self._committer.health.reconciled_at_ms = self._clock.now_ms()
-            self._committer.move("reconciled", "stream connected, snapshot reconciled")
+            self._status.reconciled(self._clock.now_ms())
+            self._status.move("reconciled", "stream connected, snapshot reconciled")
             await self._clock.sleep(BACKOFF_S[2])  # A stream of nonsense must not become a stream of snapshots.
 
     def _buffered_events(self) -> list[OrderEvent]:
@@ -477,9 +487,9 @@ class Follower:
 
         They are one commit: no reader sees a state that never was.
         """
-        if self._committer.is_standby:
+        if self._lease.is_standby:
             # Nobody has filled the hole that made the doubt: the record reaches back to there, and not further.
-            self._committer.record.begin(found.until_ms)
+            self._record.begin(found.until_ms)
         filled = self._logged_filled(found)
         listed = (*found.ended.values(), *snapshot.orders)
         self._account.remember_ended(found.ended)
@@ -507,7 +517,7 @@ class Follower:
         self._apply((*changes, *merged.last), "rest")
         self._pending.clear()
         self._unreconciled = None
-        if self._committer.is_standby:
+        if self._lease.is_standby:
             self._account.incomplete.clear()  # What ended in the hole, the writer tells.
         else:
             self._gap_filler.filled(found.until_ms)
@@ -524,7 +534,7 @@ class Follower:
 
     def _agreed(self, taken_ms: int) -> None:
         """Everything that REST told then, the stream has told as well."""
-        if not self._committer.is_standby:
+        if not self._lease.is_standby:
             self._gap_filler.complete(taken_ms - round(GRACE_S * 1000))
 
     async def _follow_marks(self) -> None:
@@ -532,7 +542,7 @@ class Follower:
         while True:
             await self._clock.sleep(self._config.mark_price_interval_s)
             updates = self._marks.take()
-            self._committer.health.malformed_market_frames = self._marks.malformed_frames
+            self._status.set_malformed_market_frames(self._marks.malformed_frames)
             if updates and self._account.complete:
                 try:
                     self._apply(updates, "derived")

@@ -20,7 +20,10 @@ from typing import NamedTuple, TypeVar
 
 from publisher.committer import Committer
 from publisher.history_cache import LAG_MS, HistoryCache, OrderKey
+from publisher.lease import Lease
 from publisher.logs import Log
+from publisher.record import EventRecord
+from publisher.status import Status
 from statecast.clock import Clock
 from statecast.domain.account import INTERMEDIATE_EVENTS, OPENING_EVENTS, REMEMBERED_EVENTS, Account, filled_of
 from statecast.domain.changes import Change, LoggedEvent, OrderUpdate, Snapshot
@@ -124,6 +127,9 @@ class GapFiller:
         rest: BinanceRest,
         account: Account,
         committer: Committer,
+        status: Status,
+        lease: Lease,
+        record: EventRecord,
         clock: Clock,
         log: Log,
         *,
@@ -135,6 +141,9 @@ class GapFiller:
         self._rest = rest
         self._account = account
         self._committer = committer
+        self._status = status
+        self._lease = lease
+        self._record = record
         self._clock = clock
         self._log = log
         self._stream_from = 0.0
@@ -163,7 +172,7 @@ class GapFiller:
         self._lost = False
         self._began = True
         self._complete_ms = max(self._complete_ms, until_ms)
-        self._committer.events_complete_ms = self._complete_ms
+        self._status.log_complete_until(self._complete_ms)
 
     def filled(self, until_ms: int) -> None:
         """What the histories told until then was submitted. The mark moves when they have been looked at again."""
@@ -173,7 +182,7 @@ class GapFiller:
     def reaches_ms(self) -> int | None:
         """How long ago the oldest event was written, at the most, that a gap which is found now may hold; None where it
         is not known until when the log is complete."""
-        marks = (self._committer.health.events_complete_ms, self._complete_ms)
+        marks = (self._status.published_complete_ms, self._complete_ms)
         oldest_ms = min((mark for mark in marks if mark), default=0)
         return self._rest.venue_now_ms() - oldest_ms + OVERLAP_MS + WRITTEN_LATE_MS if oldest_ms else None
 
@@ -185,7 +194,7 @@ class GapFiller:
         # An account may have been quiet for longer than the venue remembers; then what agreed must do.
         oldest_ms = self._rest.venue_now_ms() - wire.UNFILLED_KEPT_MS + 2 * OVERLAP_MS
         self._complete_ms = min(self._complete_ms, max(since_ms, oldest_ms))
-        self._committer.events_complete_ms = min(self._committer.events_complete_ms, self._complete_ms)
+        self._status.log_complete_until(min(self._status.events_complete_ms, self._complete_ms))
 
     def begin_again(self, previous: PreviousState, since_ms: int) -> None:
         """The log, of which `previous` tells, is complete until `since_ms` only; 0 where that is not known."""
@@ -205,9 +214,9 @@ class GapFiller:
         # Anew: the venue's clock may have stepped, and what it is was perhaps not known before the snapshot.
         until_ms = self._stream_from_ms = self._rest.venue_ms_at(self._stream_from) + CONNECTED_MS
         since_ms = self._since_ms()
-        if not self._committer.is_standby and self._begins_log():
-            self._committer.log_begins(self._committer.record.began_ms)
-        if not since_ms or self._committer.is_standby:
+        if not self._lease.is_standby and self._begins_log() and self._record.began_ms:
+            self._status.log_begins(self._record.began_ms)
+        if not since_ms or self._lease.is_standby:
             self._history_cache.forget()
             return GapFill(until_ms, until_ms)
         gap = await self._gap(since_ms, until_ms, snapshot, buffered())
@@ -250,7 +259,7 @@ class GapFiller:
         if self._complete_ms:
             kept_ms = self._rest.venue_now_ms() - self._retention_ms if self._lost else 0
             # Of what happened before there was a log it has no part.
-            begins_ms = self._committer.health.events_since_ms - CONNECTED_MS // 2
+            begins_ms = self._status.events_since_ms - CONNECTED_MS // 2
             return max(self._complete_ms - OVERLAP_MS, begins_ms, kept_ms)
         previous = self._previous
         if previous.events_complete_ms:
@@ -426,14 +435,14 @@ class GapFiller:
 
     def _waits(self, seconds: float) -> None:
         self._log.info("backfill_waits", reason="for request weight", wait_s=round(seconds, 1))
-        self._committer.move("doubt", f"fetching missed order events, waiting {seconds:.0f} s for request weight")
+        self._status.move("degrade", f"fetching missed order events, waiting {seconds:.0f} s for request weight")
 
     def _progress(self, done: str) -> None:
         now = self._clock.monotonic()
         if now >= self._progress_at + PROGRESS_S:
             self._progress_at = now
             self._log.info("backfilling", done=done)
-            self._committer.move("doubt", f"filling a gap in the order events, {done}")
+            self._status.move("degrade", f"filling a gap in the order events, {done}")
 
     async def log_ahead(self, found: GapFill, waiting: Callable[[], Iterable[OrderEvent]], tell: Tell) -> GapFill:
         """Of a long history, tell what comes before all that waits, in slices; returns what is left of it.

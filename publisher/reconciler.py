@@ -13,9 +13,10 @@ from dataclasses import replace
 from itertools import islice
 from random import Random
 
-from publisher.committer import Committer
 from publisher.discrepancies import GRACE_S, Discrepancies, describe
+from publisher.lease import Lease
 from publisher.logs import Log
+from publisher.status import Status
 from statecast.clock import Clock
 from statecast.domain.account import Account
 from statecast.domain.changes import Check
@@ -74,7 +75,8 @@ class Reconciler:
         self,
         rest: BinanceRest,
         account: Account,
-        committer: Committer,
+        status: Status,
+        lease: Lease,
         clock: Clock,
         rng: Random,
         log: Log,
@@ -90,7 +92,8 @@ class Reconciler:
         `incomplete` is called where the log lacks something, and nothing else shows that the stream does not work."""
         self._rest = rest
         self._account = account
-        self._committer = committer
+        self._status = status
+        self._lease = lease
         self._clock = clock
         self._rng = rng
         self._log = log
@@ -121,7 +124,7 @@ class Reconciler:
     @property
     def _everything_s(self) -> float:
         """The period in which everything is compared."""
-        return max(self._period_s, STANDBY_PAUSE_S if self._committer.is_standby else EVERYTHING_PAUSE_S)
+        return max(self._period_s, STANDBY_PAUSE_S if self._lease.is_standby else EVERYTHING_PAUSE_S)
 
     def moved(self) -> None:
         """Something has changed: what no event carries of it is asked for soon."""
@@ -161,10 +164,10 @@ class Reconciler:
     def _settle(self) -> None:
         """Say what the last answers, and what the stream has explained of them by now, give grounds for."""
         if self._discrepancies.doubtful:
-            self._committer.verified_until = 0.0
+            self._status.stop_verifying()
         elif self._compared is not None:
             (asked_at, answer), self._compared = self._compared, None
-            self._committer.health.reconciled_at_ms = self._clock.now_ms()
+            self._status.reconciled(self._clock.now_ms())
             if not self._discrepancies.of_history:
                 self._orders_since_ms = max(self._orders_since_ms, answer.created_until_ms - OVERLAP_MS)
                 for symbol, until_ms in answer.conditional_until_ms.items():
@@ -175,7 +178,7 @@ class Reconciler:
                 self._agreed(min(answer.taken_ms, oldest_ms + OVERLAP_MS))
             self._believe(asked_at)
         else:
-            self._committer.verified_until = self._believed_until
+            self._status.verify_until(self._believed_until)
         self._tell_state()
 
     async def run(self) -> None:
@@ -203,13 +206,13 @@ class Reconciler:
                 self._incomplete(f"not told how it began: {describe(incomplete)}")
                 continue
             if drift := self._discrepancies.unexplained(now):
-                self._committer.health.drifts += 1
+                self._status.count_drift()
                 self._log.warning("drift", differences=describe(drift))
                 raise Drift("drift from the venue: " + describe(drift))
 
     def _everything(self) -> CheckScope:
         """Nobody misses yet what one that stands by has not heard."""
-        if self._committer.is_standby:
+        if self._lease.is_standby:
             return CheckScope(None, True, self._orders_since_ms)
         count = max(LEAST_SYMBOLS, int(self._everything_s / SYMBOL_S))
         by_symbol = tuple(islice(self._conditional_since_ms.items(), count))
@@ -235,7 +238,7 @@ class Reconciler:
                 self._explain()
             if now > self._believed_until and not self._in_doubt:
                 self._in_doubt = True
-                self._committer.move("doubt", f"not compared with the venue for too long: {self._trouble}")
+                self._status.move("degrade", f"not compared with the venue for too long: {self._trouble}")
             if now < self._not_before:
                 continue
             if now >= max(self._everything_due_at, self._everything_at + EVERYTHING_PAUSE_S):
@@ -248,11 +251,11 @@ class Reconciler:
                     return self._everything()
                 continue
             # Nobody reads what one knows that stands by.
-            if self._moved and not self._committer.is_standby and now >= self._asked_at + PAUSE_S:
+            if self._moved and not self._lease.is_standby and now >= self._asked_at + PAUSE_S:
                 await self._clock.sleep(SETTLE_S)
                 self._moved = False
                 return FIGURES_ONLY
-            if not self._committer.is_standby and now >= self._asked_at + max(self._period_s * LATEST, PAUSE_S):
+            if not self._lease.is_standby and now >= self._asked_at + max(self._period_s * LATEST, PAUSE_S):
                 return FIGURES_ONLY
 
     def _explain(self) -> None:
@@ -263,17 +266,18 @@ class Reconciler:
     def _believe(self, asked_at: float) -> None:
         """The state was true when the venue was asked; until the next comparison is overdue it is believed to be."""
         self._everything_due_at = asked_at + self._everything_s * self._rng.uniform(EARLIEST, LATEST)
-        self._believed_until = self._committer.verified_until = asked_at + self._everything_s + GRACE_S
+        self._believed_until = asked_at + self._everything_s + GRACE_S
+        self._status.verify_until(self._believed_until)
 
     def _tell_state(self) -> None:
         """Readers see `recovering` where a difference outlasts a second answer, and `live` when it is gone."""
         overdue = self._clock.monotonic() > self._believed_until
         if self._discrepancies.repeated:
             self._in_doubt = True
-            self._committer.move("doubt", f"the venue says otherwise: {self._discrepancies}")
+            self._status.move("degrade", f"the venue says otherwise: {self._discrepancies}")
         elif self._in_doubt and not self._discrepancies.doubtful and not overdue:
             self._in_doubt = False
-            self._committer.move("reconciled", "the venue agrees")
+            self._status.move("reconciled", "the venue agrees")
 
     def _put_off(self, error: VenueError | FrameError) -> None:
         """Everything is compared once the venue may be asked again."""

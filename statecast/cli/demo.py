@@ -100,7 +100,7 @@ async def _demo(args: argparse.Namespace) -> None:
     import asyncio
     import signal
 
-    from publisher.service import publishing, redis_server
+    from publisher.service import publishing, redis_server, system_chance
     from statecast.clock import SystemClock
     from statecast.simulator.server import SimulatorServer
     from statecast.store.client import connect
@@ -117,7 +117,10 @@ async def _demo(args: argparse.Namespace) -> None:
             built = _config(server, url)
             account_id = built.accounts[0].account_id
             print(f"publisher  follows {account_id}", flush=True)
-            async with publishing(built, url, clock) as work, connect(url, client_name="statecast-demo") as client:
+            async with (
+                publishing(built, url, clock, system_chance()) as work,
+                connect(url, client_name="statecast-demo") as client,
+            ):
                 showing = asyncio.create_task(_show(_Source(client, account_id, url), args))
                 await _first_end(
                     showing, work, asyncio.create_task(stop.wait()), asyncio.create_task(server.wait_failed())

@@ -14,7 +14,8 @@ import orjson
 from support.truth import differences, event_differences, gap_differences
 
 from publisher import config
-from publisher.service import publishing
+from publisher.service import Chance, publishing, system_chance
+from publisher.tuning import Tuning
 from statecast import settings
 from statecast.clock import Clock, SystemClock
 from statecast.secret import Secret
@@ -175,26 +176,42 @@ def account_values(server: SimulatorServer, account: str, **values: str) -> dict
 
 @asynccontextmanager
 async def world(
-    redis_url: str, account: str, *, hedge: bool = False, seed: int = 1, live: bool = True, **values: str
+    redis_url: str,
+    account: str,
+    *,
+    hedge: bool = False,
+    seed: int = 1,
+    live: bool = True,
+    tuning: Tuning | None = None,
+    **values: str,
 ) -> AsyncIterator[World]:
     """An exchange and its publisher, `live` unless the test wants to see how it gets there."""
     async with (
         new_server(hedge=hedge, seed=seed) as server,
-        published(server, redis_url, account, seed=seed, live=live, **values) as here,
+        published(server, redis_url, account, seed=seed, live=live, tuning=tuning, **values) as here,
     ):
         yield here
 
 
 @asynccontextmanager
 async def published(
-    server: SimulatorServer, redis_url: str, account: str, *, seed: int = 1, live: bool = True, **values: str
+    server: SimulatorServer,
+    redis_url: str,
+    account: str,
+    *,
+    seed: int = 1,
+    live: bool = True,
+    tuning: Tuning | None = None,
+    chance: Chance | None = None,
+    publisher_redis_url: str | None = None,
+    **values: str,
 ) -> AsyncIterator[World]:
-    """A publisher of an exchange that was there before it, and stays."""
+    """A publisher of an exchange that was there before it, and stays. It may go another way to Redis than the test."""
     given = account_values(server, account, **values)
     built = config.build(settings.Settings(given, (given,)))
     async with (
         connect(redis_url, client_name="statecast-test") as client,
-        publishing(built, redis_url, SystemClock()) as work,
+        publishing(built, publisher_redis_url or redis_url, SystemClock(), chance or system_chance(), tuning) as work,
     ):
         here = World(server, client, built.accounts[0].account_id, Random(seed))
         if live:
