@@ -13,8 +13,13 @@ from urllib.parse import urlsplit
 
 import uvloop
 
-from publisher.committer import MAX_BATCH, Committer
+from publisher.committer import Committer
+from publisher.lease import Lease
 from publisher.logs import account_log, configure
+from publisher.record import EventRecord
+from publisher.redis_retry import RedisRetry
+from publisher.status import Status
+from publisher.tuning import Tuning
 from statecast.clock import SystemClock
 from statecast.domain.account import Account
 from statecast.domain.changes import Snapshot
@@ -82,11 +87,14 @@ async def publish(url: str, round_number: int) -> float:
     async with connect(url, client_name="bench") as client:
         account = Account()
         writer = AccountWriter(client, AccountId("binance", "bench"), "bench-1")
-        committer = Committer(writer, account, SystemClock(), account_log("bench"))
+        clock, log, tuning = SystemClock(), account_log("bench"), Tuning()
+        record, status, retry = EventRecord(tuning.recorded_events), Status(log), RedisRetry(clock, log)
+        lease = Lease(writer, account, record, status, retry, clock, log, tuning)
+        committer = Committer(writer, account, record, status, lease, retry, clock, log, tuning)
         running = asyncio.create_task(committer.run())
-        await committer.opened.wait()
+        await lease.acquired.wait()
         committer.submit(account.apply((empty_account(),), "rest"))
-        committer.move("reconciled")
+        status.move("reconciled")
         orders = frames(8_000_000_000 + round_number * EVENTS)
         for burst in (orders[:-EVENTS], orders[-EVENTS:]):
             wanted = writer.event_seq + len(burst)
@@ -153,7 +161,8 @@ def report(url: str, rounds: int) -> None:
                 single.append(benchmark(url, one, 64))
                 batched.append(benchmark(url, many, 1) * BATCH)
     rate = statistics.median(rates)
-    print(f"\nburst of {EVENTS:,} order events, one publisher, batches of up to {MAX_BATCH}, {rounds} rounds")
+    most = Tuning().commits_in_batch
+    print(f"\nburst of {EVENTS:,} order events, one publisher, batches of up to {most}, {rounds} rounds")
     print(f"  {'frame to Redis, statecast':<50} {rate:8,.0f} events/s  ({min(rates):,.0f} to {max(rates):,.0f})")
     if not have_benchmark:
         print("  redis-benchmark is not installed (Debian: redis-tools): no ratio")

@@ -1,27 +1,17 @@
-"""Trims the log of order events now and then, and tells which consumer groups stand in the way."""
+"""Trims the log of order events now and then, and logs which consumer groups keep it from that."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from publisher.committer import LOG_MARGIN
 from publisher.config import AccountConfig
 from publisher.logs import Log
-from publisher.record import MAX_EVENTS
+from publisher.tuning import Tuning
 from statecast.clock import Clock
 from statecast.errors import LeaseLost, StoreRefused, StoreUnreachable
 from statecast.store.client import Client
 from statecast.store.trimming import Trimmed, Trimmer
 from statecast.store.writer import AccountWriter
-
-TRIM_EVERY_S = 30.0
-"""Against a retention of days this is at once, and a busy account writes some thousands of events meanwhile."""
-
-KEPT_ENTRIES = MAX_EVENTS + LOG_MARGIN
-"""What a publisher that takes the lease compares its record with must still be there, however old it is."""
-
-BREATH_S = 0.05
-"""Between two calls of one round: a log that grew for months goes in pieces, and the others come in between."""
 
 
 class Janitor:
@@ -35,34 +25,38 @@ class Janitor:
         needed_ms: Callable[[], int | None],
         clock: Clock,
         log: Log,
+        tuning: Tuning,
     ) -> None:
-        """`needed_ms` is how far back a gap may reach that is found now, None where that is not known. What a gap
-        reaches is compared with the log: a part of it that was trimmed would be told again."""
+        """`needed_ms` is how far back a gap may reach that is found now, None where that is not known. The events of a
+        gap are compared with the log: those that were trimmed would be logged again."""
         self._needed_ms = needed_ms
         self._trimmer = Trimmer(
             client,
             config.account_id,
             retention_ms=round(config.events_retention_s * 1000),
             expiry_ms=round(config.group_expiry_s * 1000),
-            keep=KEPT_ENTRIES,
+            # What a publisher that takes the lease compares its record with must still be there, however old it is.
+            keep=tuning.recorded_events + tuning.log_margin,
         )
         self._retention_s = config.events_retention_s
         self._writer = writer
         self._clock = clock
         self._log = log
-        self._told: set[tuple[str, str]] = set()
+        self._tuning = tuning
+        self._logged: set[tuple[str, str]] = set()
+        """What was logged by the last round: kind, and group or reason."""
 
     async def run(self) -> None:
-        """Trim until cancelled. What Redis refuses is told once; the state of the account does not depend on it."""
+        """Trim until cancelled. A refusal of Redis is logged once; the state of the account does not depend on it."""
         while True:
-            await self._clock.sleep(TRIM_EVERY_S)
+            await self._clock.sleep(self._tuning.trim_every_s)
             try:
                 await self._round()
             except (StoreUnreachable, LeaseLost):
-                # The committer says so, and acts on it.
+                # The committer logs it, and acts on it.
                 continue
             except StoreRefused as error:
-                if self._news("refused", [error.reason]):
+                if self._newly("refused", [error.reason]):
                     self._log.warning("cannot_trim_order_events", reason=error.reason)
 
     async def _round(self) -> None:
@@ -71,15 +65,15 @@ class Janitor:
             if needed_ms is None:
                 return
             done = await self._trimmer.trim(self._writer.publisher_id, self._writer.epoch, needed_ms=needed_ms)
-            self._tell(done)
+            self._log_groups(done)
             if not done.removed:
                 return
-            await self._clock.sleep(BREATH_S)
+            await self._clock.sleep(self._tuning.trim_pause_s)
 
-    def _tell(self, done: Trimmed) -> None:
-        """One line when a group begins to stand in the way, and one when it ceases to count; none that it goes on."""
-        self._news("refused", ())
-        new = self._news("behind", (held.group for held in done.behind))
+    def _log_groups(self, done: Trimmed) -> None:
+        """One line when a group begins to hold old events, and one when it does not count any more."""
+        self._newly("refused", ())
+        new = self._newly("behind", (held.group for held in done.behind))
         for held in done.behind:
             if held.group in new:
                 self._log.warning(
@@ -89,14 +83,14 @@ class Janitor:
                     retention_s=self._retention_s,
                     pending=held.pending,
                 )
-        new = self._news("expired", (left.group for left in done.expired))
+        new = self._newly("expired", (left.group for left in done.expired))
         for left in done.expired:
             if left.group in new:
                 self._log.warning("group_expired", group=left.group, unserved_s=left.unserved_ms // 1000)
 
-    def _news(self, kind: str, names: Iterable[str]) -> set[str]:
-        """Those of `names` that were not among those of the last time."""
+    def _newly(self, kind: str, names: Iterable[str]) -> set[str]:
+        """Those of `names` that were not there when this was last called for the same kind."""
         now = {(kind, name) for name in names}
-        new = now - self._told
-        self._told = {(other, name) for other, name in self._told if other != kind} | now
+        new = now - self._logged
+        self._logged = {(other, name) for other, name in self._logged if other != kind} | now
         return {name for _, name in new}

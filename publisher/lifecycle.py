@@ -1,7 +1,7 @@
-"""What a reader is told about the state, and which moves there are. Pure.
+"""The states that readers see, and the moves between them. Pure.
 
 starting ──reconciled──► live ◄──reconciled── recovering
-    │                     └───────doubt──────────▲
+    │                     └──────degrade─────────▲
     └──refused──► refused ──reconciled──► live;   every state ──stop──► stopped
 """
 
@@ -10,23 +10,23 @@ from __future__ import annotations
 from typing import Literal
 
 State = Literal["starting", "live", "recovering", "refused", "stopped"]
-Move = Literal["reconciled", "doubt", "refused", "stop"]
+Move = Literal["reconciled", "degrade", "refused", "stop"]
 
 MOVES: dict[tuple[State, Move], State] = {
     ("starting", "reconciled"): "live",
-    ("starting", "doubt"): "starting",
+    ("starting", "degrade"): "starting",
     ("starting", "refused"): "refused",
     ("starting", "stop"): "stopped",
     ("live", "reconciled"): "live",
-    ("live", "doubt"): "recovering",
+    ("live", "degrade"): "recovering",
     ("live", "refused"): "refused",
     ("live", "stop"): "stopped",
     ("recovering", "reconciled"): "live",
-    ("recovering", "doubt"): "recovering",
+    ("recovering", "degrade"): "recovering",
     ("recovering", "refused"): "refused",
     ("recovering", "stop"): "stopped",
     ("refused", "reconciled"): "live",
-    ("refused", "doubt"): "refused",
+    ("refused", "degrade"): "refused",
     ("refused", "refused"): "refused",
     ("refused", "stop"): "stopped",
 }

@@ -1,4 +1,4 @@
-"""Wiring, supervision and the orderly stop of everything that one publisher process does."""
+"""Supervision and the orderly stop of all the accounts that one process publishes."""
 
 from __future__ import annotations
 
@@ -7,35 +7,39 @@ import os
 import secrets
 import signal
 import socket
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from random import Random
 
 import structlog
 
-from publisher.committer import Committer
-from publisher.config import EMBEDDED, AccountConfig, Config
-from publisher.follower import Follower
-from publisher.janitor import Janitor
-from publisher.logs import account_log
-from publisher.responder import RefreshResponder
+from publisher.account import AccountPublisher
+from publisher.config import EMBEDDED, Config
+from publisher.tuning import Tuning
 from publisher.websocket import Connector
 from statecast.clock import Clock
-from statecast.domain.account import Account
 from statecast.embedded.server import EmbeddedServer
-from statecast.errors import ConfigError, StoreAuthFailed, StoreError, StoreRefused, StoreUnreachable
+from statecast.errors import ConfigError, StoreAuthFailed, StoreRefused, StoreUnreachable
 from statecast.store.client import ACCEPTED_URLS, Client, connect
-from statecast.store.reader import other_publishers
-from statecast.store.writer import AccountWriter
 from statecast.venues.binance.weight import WeightBudget
 
-STOP_WITHIN_S = 2.5
-"""To write what is left. The contract gives an orderly stop 5 s; closing the stream takes up to one of them."""
-
 CANCEL_AGAIN_S = 0.2
+"""A cancellation that was not heeded is repeated after this time."""
 
-CLOSE_WITHIN_S = 1.0
-"""To close the connections to REST."""
+
+@dataclass(frozen=True, slots=True)
+class Chance:
+    """What a publisher takes from chance: `rng` for jitter, and a name in Redis that no other publisher has."""
+
+    rng: Random
+    new_publisher_id: Callable[[], str]
+
+
+def system_chance() -> Chance:
+    """The machine's chance. The names hold the process id, as the contract says; the rest of them tells machines and
+    restarts apart."""
+    return Chance(Random(), lambda: f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}")
 
 
 async def serve(config: Config, clock: Clock) -> None:
@@ -51,7 +55,7 @@ async def serve(config: Config, clock: Clock) -> None:
         loop.add_signal_handler(number, stop.set)
     try:
         with redis_server(config.redis_url) as url:
-            async with publishing(config, url, clock) as work:
+            async with publishing(config, url, clock, system_chance()) as work:
                 stopping = asyncio.create_task(stop.wait())
                 await asyncio.wait((stopping, work), return_when=asyncio.FIRST_COMPLETED)
                 stopping.cancel()
@@ -74,7 +78,9 @@ def redis_server(url: str) -> Iterator[str]:
 
 
 @asynccontextmanager
-async def publishing(config: Config, redis_url: str, clock: Clock) -> AsyncIterator[asyncio.Task[None]]:
+async def publishing(
+    config: Config, redis_url: str, clock: Clock, chance: Chance, tuning: Tuning | None = None
+) -> AsyncIterator[asyncio.Task[None]]:
     """Publish all accounts while the context lasts; at its end they stop in an orderly way.
 
     The task ends only by an error that no waiting mends.
@@ -83,10 +89,21 @@ async def publishing(config: Config, redis_url: str, clock: Clock) -> AsyncItera
         await _check_server(client)
         # One IP address has one allowance of weight and of connections, however many accounts are followed from it.
         budget = WeightBudget()
-        rng = Random()
-        connector = Connector(clock, rng)
-        publications = [_Publication(account, client, connector, clock, rng, budget) for account in config.accounts]
-        work = asyncio.create_task(_all(publications))
+        connector = Connector(clock, chance.rng)
+        publishers = [
+            AccountPublisher(
+                account,
+                chance.new_publisher_id(),
+                client,
+                connector,
+                budget,
+                clock,
+                chance.rng,
+                tuning or Tuning(),
+            )
+            for account in config.accounts
+        ]
+        work = asyncio.create_task(_run_all(publishers))
         try:
             yield work
         finally:
@@ -95,14 +112,14 @@ async def publishing(config: Config, redis_url: str, clock: Clock) -> AsyncItera
                 work.cancel()
                 await asyncio.wait((work,), timeout=CANCEL_AGAIN_S)
             await asyncio.gather(work, return_exceptions=True)
-            await asyncio.gather(*(publication.stop() for publication in publications))
+            await asyncio.gather(*(publisher.stop() for publisher in publishers))
 
 
-async def _all(publications: list[_Publication]) -> None:
+async def _run_all(publishers: list[AccountPublisher]) -> None:
     try:
         async with asyncio.TaskGroup() as tasks:
-            for publication in publications:
-                tasks.create_task(publication.run())
+            for publisher in publishers:
+                tasks.create_task(publisher.run())
     except BaseExceptionGroup as group:
         raise group.exceptions[0] from None
 
@@ -116,57 +133,3 @@ async def _check_server(client: Client) -> None:
         raise ConfigError("STATECAST_REDIS_URL", client.server, f"{ACCEPTED_URLS}; {error.reason}") from None
     except (StoreUnreachable, StoreRefused):
         return
-
-
-class _Publication:
-    """One account's committer, follower, janitor and answers to readers, and their end."""
-
-    def __init__(
-        self,
-        config: AccountConfig,
-        client: Client,
-        connector: Connector,
-        clock: Clock,
-        rng: Random,
-        budget: WeightBudget,
-    ) -> None:
-        # With the process id, as the contract says; the rest tells machines and restarts apart.
-        self._publisher_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
-        self._client = client
-        self._config = config
-        self._log = account_log(config.account_id)
-        account = Account()
-        writer = AccountWriter(client, config.account_id, self._publisher_id, lease_ttl_ms=round(config.lease_s * 1000))
-        rest = config.access.rest(clock, budget)
-        self._committer = Committer(writer, account, clock, self._log)
-        self._follower = Follower(config, rest, account, self._committer, connector, clock, rng, self._log)
-        self._responder = RefreshResponder(client, config, self._publisher_id, rest, self._follower, clock, self._log)
-        self._janitor = Janitor(client, config, writer, self._follower.log_needed_ms, clock, self._log)
-
-    async def run(self) -> None:
-        self._log.info("starting", publisher=self._publisher_id, redis=self._client.server)
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._committer.run())
-                tasks.create_task(self._follower.run())
-                tasks.create_task(self._janitor.run())
-                tasks.create_task(self._responder.run())
-        except BaseExceptionGroup as group:
-            raise group.exceptions[0] from None
-
-    async def stop(self) -> None:
-        """Write what is left and `stopped`, free the lease, close. Never raises: there is nobody left to act on it."""
-        health = self._committer.health
-        refused = f"; {health.reason}" if health.state == "refused" else ""
-        self._committer.move("stop", "the publisher was stopped" + refused)
-        others = True
-        try:
-            async with asyncio.timeout(STOP_WITHIN_S):
-                await self._committer.close()
-                others = bool(await other_publishers(self._client, self._config.account_id, self._publisher_id))
-        except (StoreError, TimeoutError) as error:
-            self._log.warning("stopped_without_saying_so", reason=str(error) or "no answer within the time-out")
-        finally:  # also when the event loop ends meanwhile, which cancels this
-            with suppress(TimeoutError):
-                async with asyncio.timeout(CLOSE_WITHIN_S):
-                    await self._follower.aclose(others)

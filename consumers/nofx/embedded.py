@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 import structlog
 
 from publisher import config
-from publisher.service import publishing
+from publisher.service import publishing, system_chance
 from statecast.clock import SystemClock
 from statecast.settings import Settings
 
@@ -31,7 +31,7 @@ async def publisher(values: Mapping[str, str], redis_url: str) -> AsyncIterator[
     """
     _log_through_logging()
     built = config.build(Settings(values, (values,)))
-    async with publishing(built, redis_url, SystemClock()) as work:
+    async with publishing(built, redis_url, SystemClock(), system_chance()) as work:
         work.add_done_callback(_tell_end)
         yield work
 

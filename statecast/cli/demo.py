@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from publisher.config import Config
     from statecast.cli.bots import Bots
     from statecast.cli.page import Block, LivePage
-    from statecast.simulator.binance import Exchange
+    from statecast.simulator.binance.exchange import Exchange
     from statecast.simulator.server import SimulatorServer
     from statecast.store.client import Client
     from statecast.store.keys import AccountId
@@ -100,7 +100,7 @@ async def _demo(args: argparse.Namespace) -> None:
     import asyncio
     import signal
 
-    from publisher.service import publishing, redis_server
+    from publisher.service import publishing, redis_server, system_chance
     from statecast.clock import SystemClock
     from statecast.simulator.server import SimulatorServer
     from statecast.store.client import connect
@@ -117,7 +117,10 @@ async def _demo(args: argparse.Namespace) -> None:
             built = _config(server, url)
             account_id = built.accounts[0].account_id
             print(f"publisher  follows {account_id}", flush=True)
-            async with publishing(built, url, clock) as work, connect(url, client_name="statecast-demo") as client:
+            async with (
+                publishing(built, url, clock, system_chance()) as work,
+                connect(url, client_name="statecast-demo") as client,
+            ):
                 showing = asyncio.create_task(_show(_Source(client, account_id, url), args))
                 await _first_end(
                     showing, work, asyncio.create_task(stop.wait()), asyncio.create_task(server.wait_failed())
@@ -131,9 +134,9 @@ def _traded_exchange(seed: int, hedge: bool, now_ms: int) -> Exchange:
 
     from statecast.secret import Secret
     from statecast.simulator import trading
-    from statecast.simulator.binance import Exchange
+    from statecast.simulator.binance.exchange import Exchange
+    from statecast.simulator.binance.signing import ApiKey
     from statecast.simulator.ledger import Ledger
-    from statecast.simulator.signing import ApiKey
 
     ledger = Ledger({"USDT": Decimal(10_000), "USDC": Decimal(2_500)}, now_ms=now_ms, hedge=hedge)
     exchange = Exchange(ledger, [ApiKey(KEY, Secret(SECRET))], Random(seed))

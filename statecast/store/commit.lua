@@ -26,7 +26,7 @@ if not done and (known_seq ~= seq or known_event_seq ~= event_seq) then
 end
 
 -- A hash that is missing is not "flat", and a part of one is worse: write everything again, or nothing. What an earlier
--- call has written must still be there to be vouched for.
+-- call has written must still be there to be verified.
 if event_seq > 0 and redis.call('EXISTS', KEYS[7]) == 0 then return {'DIVERGED', 'the log of order events is gone'} end
 local must_exist = ARGV[10] ~= '1' or (done and ARGV[9] == '1')
 if must_exist and redis.call('EXISTS', KEYS[3], KEYS[4], KEYS[5], KEYS[6]) < 4 then

@@ -1,4 +1,4 @@
--- Take the account's lease and open an epoch, or tell who holds it.
+-- Take the account's lease and open an epoch, or say who holds it.
 -- KEYS  lease status account balances positions orders order-events changes publishers
 -- ARGV  token lease_ttl_ms least_seq least_event_seq contract registered_ms state reason last_epoch patient margin
 -- ->    {'OK', epoch, seq, event_seq, now_ms, verified_at_ms}

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import InvalidOperation
 from importlib.resources import files
-from typing import cast
+from typing import NamedTuple, cast
 
 from statecast.domain.account import Delta
 from statecast.domain.models import Order
@@ -30,12 +30,20 @@ from statecast.store.keys import (
 PAGE = 2_000
 """Entries of the log that one call looks at, some ms of the server's time: readers do not wait long."""
 
-
-UNSEEN_COMMITS = 1_000
-"""Where Redis has lost commits of another publisher, this many may have come after the last one that was seen."""
+UNSEEN_COMMITS = 2_500
+"""Where Redis has lost commits of another publisher, so many may have come after the last one that was seen: a standby
+looks four times a second."""
 
 VERIFIED = 8
-"""Where the script is told, among a batch's arguments, whether to vouch."""
+"""Place of the flag `verified` among a batch's arguments."""
+
+
+class Holder(NamedTuple):
+    """The publisher that holds an account's lease, and in how many milliseconds the lease runs out: negative where it
+    never does. The id is empty where Redis has lost the account and nobody holds it."""
+
+    publisher_id: str
+    left_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +56,7 @@ class Batch:
     verified: bool
 
     def unverified(self) -> Batch:
-        """The same, without vouching for the state."""
+        """The same commits, without the statement that the state is verified."""
         if not self.verified:
             return self
         arguments = list(self.arguments)
@@ -68,7 +76,7 @@ class PreviousState:
     last_event_ms: int = 0
     orders: tuple[Order, ...] = ()
     unreadable: tuple[str, ...] = ()
-    """Names of open orders that make no sense: somebody else wrote there."""
+    """Names of open orders that cannot be read: somebody else has written there."""
     symbols: frozenset[str] = frozenset()
     """Of the open positions."""
     published: bool = False
@@ -76,7 +84,7 @@ class PreviousState:
 
     @property
     def has_log(self) -> bool:
-        """Whether there is anything to be seen of a log of order events."""
+        """Whether there is any trace of a log of order events."""
         return bool(self.last_event_ms or self.events_complete_ms)
 
 
@@ -93,15 +101,15 @@ class AccountWriter:
         self.seq = 0
         self.event_seq = 0
         self.verified_at_ms = 0
-        """Redis time of the last batch that vouched for the state."""
+        """Redis time of the last batch that said that the state is verified."""
         self.log_since_ms = 0
-        """Venue time since which the log holds every event, as another publisher has said; 0: not known."""
+        """Venue time since which the log holds every event, as another publisher has written; 0: not known."""
         self.log_event_seq = 0
-        """How far it was numbered then."""
-        self._learned = False
-        """Whether `seq` is what another publisher had come to when it was last looked at."""
+        """Number of the log's last event when another publisher was last seen to hold the lease."""
+        self._seq_is_others = False
+        """Whether `seq` is the number that another publisher had reached when it was last looked at."""
         self._sent_seq = 0
-        """What `seq` came to if batches were written whose replies were lost."""
+        """The number that was reached if batches were written whose replies were lost."""
         self._client = client
         self._keys = keys = AccountKeys(account_id)
         self.lease_ttl_ms = lease_ttl_ms
@@ -117,17 +125,17 @@ class AccountWriter:
             keys.publishers,
         )
         scripts = files("statecast.store")
-        self._open, self._commit, self._release, self._event_ids = (
-            client.redis.register_script(scripts.joinpath(name).read_text("utf-8"))
-            for name in ("open.lua", "commit.lua", "release.lua", "event_ids.lua")
-        )
+        self._scripts = {
+            name: client.redis.register_script(scripts.joinpath(f"{name}.lua").read_text("utf-8"))
+            for name in ("open", "commit", "release", "event_ids")
+        }
 
-    async def open(self, state: str, reason: str, least_event_seq: int = 0, *, patient: bool = False) -> str | None:
+    async def open(self, state: str, reason: str, least_event_seq: int = 0, *, patient: bool = False) -> Holder | None:
         """Take the lease and open a new epoch. `seq` goes on from the highest that Redis or this writer has known,
         `event_seq` from what the log in Redis has, or from `least_event_seq` where that is more.
 
-        Returns None, or the id of the publisher that holds the account. `patient` leaves an account alone of which
-        Redis holds nothing, and returns "" then.
+        Returns None, or who holds the lease. `patient` leaves an account alone of which Redis holds nothing; then the
+        holder's id is empty.
 
         Raises:
             ContractMismatch: the account was written under another contract version.
@@ -135,7 +143,7 @@ class AccountWriter:
             StoreUnreachable: try again; opening twice is harmless.
         """
         with self._client.errors():
-            answer = await self._open(
+            answer = await self._scripts["open"](
                 self.keys,
                 (
                     self.publisher_id,
@@ -148,20 +156,20 @@ class AccountWriter:
                     reason,
                     self.epoch,
                     1 if patient else 0,
-                    UNSEEN_COMMITS if self._learned else 0,
+                    UNSEEN_COMMITS if self._seq_is_others else 0,
                 ),
             )
             if answer[0] == "OK":
                 await self._client.redis.sadd(ACCOUNTS_KEY, str(self.account_id))
         match answer:
-            case ["HELD", holder, _]:
-                return cast(str, holder)
+            case ["HELD", holder, left_ms]:
+                return Holder(holder, int(left_ms))
             case ["CONTRACT", version]:
                 reason = f"{self.account_id} is written under contract {version}, this program writes {CONTRACT}"
                 raise ContractMismatch(self._client.server, reason)
             case ["TYPE", key, kind]:
                 raise StoreRefused(self._client.server, f"{key} is a {kind}; it is not one of ours, move it away")
-        self._learned = False
+        self._seq_is_others = False
         self.epoch, self.seq, self.event_seq = int(answer[1]), int(answer[2]), int(answer[3])
         self.verified_at_ms = int(answer[5])
         return None
@@ -176,10 +184,10 @@ class AccountWriter:
     ) -> Batch:
         """Number and encode a batch. `status` fields are written with it, and with them the heartbeat.
 
-        `verified` vouches for the state as of this batch. `published` says whether this account's hashes were ever
-        written; once they were, they must exist.
+        `verified` says that the state is the venue's as of this batch. `published` says whether this publisher has
+        written the account's hashes; once it has, they must exist.
         """
-        assert published or not verified or any(delta.replaces for delta in deltas), "there is nothing to vouch for"
+        assert published or not verified or any(delta.replaces for delta in deltas), "there is nothing to verify"
         seq, event_seq = self.seq, self.event_seq
         fresh = not published or (bool(deltas) and deltas[0].replaces)
         commits: list[list[object]] = []
@@ -214,7 +222,7 @@ class AccountWriter:
         """
         try:
             with self._client.errors():
-                answer = await self._commit(self.keys, batch.arguments)
+                answer = await self._scripts["commit"](self.keys, batch.arguments)
         except StoreUnreachable:
             self._sent_seq = max(self._sent_seq, batch.seq_after)
             raise
@@ -232,10 +240,11 @@ class AccountWriter:
         """Give the lease back and say why; returns how many other publishers of the account are registered."""
         with self._client.errors():
             keys = (self._keys.lease, self._keys.status, self._keys.publishers)
-            return int(await self._release(keys, (self.publisher_id, self.epoch, state, reason, REGISTERED_MS)))
+            values = (self.publisher_id, self.epoch, state, reason, REGISTERED_MS)
+            return int(await self._scripts["release"](keys, values))
 
-    async def previous(self) -> PreviousState:
-        """What stands in Redis of an account that was published before, as of one moment."""
+    async def read_previous(self) -> PreviousState:
+        """What Redis holds of an account that was published before, as of one moment. Raises StoreError."""
         with self._client.errors():
             async with self._client.redis.pipeline(transaction=True) as pipe:
                 pipe.time()
@@ -273,37 +282,38 @@ class AccountWriter:
         below = "+"
         while True:
             with self._client.errors():
-                oldest, *flat = await self._event_ids((self._keys.order_events,), (below, PAGE))
+                oldest, *flat = await self._scripts["event_ids"]((self._keys.order_events,), (below, PAGE))
             found += zip(flat[::2], flat[1::2], strict=True)
             if len(flat) < 2 * PAGE or (len(found) >= least and int(oldest.partition("-")[0]) < after_ms):
                 return found[::-1]
             below = f"({oldest}"
 
     async def trimmed_until_ms(self) -> int:
-        """Venue time of the log's oldest entry where others stood before it, else 0. What is older was told, and is not
-        known by its id any more; so was, perhaps, what is of the same millisecond."""
+        """Venue time of the log's oldest entry where older ones were trimmed, else 0. Older events were logged, and
+        their ids are not known any more; that may hold for events of the same millisecond, too."""
         with self._client.errors():
             answer = await self._client.redis.xrange(self._keys.order_events, count=1)
         first = cast("list[tuple[str, dict[str, str]]]", answer)
         fields = first[0][1] if first else {}
         return _whole(fields.get("venueTimeMs")) if _whole(fields.get("eventSeq")) > 1 else 0
 
-    async def holder(self) -> str | None:
-        """The id of the publisher that holds the account now; None while nobody does.
+    async def read_holder(self) -> Holder | None:
+        """Who holds the lease now; None while nobody does.
 
-        This writer learns since when there is a log, and how far the numbers are, so that they do not go back should
-        Redis lose them.
+        This writer learns since when there is a log, and how far commits and events are numbered, so that no number is
+        given again should Redis lose them. Raises StoreError.
         """
         with self._client.errors():
             async with self._client.redis.pipeline(transaction=True) as pipe:
                 pipe.get(self._keys.lease)
+                pipe.pttl(self._keys.lease)
                 pipe.hmget(self._keys.status, ["seq", "eventSeq", "eventsSinceMs"])
-                holder, (seq, event_seq, since_ms) = await pipe.execute()
+                holder, left_ms, (seq, event_seq, since_ms) = await pipe.execute()
         self.log_since_ms = _whole(since_ms) or self.log_since_ms
         self.log_event_seq = max(self.log_event_seq, _whole(event_seq))
         if _whole(seq) > self.seq:
-            self.seq, self._learned = _whole(seq), True
-        return cast("str | None", holder)
+            self.seq, self._seq_is_others = _whole(seq), True
+        return Holder(holder, left_ms) if holder is not None else None
 
 
 def _whole(text: str | None) -> int:

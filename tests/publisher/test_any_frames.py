@@ -18,7 +18,12 @@ from support.world import until, world
 from publisher import config
 from publisher.committer import Committer
 from publisher.follower import Follower
+from publisher.lease import Lease
 from publisher.logs import account_log
+from publisher.record import EventRecord
+from publisher.redis_retry import RedisRetry
+from publisher.status import Status
+from publisher.tuning import Tuning
 from publisher.websocket import Connector
 from statecast.clock import SystemClock
 from statecast.domain.account import Account
@@ -85,24 +90,34 @@ class Reader:
         self.account = Account()
         client = Client("redis://127.0.0.1:1/0", client_name="test")
         writer = AccountWriter(client, AccountId("binance", "main"), "publisher-1")
-        self.committer = Committer(writer, self.account, clock, log)
+        self.status = status = Status(log)
+        retry, tuning = RedisRetry(clock, log), Tuning()
+        record = EventRecord(tuning.recorded_events)
+        lease = Lease(writer, self.account, record, status, retry, clock, log, tuning)
+        self.committer = Committer(writer, self.account, record, status, lease, retry, clock, log, tuning)
         rest = cast("BinanceRest", SimpleNamespace(venue_now_ms=clock.now_ms))  # reading asks nothing but the time
         rng = Random(1)
         connector = Connector(clock, rng)
-        self.follower = Follower(account_config, rest, self.account, self.committer, connector, clock, rng, log)
+        self.follower = Follower(
+            account_config, rest, self.account, self.committer, status, lease, record, connector, clock, rng, log
+        )
         if known:
             self.committer.submit(self.account.apply((snapshot(positions=[rest_position(-50, "0.025")]),), "rest"))
             self.committer.submit(self.account.apply((position(-20, "0.05"),), "stream"))
-            self.committer.move("reconciled")
+            self.status.move("reconciled")
             self.follower._unreconciled = None
 
     async def read(self, *said: bytes | str) -> None:
         for frame in said:
             self.follower._take(frame)
 
+    @property
+    def malformed_frames(self) -> int:
+        return int(self.status.fields("publisher-1", 1)["malformedFrames"])
+
     def encode(self) -> None:
         """What is queued can be written, each commit of it."""
-        for seq, delta in enumerate(self.committer._queue, start=1):
+        for seq, delta in enumerate(self.committer._queue.take(), start=1):
             commit(delta, seq, 0, 1, 0)
 
 
@@ -113,8 +128,8 @@ def test_no_frame_ends_the_reading_and_what_came_of_it_can_be_written(said: list
         reader = Reader(known=known)
         await reader.read(*said)
         reader.encode()
-        if reader.committer.health.malformed_frames:
-            assert reader.committer.health.state != "live", "a frame that made no sense leaves doubt"
+        if reader.malformed_frames:
+            assert reader.status.state != "live", "a frame that made no sense leaves doubt"
 
     asyncio.run(story())
 
@@ -124,8 +139,8 @@ async def test_an_amount_beyond_reckoning_is_a_frame_that_makes_no_sense(amount:
     payload = next(one for one in PAYLOADS if one["e"] == "ACCOUNT_UPDATE")
     reader = Reader(known=True)
     await reader.read(json.dumps(put(payload, ("a", "P", 0, "pa"), amount)), json.dumps(payload))
-    assert reader.committer.health.malformed_frames == 1
-    assert reader.committer.health.state == "recovering"
+    assert reader.malformed_frames == 1
+    assert reader.status.state == "recovering"
 
 
 async def test_a_stream_of_nonsense_does_not_become_a_stream_of_snapshots(redis_url: str, account_name: str) -> None:

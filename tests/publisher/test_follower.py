@@ -11,8 +11,8 @@ from support.changes import event
 from support.link import linked
 from support.world import World, new_server, published, until, world
 
-from publisher.committer import LeaseAcquired
 from publisher.follower import _without_late_steps
+from publisher.lease import LeaseAcquired
 from statecast.simulator.orders import OrderRequest, OrderType, Side
 from statecast.store.writer import PreviousState
 

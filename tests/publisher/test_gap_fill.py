@@ -11,10 +11,12 @@ import pytest
 from support.changes import event, fill
 from support.world import World, new_server, published, until, world
 
-from publisher import committer, gap_fill, service
+from publisher import gap_fill, service
+from publisher.committer import Committer
 from publisher.follower import Follower
 from publisher.gap_fill import GapFill, merge_with_stream, without_repeated_steps
 from publisher.history_cache import HistoryCache
+from publisher.tuning import Tuning
 from statecast.clock import SystemClock
 from statecast.domain.changes import OrderUpdate
 from statecast.domain.history import PastOrder, PastTrade
@@ -79,17 +81,17 @@ async def test_a_long_history_is_told_ahead_of_the_snapshot_and_what_was_told_st
 ) -> None:
     monkeypatch.setattr(gap_fill, "LOGGED_AT_ONCE", 20)
     monkeypatch.setattr(gap_fill, "SLICE", 10)
-    monkeypatch.setattr(committer, "MAX_WAITING", 15)
-    wait_for_capacity = committer.Committer.wait_for_capacity
+    wait_for_capacity = Committer.wait_for_capacity
     seen: list[tuple[str, int]] = []
     async with new_server(seed=3) as server:
         await leave_alone(server, redis_url, account_name)
-        async with published(server, redis_url, account_name, seed=4, live=False) as here:
+        tuning = Tuning(unwritten_events=15)
+        async with published(server, redis_url, account_name, seed=4, live=False, tuning=tuning) as here:
             left = await here.stored()
 
-            async def looked(self: committer.Committer) -> None:
+            async def looked(self: Committer) -> None:
                 await wait_for_capacity(self)
-                assert self.record.unwritten <= 15, "no more waits than the record can hold"
+                assert self._record.unwritten <= 15, "no more waits than the record can hold"
                 status = await here.status()
                 seen.append((status["state"], int(status["eventSeq"])))
                 stored = await here.stored()
@@ -98,7 +100,7 @@ async def test_a_long_history_is_told_ahead_of_the_snapshot_and_what_was_told_st
                     here.exchange.fault("cut_sockets", {"kind": "private"}, here.now_ms())
                     await asyncio.sleep(0.1)
 
-            monkeypatch.setattr(committer.Committer, "wait_for_capacity", looked)
+            monkeypatch.setattr(Committer, "wait_for_capacity", looked)
             here.trade(300)
             await here.state("live")
             await here.agree()
@@ -110,20 +112,18 @@ async def test_a_long_history_is_told_ahead_of_the_snapshot_and_what_was_told_st
     assert sum(entry["source"] == "rest" for entry in entries) > 100
 
 
-async def test_what_happened_while_no_publisher_ran_is_in_the_log(
-    redis_url: str, account_name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(committer, "LOG_MARGIN", 5)  # what the log has is found by time, however much it is
+async def test_what_happened_while_no_publisher_ran_is_in_the_log(redis_url: str, account_name: str) -> None:
+    tuning = Tuning(log_margin=5)  # what the log has is found by time, however much it is
     async with new_server(seed=3) as server:
         await leave_alone(server, redis_url, account_name)
-        async with published(server, redis_url, account_name, seed=4, live=False) as here:
+        async with published(server, redis_url, account_name, seed=4, live=False, tuning=tuning) as here:
             here.trade(300)  # before it has had a chance to connect
             await here.state("live")
             here.trade(20)
             await here.agree()
             entries = await here.agree_on_events_after_gaps()
             assert sum(entry["source"] == "rest" for entry in entries) > 100
-        async with published(server, redis_url, account_name, seed=5) as here:
+        async with published(server, redis_url, account_name, seed=5, tuning=tuning) as here:
             await here.agree()
             assert await here.log() == entries, "nothing is told twice after another restart"
 
@@ -402,7 +402,7 @@ async def test_an_end_that_another_publisher_has_told_is_not_waited_for_after_ta
     take, standby = Follower._take, list[Follower]()
 
     def deaf_for_ends(self: Follower, raw: str | bytes) -> bool:
-        if not self._committer.is_standby:
+        if not self._lease.is_standby:
             return take(self, raw)
         standby[:] = [self]
         return "FINISHED" not in str(raw) and take(self, raw)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -15,12 +16,11 @@ from support.proxy import Fate, proxied
 from support.world import until, world
 from support.written import Desk, eventually
 
-from publisher import config, gap_fill, janitor, reconciler
-from publisher.committer import LOG_MARGIN
+from publisher import config, gap_fill, reconciler
 from publisher.config import AccountConfig
 from publisher.janitor import Janitor
 from publisher.logs import account_log
-from publisher.record import MAX_EVENTS
+from publisher.tuning import Tuning
 from statecast import settings
 from statecast.clock import Clock, SystemClock
 from statecast.embedded.server import EmbeddedServer
@@ -31,15 +31,10 @@ from statecast.store.keys import AccountId, AccountKeys
 KEPT = 20
 RETENTION_S = 1
 
+BRISK = Tuning(trim_every_s=0.05, trim_pause_s=0.0, recorded_events=KEPT - 5, log_margin=5)
+"""A round every 0.05 s, and a tail that a test can write."""
+
 Lines = list[Any]
-
-
-@pytest.fixture(autouse=True)
-def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A round every 0.05 s, and a tail that a test can write."""
-    monkeypatch.setattr(janitor, "TRIM_EVERY_S", 0.05)
-    monkeypatch.setattr(janitor, "BREATH_S", 0.0)
-    monkeypatch.setattr(janitor, "KEPT_ENTRIES", KEPT)
 
 
 def account_config(account: str, **values: str) -> AccountConfig:
@@ -56,7 +51,7 @@ class OneRound(SystemClock):
         self.begun = False
 
     async def sleep(self, seconds: float) -> None:
-        if seconds == janitor.TRIM_EVERY_S:
+        if seconds == BRISK.trim_every_s:
             if self.begun:
                 await asyncio.Event().wait()
             self.begun = True
@@ -98,11 +93,14 @@ class Office:
         return KEPT <= await self.length() < KEPT + 100
 
     @asynccontextmanager
-    async def at_work(self, client: Client, clock: Clock | None = None, **values: str) -> AsyncIterator[Lines]:
-        """A janitor that works meanwhile; what it says."""
+    async def at_work(
+        self, client: Client, clock: Clock | None = None, tuning: Tuning = BRISK, **values: str
+    ) -> AsyncIterator[Lines]:
+        """A janitor that works meanwhile; what it logs."""
         log = account_log(self.account_id)
         settled = account_config(self.account, **values)
-        works = Janitor(client, settled, self.desk.writer, lambda: self.needed_ms, clock or SystemClock(), log)
+        clock = clock or SystemClock()
+        works = Janitor(client, settled, self.desk.writer, lambda: self.needed_ms, clock, log, tuning)
         with capture_logs() as lines:
             task = asyncio.create_task(works.run())
             try:
@@ -168,7 +166,7 @@ async def test_a_publisher_trims_what_is_old(own_redis: EmbeddedServer, monkeypa
     monkeypatch.setattr(gap_fill, "OVERLAP_MS", 500)
     monkeypatch.setattr(gap_fill, "WRITTEN_LATE_MS", 0)
     monkeypatch.setattr(reconciler, "EVERYTHING_PAUSE_S", 0.5)
-    async with world(own_redis.url, "main", EVENTS_RETENTION_S="1", RECONCILE_S="1") as here:
+    async with world(own_redis.url, "main", EVENTS_RETENTION_S="1", RECONCILE_S="1", tuning=BRISK) as here:
         length = lambda: here.client.redis.xlen(AccountKeys(here.account_id).order_events)  # noqa: E731
         here.trade(400)
         await until(length, lambda count: count > 300)
@@ -185,9 +183,10 @@ async def test_a_publisher_trims_what_is_old(own_redis: EmbeddedServer, monkeypa
 async def test_the_tail_that_the_committer_looks_at_is_never_trimmed(
     office: Office, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(janitor, "KEPT_ENTRIES", MAX_EVENTS + LOG_MARGIN)
+    tail = Tuning()
+    tuning = replace(BRISK, recorded_events=tail.recorded_events, log_margin=tail.log_margin)
     await office.write(200)
-    async with office.at_work(client) as lines:
+    async with office.at_work(client, tuning=tuning) as lines:
         await rounds(monkeypatch, 5)
     assert await office.length() == 200
     assert lines == []

@@ -30,8 +30,8 @@ def test_reconciled_alone_leads_to_live_and_stop_always_to_stopped(state: State)
     assert {move for move in get_args(Move) if after(state, move) == "live"} == {"reconciled"}
 
 
-def test_doubt_takes_live_away_and_hides_neither_a_start_nor_a_refusal() -> None:
-    assert [after(state, "doubt") for state in RUNNING] == ["starting", "recovering", "recovering", "refused"]
+def test_degrading_takes_live_away_and_hides_neither_a_start_nor_a_refusal() -> None:
+    assert [after(state, "degrade") for state in RUNNING] == ["starting", "recovering", "recovering", "refused"]
 
 
 def test_the_table_has_no_state_and_no_move_that_readers_are_not_told_of() -> None:

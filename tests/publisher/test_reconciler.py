@@ -12,8 +12,8 @@ from typing import cast
 import pytest
 from support.changes import NOW, event, position, refresh, rest_order, rest_position, snapshot
 
-from publisher.committer import Committer
 from publisher.discrepancies import GRACE_S
+from publisher.lease import Lease
 from publisher.logs import account_log
 from publisher.reconciler import (
     EVERYTHING_PAUSE_S,
@@ -22,6 +22,10 @@ from publisher.reconciler import (
     PAUSE_S,
     Reconciler,
 )
+from publisher.record import EventRecord
+from publisher.redis_retry import RedisRetry
+from publisher.status import Status
+from publisher.tuning import Tuning
 from statecast.domain.account import BEFORE_OPENING, Account, IncompleteOrder
 from statecast.domain.changes import Change, Check
 from statecast.domain.models import SymbolConfig
@@ -61,18 +65,28 @@ class JumpingClock:
         await asyncio.sleep(0)
 
 
+class StandbyLease(Lease):
+    """A lease that another publisher holds."""
+
+    @property
+    def is_standby(self) -> bool:
+        return True
+
+
 class Story:
     """An account with a long position and an order, that follows its stream from second 0 on."""
 
-    def __init__(self, period_s: float = PERIOD_S, symbols: Iterable[str] = ()) -> None:
+    def __init__(self, period_s: float = PERIOD_S, symbols: Iterable[str] = (), *, standby: bool = False) -> None:
         self.symbols = symbols
         self.clock = JumpingClock()
         self.account = Account()
         log = account_log("binance:main")
         client = Client("redis://127.0.0.1:1/0", client_name="test")
-        self.committer = Committer(
-            AccountWriter(client, AccountId("binance", "main"), "p-1"), self.account, self.clock, log
-        )
+        self.status = status = Status(log)
+        writer, tuning = AccountWriter(client, AccountId("binance", "main"), "p-1"), Tuning()
+        record, retry = EventRecord(tuning.recorded_events), RedisRetry(self.clock, log)
+        kind = StandbyLease if standby else Lease
+        lease = kind(writer, self.account, record, status, retry, self.clock, log, tuning)
         self.asked: list[tuple[float, CheckScope]] = []
         self.venue: Callable[[CheckScope], Check] = self.truth
         self.following = True
@@ -82,7 +96,8 @@ class Story:
         self.light = Reconciler(
             cast("BinanceRest", rest),
             self.account,
-            self.committer,
+            status,
+            lease,
             self.clock,
             Random(1),
             log,
@@ -93,8 +108,13 @@ class Story:
             incomplete=self.incomplete.append,
         )
         self.stream(snapshot(positions=[rest_position(-50, "0.5")], orders=[rest_order(-50)]))
-        self.committer.move("reconciled")
+        self.status.move("reconciled")
         self.light.begins(self.clock.monotonic(), EVERYTHING.created_since_ms, self.symbols)
+
+    @property
+    def fields(self) -> dict[str, str | int]:
+        """What the status hash would say now."""
+        return self.status.fields("p-1", 1)
 
     def stream(self, *changes: Change) -> None:
         self.account.apply(changes, "stream")
@@ -138,7 +158,7 @@ class Story:
 
     @property
     def vouched(self) -> bool:
-        return self.committer.health.state == "live" and self.clock.monotonic() <= self.committer.verified_until
+        return self.status.is_verified(self.clock.monotonic())
 
 
 def fails(error: Exception) -> Callable[[CheckScope], Check]:
@@ -157,7 +177,7 @@ async def test_everything_is_compared_in_every_period_and_never_later() -> None:
     assert all(0.7 * PERIOD_S < gap <= 0.96 * PERIOD_S for gap in gaps)
     assert len({round(gap, 2) for gap in gaps}) > 10, "jittered"
     assert story.vouched
-    assert story.committer.health.reconciled_at_ms > NOW + 19 * PERIOD_S * 1000
+    assert int(story.fields["reconciledAtMs"]) > NOW + 19 * PERIOD_S * 1000
     assert len(story.agreed) == len(times)
 
 
@@ -211,7 +231,7 @@ async def test_a_mute_stream_is_believed_no_longer_than_a_period_and_ends_after_
     assert ended == "drift from the venue: BTCUSDT BOTH 0.5, venue none; order 1001 NEW, venue none"
     assert story.clock.elapsed_s <= PERIOD_S + GRACE_S
     assert max(believed) <= PERIOD_S
-    assert story.committer.health.drifts == 1
+    assert story.fields["drifts"] == 1
     assert [scope.order_symbols for _, scope in story.asked][1:3] == [frozenset({"BTCUSDT"})] * 2
 
 
@@ -227,8 +247,8 @@ async def test_a_difference_that_the_stream_explains_is_told_to_nobody() -> None
     await story.run(46)
     assert unbelieved == [False], "at once"
     assert story.vouched
-    assert story.committer.health.reason == ""
-    assert story.committer.health.drifts == 0
+    assert story.status.reason == ""
+    assert story.fields["drifts"] == 0
 
 
 async def test_rest_that_is_behind_for_a_moment_is_no_drift_and_readers_see_the_doubt() -> None:
@@ -240,7 +260,7 @@ async def test_rest_that_is_behind_for_a_moment_is_no_drift_and_readers_see_the_
     story.light.due()
 
     def look() -> None:
-        states.append(story.committer.health.state)
+        states.append(story.status.state)
         story.clock.at(story.clock.elapsed_s + 0.1, look)
 
     look()
@@ -250,21 +270,23 @@ async def test_rest_that_is_behind_for_a_moment_is_no_drift_and_readers_see_the_
     assert "recovering" in states
     assert states[-1] == "live"
     assert story.vouched
-    assert story.committer.health.drifts == 0
+    assert story.fields["drifts"] == 0
 
 
 async def test_a_venue_that_does_not_answer_is_not_believed_for_longer_than_a_period_and_the_grace() -> None:
     story = Story()
     story.venue = fails(VenueUnreachable("binance", "GET /fapi/v3/account", "HTTP 503"))
-    assert story.committer.verified_until == story.clock.monotonic() + PERIOD_S + GRACE_S
+    until_mono_s = story.clock.monotonic() + PERIOD_S + GRACE_S
+    assert story.status.is_verified(until_mono_s)
+    assert not story.status.is_verified(until_mono_s + 0.001)
     await story.run(PERIOD_S + 6 * GRACE_S)
     assert not story.vouched
-    assert story.committer.health.state == "recovering"
-    assert story.committer.health.reason.startswith("not compared with the venue for too long: binance: GET")
+    assert story.status.state == "recovering"
+    assert story.status.reason.startswith("not compared with the venue for too long: binance: GET")
     story.venue = story.truth
     await story.run(PERIOD_S + 9 * GRACE_S)
     assert story.vouched
-    assert story.committer.health.reason == "the venue agrees"
+    assert story.status.reason == "the venue agrees"
 
 
 async def test_a_pause_that_the_venue_wants_is_kept() -> None:
@@ -403,8 +425,7 @@ async def test_a_symbol_is_asked_for_once_the_account_trades_in_it() -> None:
     story.light.concerns("BTCUSDT")
     await story.run(PERIOD_S)
     assert story.asked[-1][1].conditional_since_ms == (("BTCUSDT", NOW + 1000),)
-    standby = Story(symbols=["BTCUSDT"])
-    standby.committer.is_standby = True
+    standby = Story(symbols=["BTCUSDT"], standby=True)
     await standby.run(2 * PERIOD_S)
     assert not any(scope.conditional_since_ms for _, scope in standby.asked)
 

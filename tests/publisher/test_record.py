@@ -1,4 +1,4 @@
-"""What a publisher remembers of the order events it heard of, and what it finds missing in a log."""
+"""What a publisher remembers of the order events it has received, and what it finds missing in a log."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from support.changes import NOW, event
 
 from publisher.record import EventRecord
 from statecast.domain.models import OrderEvent
+
+LIMIT = 20_000
 
 
 def events(*times_ms: int) -> list[OrderEvent]:
@@ -17,66 +19,66 @@ def ids(found: tuple[OrderEvent, ...]) -> list[str]:
 
 
 def test_what_is_missing_in_the_log_is_found_in_its_order_and_taken_out() -> None:
-    record = EventRecord()
+    record = EventRecord(LIMIT)
     record.begin(5)
-    record.add(events(10, 11, 12, 13), now=1.0)
-    record.wrote(3)
+    record.add(events(10, 11, 12, 13), now_mono_s=1.0)
+    record.mark_written(3)
     in_log = {"e10", "e12", "other"}
-    assert record.lost(in_log) == 1, "that was written; the fourth never was"
+    assert record.count_lost(in_log) == 1, "that was written; the fourth never was"
     assert ids(record.take_missing(in_log)) == ["e11", "e13"]
     assert len(record) == 2
-    assert record.lost(in_log) == 0
+    assert record.count_lost(in_log) == 0
     assert ids(record.take_missing(in_log)) == []
 
 
 def test_what_is_left_after_missing_ones_were_taken_counts_as_written() -> None:
-    record = EventRecord()
-    record.add(events(10, 11), now=1.0)
+    record = EventRecord(LIMIT)
+    record.add(events(10, 11), now_mono_s=1.0)
     record.take_missing({"e10"})
-    assert record.lost(set()) == 1
+    assert record.count_lost(set()) == 1
 
 
 def test_beyond_its_limit_it_is_complete_only_since_what_was_dropped() -> None:
     record = EventRecord(limit=3)
     record.begin(NOW + 5)
-    record.add(events(10, 11, 12), now=1.0)
+    record.add(events(10, 11, 12), now_mono_s=1.0)
     assert (record.began_ms, record.complete_since_ms) == (NOW + 5, NOW + 5)
-    record.wrote(2)
-    record.add(events(13, 14), now=2.0)
+    record.mark_written(2)
+    record.add(events(13, 14), now_mono_s=2.0)
     assert (record.began_ms, record.complete_since_ms) == (NOW + 5, NOW + 12)
-    assert record.lost(set()) == 0, "those that were written are the ones that it dropped"
+    assert record.count_lost(set()) == 0, "those that were written are the ones that it dropped"
     assert ids(record.take_missing(set())) == ["e12", "e13", "e14"]
 
 
-def test_news_late_by_the_venues_clock_do_not_make_it_more_complete() -> None:
+def test_an_event_with_an_older_venue_time_does_not_make_it_more_complete() -> None:
     record = EventRecord(limit=1)
     record.begin(NOW + 50)
-    record.add(events(10, 60), now=1.0)
+    record.add(events(10, 60), now_mono_s=1.0)
     assert record.complete_since_ms == NOW + 50
 
 
-def test_the_oldest_tells_how_far_the_log_must_be_searched() -> None:
+def test_the_oldest_says_how_far_back_the_log_must_be_searched() -> None:
     record = EventRecord(limit=2)
-    assert record.oldest_at is None
-    record.add(events(10), now=1.0)
-    record.add(events(11, 12), now=2.5)
-    assert record.oldest_at == 2.5
+    assert record.oldest_mono_s is None
+    record.add(events(10), now_mono_s=1.0)
+    record.add(events(11, 12), now_mono_s=2.5)
+    assert record.oldest_mono_s == 2.5
 
 
 def test_a_new_beginning_forgets_what_has_a_hole_behind_it() -> None:
-    record = EventRecord()
+    record = EventRecord(LIMIT)
     record.begin(5)
-    record.add(events(10), now=1.0)
-    record.wrote(1)
+    record.add(events(10), now_mono_s=1.0)
+    record.mark_written(1)
     record.begin(40)
-    assert (len(record), record.lost(set())) == (0, 0)
+    assert (len(record), record.count_lost(set())) == (0, 0)
     assert (record.began_ms, record.complete_since_ms) == (5, 40)
 
 
 def test_a_log_of_others_begins_when_they_say() -> None:
-    record = EventRecord()
-    record.reach_back(7)
+    record = EventRecord(LIMIT)
+    record.log_began(7)
     record.begin(40)
     assert (record.began_ms, record.complete_since_ms) == (7, 40)
-    record.reach_back(9)
+    record.log_began(9)
     assert record.began_ms == 7

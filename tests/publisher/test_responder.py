@@ -13,7 +13,7 @@ from support.written import eventually
 
 from consumers.account import AccountReader
 from publisher import config
-from publisher.service import publishing
+from publisher.service import publishing, system_chance
 from statecast import settings
 from statecast.clock import SystemClock
 from statecast.embedded.server import EmbeddedServer
@@ -140,7 +140,10 @@ async def test_only_the_publisher_with_the_lease_answers(redis_url: str, account
     async with world(redis_url, account_name, **SELDOM) as here:
         given = account_values(here.server, account_name, **SELDOM)
         standby = config.build(settings.Settings(given, (given,)))
-        async with publishing(standby, redis_url, SystemClock()), AccountReader(here.account_id, redis_url) as reader:
+        async with (
+            publishing(standby, redis_url, SystemClock(), system_chance()),
+            AccountReader(here.account_id, redis_url) as reader,
+        ):
             for _ in range(5):
                 await reader.refresh()
                 assert str((await here.status())["publisherId"]) in await who_fetched(here)
@@ -172,7 +175,7 @@ async def test_a_publisher_that_stops_in_the_middle_leaves_the_lock_free(redis_u
         second = built.accounts[0].account_id
         lock = AccountKeys(second).refresh_lock
         async with AccountReader(second, redis_url) as reader:
-            async with publishing(built, redis_url, SystemClock()):
+            async with publishing(built, redis_url, SystemClock(), system_chance()):
 
                 async def state() -> str | None:
                     return await client.redis.hget(AccountKeys(second).status, "state")

@@ -13,7 +13,7 @@ from support.world import account_values, new_server, until
 
 from publisher import config, follower
 from publisher.committer import Committer
-from publisher.service import publishing
+from publisher.service import publishing, system_chance
 from publisher.user_stream import first_error
 from statecast import settings
 from statecast.clock import SystemClock
@@ -123,7 +123,7 @@ async def test_two_accounts_of_one_process_are_both_followed_and_both_stopped(
 ) -> None:
     accounts = [f"{account_name}-a", f"{account_name}-b"]
     before = asyncio.all_tasks()
-    async with publishing(built(exchange, *accounts), redis_url, SystemClock()) as work:
+    async with publishing(built(exchange, *accounts), redis_url, SystemClock(), system_chance()) as work:
         statuses = [await expect_state(client, account, "live") for account in accounts]
         assert len({status["publisherId"] for status in statuses}) == 2
         ms = SystemClock().now_ms()
@@ -149,7 +149,7 @@ async def test_a_redis_that_accepts_and_never_answers_does_not_hold_up_the_end(
     async with line(redis_url) as redis:
         redis.hangs = True
         before = asyncio.all_tasks()
-        async with publishing(built(exchange, account_name), redis.url + "/0", SystemClock()) as work:
+        async with publishing(built(exchange, account_name), redis.url + "/0", SystemClock(), system_chance()) as work:
             assert not work.done()
             began = now()
         await expect_end(before, began)
@@ -163,7 +163,9 @@ async def test_who_hangs_in_the_middle_does_not_hold_up_the_end(
     async with line(redis_url) as redis, line(exchange.rest_url) as venue:
         values = {"REST_URL": f"http://{venue.address}", "WS_URL": f"ws://{venue.address}", "DELETE_LISTEN_KEY": delete}
         before = asyncio.all_tasks()
-        async with publishing(built(exchange, account_name, **values), redis.url + "/0", SystemClock()) as work:
+        async with publishing(
+            built(exchange, account_name, **values), redis.url + "/0", SystemClock(), system_chance()
+        ) as work:
             await expect_state(client, account_name, "live")
             redis.hangs, venue.hangs = "redis" in who, "venue" in who
             began = now()
@@ -198,7 +200,9 @@ async def test_an_end_that_is_asked_for_while_a_stream_is_being_closed_is_not_fo
     monkeypatch.setattr(follower.Follower, "_session", session)
     async with new_server() as server, asyncio.timeout(30):
         given = account_values(server, account_name)
-        async with publishing(config.build(settings.Settings(given, (given,))), redis_url, SystemClock()):
+        async with publishing(
+            config.build(settings.Settings(given, (given,))), redis_url, SystemClock(), system_chance()
+        ):
             await closing.wait()
         # It has come to its end.
 
@@ -220,7 +224,7 @@ async def test_an_end_that_is_cut_off_closes_the_connections_to_rest(
         closed.append(self)
 
     async def publish() -> None:
-        async with publishing(built(exchange, account_name), redis_url, SystemClock()):
+        async with publishing(built(exchange, account_name), redis_url, SystemClock(), system_chance()):
             await expect_state(client, account_name, "live")
 
     monkeypatch.setattr(Committer, "close", hang)
@@ -240,7 +244,7 @@ async def test_keys_of_another_contract_are_left_alone_and_told(
     keys = AccountKeys(AccountId("binance", account_name))
     await client.redis.hset(keys.status, "contract", "99")
     before = asyncio.all_tasks()
-    async with publishing(built(exchange, account_name), redis_url, SystemClock()) as work:
+    async with publishing(built(exchange, account_name), redis_url, SystemClock(), system_chance()) as work:
         with pytest.raises(ContractMismatch, match="99"):
             await asyncio.wait_for(asyncio.shield(work), 10)
         began = now()
@@ -257,7 +261,7 @@ async def test_a_portfolio_margin_key_is_refused_every_time(
     simulated = exchange.exchange
     answers = {"count": 3, "status": 200, "body": body, "path": path}
     simulated.fault("answer_rest", answers, SystemClock().now_ms())
-    async with publishing(built(exchange, account_name), redis_url, SystemClock()):
+    async with publishing(built(exchange, account_name), redis_url, SystemClock(), system_chance()):
         status = await expect_state(client, account_name, "refused")
         assert "Portfolio Margin" in status["reason"]
         await expect_state(client, account_name, "live")

@@ -19,7 +19,7 @@ from sim.redis_server import Server
 from support.truth import differences, gap_differences
 from support.written import applied
 
-from statecast.simulator.binance_frames import Frame
+from statecast.simulator.binance.frames import Frame
 from statecast.store.codec import entities
 from statecast.store.keys import AccountId, AccountKeys
 from statecast.store.reader import StoredAccount

@@ -236,7 +236,9 @@ class RedisService:
         if name in READS:
             if name in LOOKED_AT:
                 self._end_keys(args[1:])
-            assert name != b"PTTL", "the bridge does not know the rest of a life outside of scripts"
+            if name == b"PTTL":
+                (ends,) = self._server.call([b"PEXPIRETIME", args[1]])
+                return b":%d\r\n" % (ends if ends < 0 else ends - self._now_ms())
             return self._server.raw(args)
         assert name in WRITES, f"the bridge does not know {args[0]!r}"
         assert b"*" not in args or name != b"XADD", "the bridge does not know XADD with * outside of scripts"

@@ -28,15 +28,16 @@ from sim.promises import Bounds, Broken, Reader, Truth
 from sim.redis_server import RedisService, Server
 from sim.venue import SimExchange, VenueService
 
-from publisher import committer, config, gap_fill, service
+from publisher import config, gap_fill
 from publisher.discrepancies import GRACE_S
-from publisher.service import publishing
+from publisher.service import Chance, publishing
+from publisher.tuning import Tuning
 from statecast import settings
 from statecast.secret import Secret
 from statecast.simulator import trading
+from statecast.simulator.binance.signing import ApiKey
 from statecast.simulator.control import ledger_dump
 from statecast.simulator.ledger import Ledger
-from statecast.simulator.signing import ApiKey
 from statecast.store.keys import LEASE_TTL_MS
 from statecast.venues.binance import wire
 
@@ -116,7 +117,9 @@ class Publisher(Process):
         world = self._world
         clock = SimClock(world.loop, self)
         try:
-            async with publishing(world.config, f"redis://127.0.0.1:{REDIS_PORT}/0", clock) as work:
+            url = f"redis://127.0.0.1:{REDIS_PORT}/0"
+            chance = Chance(world.publishers_rng, self._new_id)
+            async with publishing(world.config, url, clock, chance, world.tuning) as work:
                 stopping = asyncio.ensure_future(self._stop.wait())
                 await asyncio.wait((stopping, work), return_when=asyncio.FIRST_COMPLETED)
                 stopping.cancel()
@@ -128,6 +131,9 @@ class Publisher(Process):
                 world.fail(Broken("no publisher ends by itself", "".join(lines)))
         finally:
             world.trace(f"{self.name} has ended")
+
+    def _new_id(self) -> str:
+        return f"{self.name}-1-{self._world.id_rng.getrandbits(24):x}"
 
     @property
     def alive(self) -> bool:
@@ -197,6 +203,15 @@ class World:
         for wallet in ledger.wallets():
             row = (wallet.balance, ledger.cross_wallet(wallet.asset))
             self.truth.put(("balances", wallet.asset), row, 0.0)
+        self.id_rng = Random(seed)
+        self.publishers_rng = Random(self.id_rng.getrandbits(32))
+        # Gaps of a simulated world are small: what is done with long ones must happen here as well.
+        self.sizes = Random(f"sizes of {seed}")
+        self.gap_sizes = (
+            self.sizes.choice((0, 10, gap_fill.LOGGED_AT_ONCE)),
+            self.sizes.choice((3, gap_fill.SLICE)),
+        )
+        self.tuning = Tuning(unwritten_events=self.sizes.choice((5, Tuning().unwritten_events)))
         self.publishers: dict[str, Publisher] = {}
         self.knowers: list[Publisher] | None = None
         """Who may still know what Redis has lost altogether."""
@@ -429,22 +444,14 @@ _ssl_context = httpx.create_ssl_context()
 def patch_libraries(stack: ExitStack, world: World) -> None:
     """What libraries take from outside of the world: time, chance, and a context for TLS that nobody uses."""
     clock = SimpleNamespace(monotonic=lambda: 1000.0 + world.loop.time())
-    chance = Random(world.seed)
     patch = stack.enter_context
     patch(mock.patch.object(httpcore._async.http11, "time", clock))
     # It would look for trio on the disk at every lock that it makes.
     patch(mock.patch.object(httpcore._synchronization, "current_async_library", return_value="asyncio"))
     patch(mock.patch.object(httpx._transports.default, "create_ssl_context", return_value=_ssl_context))
-    patch(mock.patch.object(service, "secrets", SimpleNamespace(token_hex=lambda n: f"{chance.getrandbits(8 * n):x}")))
-    patch(mock.patch.object(service, "os", SimpleNamespace(getpid=lambda: 1)))
-    patch(mock.patch.object(service, "Random", return_value=Random(chance.getrandbits(32))))
-    patch(mock.patch.object(service, "socket", SimpleNamespace(gethostname=_host_name)))
-    # Gaps of a simulated world are small: what is done with long ones must happen here as well.
-    sizes = Random(f"sizes of {world.seed}")
-    patch(mock.patch.object(gap_fill, "LOGGED_AT_ONCE", sizes.choice((0, 10, gap_fill.LOGGED_AT_ONCE))))
-    patch(mock.patch.object(gap_fill, "SLICE", sizes.choice((3, gap_fill.SLICE))))
-    patch(mock.patch.object(committer, "MAX_WAITING", sizes.choice((5, committer.MAX_WAITING))))
-    patch(mock.patch.object(wire, "HISTORY_PAGE", sizes.choice((40, wire.HISTORY_PAGE))))
+    patch(mock.patch.object(gap_fill, "LOGGED_AT_ONCE", world.gap_sizes[0]))
+    patch(mock.patch.object(gap_fill, "SLICE", world.gap_sizes[1]))
+    patch(mock.patch.object(wire, "HISTORY_PAGE", world.sizes.choice((40, wire.HISTORY_PAGE))))
     random.seed(world.seed)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     structlog.configure(
@@ -467,12 +474,6 @@ def _brief(body: dict[str, Any]) -> str:
 
 def _order_id(told: dict[str, Any]) -> str:
     return f"algo-{told['aid']}" if "aid" in told else str(told["i"])
-
-
-def _host_name() -> str:
-    process = PROCESS.get()
-    assert process is not None
-    return process.name
 
 
 def run_seed(seed: int, server: Server, *, verbose: bool = False) -> Verdict:

@@ -18,8 +18,9 @@ from support.world import DEADLINE_S, World, until, world
 from support.written import eventually
 
 from consumers import AccountMirror, OrderEvents, mirror, order_events
-from publisher import committer, follower, service
-from publisher.record import EventRecord
+from publisher import follower, service
+from publisher.account import AccountPublisher
+from publisher.tuning import Tuning
 from statecast.domain import account as domain_account
 from statecast.embedded.server import EmbeddedServer
 from statecast.simulator.control import burst
@@ -163,23 +164,14 @@ async def held(here: World) -> Held:
 async def test_nothing_grows_under_load_and_faults(
     own_redis: EmbeddedServer, account_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    publications: list[object] = []
-
-    class Noted(service._Publication):
-        def __init__(self, *args: Any) -> None:
-            super().__init__(*args)
-            publications.append(self)
-
-    monkeypatch.setattr(service, "_Publication", Noted)
     monkeypatch.setattr(service, "WeightBudget", lambda: WeightBudget(limit=PLENTY))
     monkeypatch.setattr(follower, "STEADY_S", 0.0)
-    monkeypatch.setattr(committer, "EventRecord", lambda: EventRecord(REMEMBERED))
     monkeypatch.setattr(domain_account, "REMEMBERED_EVENTS", REMEMBERED)
     monkeypatch.setattr(domain_account, "REMEMBERED_FINISHED_ORDERS", REMEMBERED)
     monkeypatch.setattr(order_events, "REMEMBERED", REMEMBERED)
     monkeypatch.setattr(mirror, "REMEMBERED", REMEMBERED)
     async with (
-        world(own_redis.url, account_name, RECONCILE_S="1") as here,
+        world(own_redis.url, account_name, RECONCILE_S="1", tuning=Tuning(recorded_events=REMEMBERED)) as here,
         reading(here, own_redis.url) as readers,
     ):
         here.exchange.weight_limit = PLENTY
@@ -195,6 +187,7 @@ async def test_nothing_grows_under_load_and_faults(
         assert after.sockets == before.sockets == 2
         assert after.keys == before.keys
         gc.collect()
-        size, where = largest([*publications, *readers])
+        publishers = [item for item in gc.get_objects() if isinstance(item, AccountPublisher)]
+        size, where = largest([*publishers, *readers])
         assert size <= LARGEST, f"{where} holds {size} entries"
         assert size >= REMEMBERED, "what is remembered was not found: the search sees nothing"

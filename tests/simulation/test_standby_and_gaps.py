@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any
+import gc
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from random import Random
+from typing import NamedTuple
 
 import pytest
-from support.world import new_server, published, until, world
+from support.proxy import Proxy, proxied
+from support.world import World, new_server, published, until, world
 
-from publisher import committer, gap_fill
-from publisher.record import EventRecord
-from publisher.service import _Publication
+from publisher import gap_fill
+from publisher.account import AccountPublisher
+from publisher.service import Chance
+from publisher.tuning import Tuning
 from statecast.embedded.server import EmbeddedServer
 from statecast.errors import StoreError
 from statecast.simulator.orders import AlgoRequest, OrderType, Side
@@ -19,29 +25,51 @@ from statecast.simulator.orders import AlgoRequest, OrderType, Side
 SEED = 5
 
 
-@pytest.fixture
-def publications(monkeypatch: pytest.MonkeyPatch) -> list[_Publication]:
-    """Those that the test starts, in their order."""
-    made: list[_Publication] = []
-    init = _Publication.__init__
-
-    def noted(self: _Publication, *args: Any) -> None:
-        init(self, *args)
-        made.append(self)
-
-    monkeypatch.setattr(_Publication, "__init__", noted)
-    return made
+def running(publisher_id: str) -> AccountPublisher:
+    """The one of that name that runs in this process."""
+    alive = [item for item in gc.get_objects() if isinstance(item, AccountPublisher)]
+    (one,) = (item for item in alive if item._publisher_id == publisher_id)
+    return one
 
 
-def kill(one: _Publication, monkeypatch: pytest.MonkeyPatch) -> None:
+def called(publisher_id: str) -> Chance:
+    return Chance(Random(), lambda: publisher_id)
+
+
+def kill(way_to_redis: Proxy) -> None:
     """As SIGKILL would: nothing more is written, and the lease is left behind."""
+    way_to_redis.fate = lambda request: "lose request"
 
-    async def never(*args: object) -> None:
-        await asyncio.Event().wait()
 
-    monkeypatch.setattr(one._committer._writer, "send", never)
-    monkeypatch.setattr(one._committer._writer, "release", never)
-    monkeypatch.setattr(one._committer, "submit", lambda delta: None)
+class Pair(NamedTuple):
+    """A writer, the way on which it reaches Redis, and a standby that follows the account."""
+
+    here: World
+    way_of_first: Proxy
+    standby: AccountPublisher
+
+
+@asynccontextmanager
+async def pair(redis_url: str, account_name: str, reconcile_s: str) -> AsyncIterator[Pair]:
+    first, second = (f"{account_name}-{which}-{uuid.uuid4().hex[:6]}" for which in ("first", "second"))
+    async with new_server(seed=SEED) as server, proxied(redis_url) as way:
+        one = published(
+            server,
+            redis_url,
+            account_name,
+            chance=called(first),
+            publisher_redis_url=way.url,
+            RECONCILE_S=reconcile_s,
+        )
+        other = published(
+            server, redis_url, account_name, seed=9, live=False, chance=called(second), RECONCILE_S=reconcile_s
+        )
+        async with one as here:
+            here.trade(20)
+            await here.agree()
+            async with other:
+                await so(lambda: follows(running(second)))
+                yield Pair(here, way, running(second))
 
 
 async def so(good: Callable[[], bool]) -> None:
@@ -51,17 +79,16 @@ async def so(good: Callable[[], bool]) -> None:
     await until(look, bool)
 
 
-def follows(one: _Publication) -> bool:
-    return one._committer.is_standby and one._follower._unreconciled is None
+def follows(one: AccountPublisher) -> bool:
+    return one._committer._lease.is_standby and one._follower._unreconciled is None
 
 
 async def test_what_the_record_has_dropped_while_redis_was_away_is_fetched(
-    own_redis: EmbeddedServer, account_name: str, monkeypatch: pytest.MonkeyPatch
+    own_redis: EmbeddedServer, account_name: str
 ) -> None:
-    """More events than the record holds, and fewer than the fold remembers to have been told."""
-    monkeypatch.setattr(EventRecord.__init__, "__defaults__", (50,))
-    monkeypatch.setattr(committer, "MAX_QUEUED", 20)
-    async with world(own_redis.url, account_name, RECONCILE_S="5") as here:
+    """More events than the record holds, and fewer than the account remembers to have been logged."""
+    tuning = Tuning(recorded_events=50, queued_deltas=20)
+    async with world(own_redis.url, account_name, RECONCILE_S="5", tuning=tuning) as here:
         here.trade(20)
         await here.agree()
         own_redis.kill()
@@ -74,71 +101,52 @@ async def test_what_the_record_has_dropped_while_redis_was_away_is_fetched(
         await here.agree_on_events_after_gaps()
 
 
-async def test_what_a_standby_heard_before_its_own_reconnect_is_not_taken_for_told(
-    redis_url: str, account_name: str, monkeypatch: pytest.MonkeyPatch, publications: list[_Publication]
+async def test_what_a_standby_received_before_its_own_reconnect_is_not_taken_for_logged(
+    redis_url: str, account_name: str
 ) -> None:
-    settings = {"RECONCILE_S": "60"}
-    async with new_server(seed=SEED) as server, published(server, redis_url, account_name, **settings) as here:
-        here.trade(20)
+    async with pair(redis_url, account_name, "60") as (here, way_of_first, second):
+        kill(way_of_first)
+        here.trade(40)
+        await so(lambda: len(second._committer._record) > 5)
+        here.exchange.fault("cut_sockets", {"kind": "private"}, here.now_ms())
+        name = second._publisher_id
+        await until(here.status, lambda status: (status["publisherId"], status["state"]) == (name, "live"))
         await here.agree()
-        async with published(server, redis_url, account_name, seed=9, live=False, **settings):
-            first, second = publications
-            await so(lambda: follows(second))
-            kill(first, monkeypatch)
-            here.trade(40)
-            await so(lambda: len(second._committer.record) > 5)
-            here.exchange.fault("cut_sockets", {"kind": "private"}, here.now_ms())
-            name = second._publisher_id
-            await until(here.status, lambda status: (status["publisherId"], status["state"]) == (name, "live"))
-            await here.agree()
-            await here.agree_on_events_after_gaps()
+        await here.agree_on_events_after_gaps()
 
 
 async def test_a_wiped_redis_is_filled_by_the_one_that_remembers_most(
-    own_redis: EmbeddedServer, account_name: str, publications: list[_Publication]
+    own_redis: EmbeddedServer, account_name: str
 ) -> None:
-    settings = {"RECONCILE_S": "60"}
-    async with new_server(seed=SEED) as server, published(server, own_redis.url, account_name, **settings) as here:
-        here.trade(30)
-        await here.agree()
+    async with pair(own_redis.url, account_name, "60") as (here, _, _):
         before = await here.log()
-        async with published(server, own_redis.url, account_name, seed=9, live=False, **settings):
-            await so(lambda: follows(publications[1]))
-            own_redis.kill()
-            own_redis.start()
+        own_redis.kill()
+        own_redis.start()
 
-            async def status() -> dict[str, str]:
-                try:
-                    return await here.status()
-                except StoreError:
-                    return {}
+        async def status() -> dict[str, str]:
+            try:
+                return await here.status()
+            except StoreError:
+                return {}
 
-            await until(status, lambda status: status.get("eventSeq") == before[-1]["eventSeq"])
-            await here.agree()
-            assert [entry["eventId"] for entry in await here.log()] == [entry["eventId"] for entry in before]
-
-
-async def test_what_neither_has_understood_is_fetched_by_the_standby(
-    redis_url: str, account_name: str, monkeypatch: pytest.MonkeyPatch, publications: list[_Publication]
-) -> None:
-    settings = {"RECONCILE_S": "1"}
-    async with new_server(seed=SEED) as server, published(server, redis_url, account_name, **settings) as here:
-        here.trade(20)
+        await until(status, lambda status: status.get("eventSeq") == before[-1]["eventSeq"])
         await here.agree()
-        async with published(server, redis_url, account_name, seed=9, live=False, **settings):
-            first, second = publications
-            await so(lambda: follows(second))
-            since_ms = second._committer.record.complete_since_ms
-            await until(here.status, lambda status: int(status["eventsCompleteMs"]) > since_ms)
-            kill(first, monkeypatch)
-            here.exchange.fault("drop_user_frames", {"count": 1000}, here.now_ms())
-            here.trade(20)
-            here.exchange.fault("clear", {}, here.now_ms())
-            here.exchange.fault("send_raw", {"text": "{"}, here.now_ms())
-            name = second._publisher_id
-            await until(here.status, lambda status: (status["publisherId"], status["state"]) == (name, "live"))
-            await here.agree()
-            await here.agree_on_events_after_gaps()
+        assert [entry["eventId"] for entry in await here.log()] == [entry["eventId"] for entry in before]
+
+
+async def test_what_neither_has_understood_is_fetched_by_the_standby(redis_url: str, account_name: str) -> None:
+    async with pair(redis_url, account_name, "1") as (here, way_of_first, second):
+        since_ms = second._committer._record.complete_since_ms
+        await until(here.status, lambda status: int(status["eventsCompleteMs"]) > since_ms)
+        kill(way_of_first)
+        here.exchange.fault("drop_user_frames", {"count": 1000}, here.now_ms())
+        here.trade(20)
+        here.exchange.fault("clear", {}, here.now_ms())
+        here.exchange.fault("send_raw", {"text": "{"}, here.now_ms())
+        name = second._publisher_id
+        await until(here.status, lambda status: (status["publisherId"], status["state"]) == (name, "live"))
+        await here.agree()
+        await here.agree_on_events_after_gaps()
 
 
 async def test_the_mark_is_not_ahead_of_what_a_mute_stream_has_told(
@@ -180,14 +188,15 @@ async def test_the_mark_is_not_ahead_of_what_a_mute_stream_has_told(
             assert [entry for entry in await here.log() if entry["orderId"] == f"algo-{algo_id}"]
 
 
-async def test_a_quiet_account_whose_stream_is_cut_gets_no_gap_entry(
-    redis_url: str, account_name: str, publications: list[_Publication]
-) -> None:
-    async with world(redis_url, account_name, RECONCILE_S="1") as here:
+async def test_a_quiet_account_whose_stream_is_cut_gets_no_gap_entry(redis_url: str, account_name: str) -> None:
+    async with (
+        new_server() as server,
+        published(server, redis_url, account_name, chance=called(account_name), RECONCILE_S="1") as here,
+    ):
         here.trade(5)
         await here.agree()
-        (one,) = publications
-        one._follower._logged_ms -= 5 * 86_400_000  # as if nothing had been told for so long
+        one = running(account_name)
+        one._follower._logged_ms -= 5 * 86_400_000  # as if the stream had been silent for so long
         await until(here.status, lambda status: int(status["eventsCompleteMs"]) > here.now_ms() - 20_000)
         here.exchange.fault("cut_sockets", {"kind": "private"}, here.now_ms())
         await here.state("recovering")

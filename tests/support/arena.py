@@ -26,7 +26,7 @@ from support.programs import Program, program
 from support.world import DEADLINE_S, World, account_values, new_server
 
 from publisher import config
-from publisher.service import publishing
+from publisher.service import publishing, system_chance
 from statecast import settings
 from statecast.clock import Clock, SystemClock
 from statecast.embedded.server import EmbeddedServer
@@ -312,7 +312,7 @@ async def arena(
             else:
                 entries = stack.enter_context(capture_logs())
                 built = config.build(settings.Settings(given, (given,)))
-                await stack.enter_async_context(publishing(built, url, clock))
+                await stack.enter_async_context(publishing(built, url, clock, system_chance()))
                 publisher = Publisher(None, link, entries)
             here.publishers.append(publisher)
             return publisher

@@ -23,7 +23,7 @@ import orjson
 from support.world import NotingExchange
 
 from statecast.errors import StoreError
-from statecast.simulator.binance_frames import Frame
+from statecast.simulator.binance.frames import Frame
 from statecast.store.client import Client
 from statecast.store.codec import entities
 from statecast.store.keys import AccountId, AccountKeys

@@ -24,7 +24,11 @@ class Proxy:
         self.url = ""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        up_reader, up_writer = await asyncio.open_connection(*self._target)
+        try:
+            up_reader, up_writer = await asyncio.open_connection(*self._target)
+        except OSError:  # the server is away
+            writer.close()
+            return
         lost_reply = asyncio.Event()
 
         async def replies() -> None:

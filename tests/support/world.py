@@ -14,17 +14,18 @@ import orjson
 from support.truth import differences, event_differences, gap_differences
 
 from publisher import config
-from publisher.service import publishing
+from publisher.service import Chance, publishing, system_chance
+from publisher.tuning import Tuning
 from statecast import settings
 from statecast.clock import Clock, SystemClock
 from statecast.secret import Secret
 from statecast.simulator import trading
-from statecast.simulator.binance import Exchange
-from statecast.simulator.binance_frames import Frame
+from statecast.simulator.binance.exchange import Exchange
+from statecast.simulator.binance.frames import Frame
+from statecast.simulator.binance.signing import ApiKey
 from statecast.simulator.control import ledger_dump
 from statecast.simulator.ledger import Ledger
 from statecast.simulator.server import SimulatorServer
-from statecast.simulator.signing import ApiKey
 from statecast.store.client import Client, connect
 from statecast.store.keys import AccountId, AccountKeys
 from statecast.store.reader import StoredAccount, read_account
@@ -175,26 +176,42 @@ def account_values(server: SimulatorServer, account: str, **values: str) -> dict
 
 @asynccontextmanager
 async def world(
-    redis_url: str, account: str, *, hedge: bool = False, seed: int = 1, live: bool = True, **values: str
+    redis_url: str,
+    account: str,
+    *,
+    hedge: bool = False,
+    seed: int = 1,
+    live: bool = True,
+    tuning: Tuning | None = None,
+    **values: str,
 ) -> AsyncIterator[World]:
     """An exchange and its publisher, `live` unless the test wants to see how it gets there."""
     async with (
         new_server(hedge=hedge, seed=seed) as server,
-        published(server, redis_url, account, seed=seed, live=live, **values) as here,
+        published(server, redis_url, account, seed=seed, live=live, tuning=tuning, **values) as here,
     ):
         yield here
 
 
 @asynccontextmanager
 async def published(
-    server: SimulatorServer, redis_url: str, account: str, *, seed: int = 1, live: bool = True, **values: str
+    server: SimulatorServer,
+    redis_url: str,
+    account: str,
+    *,
+    seed: int = 1,
+    live: bool = True,
+    tuning: Tuning | None = None,
+    chance: Chance | None = None,
+    publisher_redis_url: str | None = None,
+    **values: str,
 ) -> AsyncIterator[World]:
-    """A publisher of an exchange that was there before it, and stays."""
+    """A publisher of an exchange that was there before it, and stays. It may go another way to Redis than the test."""
     given = account_values(server, account, **values)
     built = config.build(settings.Settings(given, (given,)))
     async with (
         connect(redis_url, client_name="statecast-test") as client,
-        publishing(built, redis_url, SystemClock()) as work,
+        publishing(built, publisher_redis_url or redis_url, SystemClock(), chance or system_chance(), tuning) as work,
     ):
         here = World(server, client, built.accounts[0].account_id, Random(seed))
         if live:

@@ -38,8 +38,12 @@ class Desk:
         self.published = False
 
     async def open(self, state: str = "starting", reason: str = "connecting") -> str | None:
-        """Numbers of events go on, as those of a publisher do that cannot write again what Redis has lost."""
-        return await self.writer.open(state, reason, least_event_seq=self.writer.event_seq)
+        """Take the lease; returns None, or the id of the publisher that holds it.
+
+        Numbers of events go on, as those of a publisher do that cannot write again what Redis has lost.
+        """
+        holder = await self.writer.open(state, reason, least_event_seq=self.writer.event_seq)
+        return holder.publisher_id if holder is not None else None
 
     def fold(self, *changes: Change) -> Delta:
         source: Source = "rest" if isinstance(changes[0], (Snapshot, Check)) else "stream"

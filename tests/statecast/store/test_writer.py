@@ -327,7 +327,7 @@ async def test_the_changes_are_trimmed_and_the_order_events_are_not(
 # Heartbeats
 
 
-async def test_a_heartbeat_vouches_for_the_state(desk: Desk, stored: Stored) -> None:
+async def test_a_heartbeat_verifies_the_state(desk: Desk, stored: Stored) -> None:
     await desk.beat()
     first = int((await stored.status())["verifiedAtMs"])
     assert desk.writer.verified_at_ms == first
@@ -340,7 +340,7 @@ async def test_a_heartbeat_vouches_for_the_state(desk: Desk, stored: Stored) -> 
     assert status["seq"] == "1"  # nothing has changed
 
 
-async def test_in_doubt_the_heart_beats_and_nobody_vouches(desk: Desk, stored: Stored) -> None:
+async def test_a_heartbeat_that_does_not_verify_leaves_the_verified_time(desk: Desk, stored: Stored) -> None:
     await desk.beat()
     before = await stored.status()
     await later(stored, int(before["heartbeatAtMs"]))
@@ -354,7 +354,9 @@ async def test_in_doubt_the_heart_beats_and_nobody_vouches(desk: Desk, stored: S
     assert (await stored.hashes())["balances"]["_verifiedAtMs"] == before["verifiedAtMs"]
 
 
-async def test_what_is_written_anew_is_as_trusted_as_before_until_someone_vouches(desk: Desk, stored: Stored) -> None:
+async def test_what_is_written_again_is_as_verified_as_before_until_someone_verifies_it(
+    desk: Desk, stored: Stored
+) -> None:
     await desk.beat()
     verified = (await stored.status())["verifiedAtMs"]
     await desk.open("recovering", "the lease has run out")
@@ -363,10 +365,10 @@ async def test_what_is_written_anew_is_as_trusted_as_before_until_someone_vouche
     assert {hashes[name]["_verifiedAtMs"] for name in HASHES} == {verified}
 
 
-async def test_nobody_vouches_for_what_was_never_written(client: Client, account_id: AccountId) -> None:
+async def test_nobody_verifies_what_was_never_written(client: Client, account_id: AccountId) -> None:
     desk = Desk(client, account_id)
     await desk.open()
-    with pytest.raises(AssertionError, match="nothing to vouch for"):
+    with pytest.raises(AssertionError, match="nothing to verify"):
         desk.batch(verified=True)
 
 
@@ -395,7 +397,7 @@ async def test_a_batch_that_is_sent_twice_is_written_once(desk: Desk, stored: St
 
 
 @pytest.mark.parametrize("whole", [False, True], ids=["of one change", "of everything"])
-async def test_a_repeated_batch_does_not_vouch_for_what_is_gone(desk: Desk, stored: Stored, whole: bool) -> None:
+async def test_a_repeated_batch_does_not_verify_what_is_gone(desk: Desk, stored: Stored, whole: bool) -> None:
     """It would make a hash of a time alone: known, without a row, and so flat."""
     delta = desk.fold(wallet(10, "990"))
     batch = desk.batch(desk.account.whole() if whole else delta, verified=True)
@@ -693,7 +695,7 @@ async def test_a_heartbeat_registers(desk: Desk, stored: Stored) -> None:
 # The log's end
 
 
-async def test_what_was_trimmed_from_the_log_is_told_by_the_oldest_that_is_left(desk: Desk, stored: Stored) -> None:
+async def test_the_oldest_entry_says_until_when_the_log_was_trimmed(desk: Desk, stored: Stored) -> None:
     assert await desk.writer.trimmed_until_ms() == 0
     await desk.commit(*([event(n, "NEW", order_id=str(n))] for n in range(1, 8)))
     assert await desk.writer.trimmed_until_ms() == 0, "the first stands there"
@@ -724,7 +726,7 @@ async def test_what_an_earlier_publisher_left_is_read_as_of_one_moment(desk: Des
     await desk.commit([event(5, "NEW", order_id="9", event_id="e9")])
     status: dict[str, str | int] = {"eventsCompleteMs": NOW + 7}
     await desk.writer.send(desk.batch(status=status, verified=True))
-    left = await desk.writer.previous()
+    left = await desk.writer.read_previous()
     assert {order.order_id for order in left.orders} == set(desk.account.orders) >= {"9", "algo-7"}
     assert {order.order_id: order for order in left.orders} == desk.account.orders
     assert left.symbols == {"BTCUSDT", "ETHUSDT"}
@@ -734,13 +736,13 @@ async def test_what_an_earlier_publisher_left_is_read_as_of_one_moment(desk: Des
 
 async def test_a_row_that_makes_no_sense_is_named_and_hides_no_other(desk: Desk, stored: Stored) -> None:
     await stored.redis.hset(stored.keys.orders, mapping={"777.orderId": "777", "778.status": "NEW"})
-    left = await desk.writer.previous()
+    left = await desk.writer.read_previous()
     assert left.unreadable == ("777", "778")
     assert {order.order_id for order in left.orders} == set(desk.account.orders)
 
 
 async def test_nothing_remains_of_an_account_that_was_never_written(client: Client, account_id: AccountId) -> None:
-    left = await AccountWriter(client, account_id, "publisher-1").previous()
+    left = await AccountWriter(client, account_id, "publisher-1").read_previous()
     assert (left.orders, left.symbols, left.events_complete_ms, left.last_event_ms) == ((), frozenset(), 0, 0)
 
 
@@ -753,9 +755,9 @@ async def test_an_unreachable_redis_is_told_by_every_call(account_id: AccountId,
         calls = (
             writer.open("starting", ""),
             writer.release("stopped", ""),
-            writer.holder(),
+            writer.read_holder(),
             writer.youngest_events(1),
-            writer.previous(),
+            writer.read_previous(),
             desk.commit([FULL]),
         )
         for call in calls:
@@ -773,3 +775,19 @@ async def test_a_log_that_is_gone_is_noticed_and_begins_anew(desk: Desk, stored:
     await desk.commit_whole()
     await desk.commit([event(20, "NEW", order_id="10")])
     assert [entry["eventSeq"] for entry in await stored.events()] == ["2"]
+
+
+async def test_who_looks_at_the_lease_learns_when_it_runs_out(desk: Desk, client: Client, stored: Stored) -> None:
+    looking = Desk(client, desk.writer.account_id, "publisher-2").writer
+    by_opening = await looking.open("starting", "")
+    by_reading = await looking.read_holder()
+    for holder in (by_opening, by_reading):
+        assert holder is not None
+        assert holder.publisher_id == "publisher-1"
+        assert 0 < holder.left_ms <= desk.writer.lease_ttl_ms
+    await stored.redis.persist(stored.keys.lease)
+    without_end = await looking.read_holder()
+    assert without_end is not None
+    assert without_end.left_ms < 0
+    await stored.redis.delete(stored.keys.lease)
+    assert await looking.read_holder() is None

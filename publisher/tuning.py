@@ -1,0 +1,49 @@
+"""Counts and intervals by which a publisher works. Operators do not set them; tests hand in small ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """They decide how much is done at once and how often, never what is written."""
+
+    heartbeat_s: float = 1.0
+    """Pause between two heartbeats; shorter where the lease is short."""
+
+    catch_up_s: float = 0.2
+    """Time that a process gets, after it did not run, to read the frames that arrived meanwhile."""
+
+    commits_in_batch: int = 128
+    """Commits in one call: some 5 ms of the server's time where it was measured. Readers wait so long at the most."""
+
+    events_in_commit: int = 500
+    """Order events in one commit, some 6 ms of the server's time; what a gap has beyond it goes into commits of its
+    own. A batch with as many takes no further commit: tens of thousands in one call would outlast the lease."""
+
+    queued_deltas: int = 20_000
+    """Deltas kept while Redis cannot be written, by estimate some 40 MB. With more of them the queue is dropped, and
+    everything is written again from the account and the record of events."""
+
+    unwritten_events: int = 5_000
+    """Order events of a long history that may wait to be written: far below `recorded_events`, because an event that
+    leaves the record unwritten is lost with the lease."""
+
+    recorded_events: int = 20_000
+    """Order events in the record, by estimate 40 MB. With more of them, the venue's histories have to say what Redis
+    has lost."""
+
+    log_margin: int = 5_000
+    """The log is searched by so many entries further back than the record goes: other publishers may have written."""
+
+    written_late_ms: int = 60_000
+    """The same in time: clocks may have been set."""
+
+    trim_every_s: float = 30.0
+    """Pause between two rounds of trimming. Against a retention of days this is at once, and a busy account writes
+    some thousands of events meanwhile."""
+
+    trim_pause_s: float = 0.05
+    """Pause between two calls of one round: a log that grew for months is trimmed in pieces, and other calls come in
+    between."""
