@@ -7,8 +7,9 @@ what comes after one has ended.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Hashable
+from collections.abc import Coroutine
 
+from publisher.handover import Message
 from publisher.intake import Intake
 from publisher.lease import Lease
 from publisher.logs import Log
@@ -20,7 +21,6 @@ from publisher.updater import Updater
 from publisher.user_stream import UserStream, first_error
 from publisher.websocket import BACKOFF_S, Connector
 from statecast.clock import Clock
-from statecast.domain.changes import Frame
 from statecast.errors import AuthFailed, FrameError, RateLimited, VenueError
 from statecast.venues.adapter import StreamEnded, Venue, VenueAccount
 
@@ -140,20 +140,15 @@ class Follower:
         finally:
             self._sync.stream_ended(self._intake.last_event_ms)
 
+    def _take(self, message: Message) -> None:
+        self._intake.take(message, self._stream.rotate)
+
     def _connected(self) -> None:
         self._status.stream_connected(self._clock.now_ms())
         self._intake.connected(self._stream.since_ms)
         if self._connected_mono_s is None:
             self._connected_mono_s = self._clock.monotonic()
         self._sync.stream_connected()
-
-    def _take(self, frame: Frame | FrameError, identity: Hashable) -> bool:
-        """A message of the stream; whether it was an event of the account."""
-        if isinstance(frame, FrameError):
-            self._intake.malformed(frame)
-            return False
-        self._intake.take(frame, identity, self._stream.rotate)
-        return bool(frame.changes)
 
     async def _check_key(self) -> None:
         """A publisher needs to read and nothing else; a key that can do more is worth a line, once."""

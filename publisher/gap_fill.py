@@ -12,11 +12,14 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+from publisher.committer import Committer
 from publisher.history_cache import History, HistoryCache
+from publisher.lease import Lease
 from publisher.log_window import WRITTEN_LATE_MS, LogWindow
 from publisher.logs import Log
-from publisher.sizes import Sizes
+from publisher.record import EventRecord
 from publisher.status import Status
+from publisher.tuning import Tuning
 from statecast.clock import Clock
 from statecast.domain import event_ids, gaps
 from statecast.domain.account import Account
@@ -27,7 +30,8 @@ from statecast.domain.models import Order, OrderEvent, OrderKey
 from statecast.domain.order_tracking import REMEMBERED_EVENTS
 from statecast.domain.orders import ENDED_BY, FINAL_CONDITIONAL_STATUSES, filled_of, is_final, is_over
 from statecast.errors import AuthFailed, Rejected
-from statecast.venues.adapter import HistoryKind, HistoryQuery, Retention, VenueAccount, WantsSymbol
+from statecast.store.writer import PreviousState
+from statecast.venues.adapter import HistoryKind, HistoryQuery, Retention, Traits, VenueAccount, WantsSymbol
 
 PROGRESS_S = 5.0
 """A gap fill that takes longer says this often how far it is."""
@@ -67,28 +71,33 @@ class GapFiller:
         venue: VenueAccount,
         traits: Traits,
         account: Account,
+        record: EventRecord,
         committer: Committer,
+        lease: Lease,
+        status: Status,
         clock: Clock,
         log: Log,
+        tuning: Tuning,
         *,
         log_kept_ms: int,
-        sizes: Sizes,
     ) -> None:
         """Of a log that Redis has lost altogether, what is older than `log_kept_ms` is not fetched again."""
         self._venue = venue
-        self._retention = traits.history
+        self._traits = traits
         self._account = account
+        self._record = record
         self._committer = committer
+        self._lease = lease
+        self._status = status
         self._clock = clock
         self._log = log
-        self._sizes = sizes
+        self._tuning = tuning
         self._window = LogWindow(
             history_lag_ms=traits.history_lag_ms,
             retention=traits.history,
             margin_ms=2 * traits.clock_error_ms,
             log_kept_ms=log_kept_ms,
         )
-        self._history_lag_ms = traits.history_lag_ms
         self._cache = HistoryCache(venue, self._waits, self._progress)
         self._progress_mono_s = 0.0
 
@@ -131,6 +140,15 @@ class GapFiller:
         """The log, as the last writer left it, is complete until `since_ms` only; 0 where that is not known."""
         self._window.begin_again(previous, since_ms)
 
+    def forget_finished(self) -> None:
+        """Wait for the ends of those conditional orders alone of which the log says that they were triggered, and
+        nothing later: another publisher may have logged what this one has not received."""
+        logged = InLog(self._account, frozenset())
+        for key in self._account.triggered_orders():
+            triggered = event_ids.of_conditional(key.order_id, "TRIGGERED")
+            if triggered not in logged or is_finish_logged(key, logged):
+                self._account.forget_triggered(key)
+
     # One gap
 
     async def fetch(self, snapshot: Snapshot, buffered: Callable[[], Iterable[OrderEvent]]) -> GapFill:
@@ -146,9 +164,9 @@ class GapFiller:
         clock = self._venue.clock
         until_ms = self._window.until_ms(clock.at_ms)
         since_ms = self._window.since_ms(clock.at_ms, clock.now_ms(), self._status.events_since_ms)
-        if not self._committer.is_standby and self._window.begins_log:
-            self._committer.log_begins(self._committer.record.began_ms)
-        if not since_ms or self._committer.is_standby:
+        if not self._lease.is_standby and self._window.begins_log and self._record.began_ms:
+            self._status.log_begins(self._record.began_ms)
+        if not since_ms or self._lease.is_standby:
             self._cache.forget()
             return GapFill(until_ms, until_ms)
         gap = await self._gap(since_ms, until_ms, snapshot, buffered())
@@ -170,7 +188,7 @@ class GapFiller:
             )
         return GapFill(
             until_ms,
-            max(gap.since_ms, until_ms - self._history_lag_ms),
+            max(gap.since_ms, until_ms - self._traits.history_lag_ms),
             tuple(lost),
             found.updates,
             gap.ended,
@@ -182,7 +200,7 @@ class GapFiller:
         """The window within the venue's retention, and entries for what lies beyond."""
         now_ms, received_at_ms = self._venue.clock.now_ms(), self._clock.now_ms()
         since_ms = max(since_ms, await self._committer.trimmed_until_ms() + 1)
-        since_ms, lost = _within_retention(since_ms, now_ms, self._retention, received_at_ms)
+        since_ms, lost = _within_retention(since_ms, now_ms, self._traits.history, received_at_ms)
         previous = self._window.previous
         # What the last writer has left is of the time before the gap, and so is what this one knows of its own.
         incomplete = self._account.incomplete_orders
@@ -226,7 +244,7 @@ class GapFiller:
         open_now = {order.key: order for order in snapshot.orders}
         # Histories list orders by when they were placed. Which ones were open before the gap is known, as long as Redis
         # or the account has it.
-        long_before_ms = gap.since_ms - self._retention.unfilled_kept_ms
+        long_before_ms = gap.since_ms - self._traits.history.unfilled_kept_ms
         placed_ms = long_before_ms if self._window.log_is_gone else gap.since_ms
         orders: dict[OrderKey, PastOrder] = {}
 
@@ -314,9 +332,11 @@ class GapFiller:
     async def _triggered(self, gap: _Gap, found: Container[OrderKey]) -> dict[OrderKey, PastOrder]:
         """Conditional orders that were triggered and have finished since; however long ago, this process does not know
         it."""
-        self._account.forget_triggered(lambda key: is_finish_logged(key, gap.logged))
+        for key in self._account.triggered_orders():
+            if is_finish_logged(key, gap.logged):
+                self._account.forget_triggered(key)
         finished: dict[OrderKey, PastOrder] = {}
-        for key in sorted(key for key in {*gap.triggered, *self._account.triggered} if key not in found):
+        for key in sorted(key for key in {*gap.triggered, *self._account.triggered_orders()} if key not in found):
             past = await self._venue.fetch_order(key, self._waits)
             if past is not None and is_final(past.order):
                 finished[key] = past
@@ -363,8 +383,8 @@ class GapFiller:
         reached: dict[OrderKey, int] = {}
         timed: list[tuple[int, OrderUpdate]] = []
         behind: list[Order] = []
-        for start in range(0, len(keys), self._sizes.slice):
-            part = keys[start : start + self._sizes.slice]
+        for start in range(0, len(keys), self._tuning.history_slice):
+            part = keys[start : start + self._tuning.history_slice]
             found = events_from_history(
                 [orders[key] for key in part],
                 [trade for key in part for trade in own[key]],
@@ -408,7 +428,7 @@ class GapFiller:
         What is lost is said at the end: the next attempt may find it. And a log that does not say until when it is
         complete must not end later than that.
         """
-        if len(found.updates) <= self._sizes.events_at_once or not self._window.is_marked:
+        if len(found.updates) <= self._tuning.events_at_once or not self._window.is_marked:
             return found
         first = [
             LoggedEvent(change.event, ends=not change.open)
@@ -416,10 +436,10 @@ class GapFiller:
             if isinstance(change, OrderUpdate)
         ]
         logged: set[str] = set()
-        for start in range(0, len(first), self._sizes.slice):
+        for start in range(0, len(first), self._tuning.history_slice):
             self._progress(f"{start} of {len(first)} events written")
             await self._committer.wait_for_capacity()
-            part = first[start : start + self._sizes.slice]
+            part = first[start : start + self._tuning.history_slice]
             if not log(part):
                 break
             logged.update(change.event.event_id for change in part)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 
+from publisher.handover import Message
 from publisher.logs import Log
 from publisher.reconciler import Reconciler
 from publisher.status import Status
@@ -51,23 +52,30 @@ class Intake:
         """A stream was connected at this venue time."""
         self._last_event_ms = max(self._last_event_ms, since_ms)
 
-    def malformed(self, error: FrameError) -> None:
+    def take(self, message: Message, reconnect: Callable[[str], None]) -> None:
+        """A message of the stream. `reconnect` is called with the reason where the venue announces a connection's end.
+
+        Raises StreamEnded where it says that the stream is at an end.
+        """
+        frame = message.content
+        if isinstance(frame, FrameError):
+            self._malformed(frame)
+            return
+        self._note(frame, reconnect)
+        if not frame.changes:
+            return
+        self._last_event_ms = max(self._last_event_ms, frame.event_time_ms)
+        try:
+            self._take_changes(frame, message.identity)
+        except FrameError as error:
+            self._malformed(error)
+
+    def _malformed(self, error: FrameError) -> None:
         """A frame cannot be understood: it is counted, and the state is in doubt until the next snapshot."""
         self._status.count_malformed_frame()
         self._sync.resync(str(error))
 
-    def take(self, frame: Frame, identity: Hashable, reconnect: Callable[[str], None]) -> None:
-        """A decoded frame. `reconnect` is called with the reason where the venue announces the connection's end."""
-        self._note(frame, reconnect)
-        if not frame.changes:
-            return
-        try:
-            self._take_changes(frame, identity)
-        except FrameError as error:
-            self.malformed(error)
-
-    def _take_changes(self, frame: Frame, identity: Hashable) -> None:
-        self._last_event_ms = max(self._last_event_ms, frame.event_time_ms)
+    def _take_changes(self, frame: Frame, identity: Hashable | None) -> None:
         taken = self._catch_up.take(frame, identity)
         if isinstance(taken, Resync):
             self._sync.need_snapshot(taken.reason)

@@ -9,13 +9,14 @@ when one agrees, see `publisher/reconciler.py`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from publisher.committer import Committer
 from publisher.gap_fill import GapFiller
-from publisher.lease import LeaseAcquired
+from publisher.lease import Lease, LeaseAcquired
 from publisher.logs import Log
 from publisher.reconciler import Reconciler
+from publisher.record import EventRecord
 from publisher.status import Status
 from publisher.updater import Updater
 from publisher.websocket import BACKOFF_S
@@ -23,6 +24,7 @@ from statecast.clock import Clock
 from statecast.domain.account import Account
 from statecast.domain.catch_up import CatchUp, GapFill, Merge, Missing, without_events_behind_ends
 from statecast.domain.changes import LoggedEvent, Snapshot
+from statecast.domain.models import OrderEvent
 from statecast.domain.orders import INTERMEDIATE_EVENTS, is_over
 from statecast.errors import AuthFailed, FrameError, RateLimited, StoreError, VenueUnreachable
 from statecast.venues.adapter import VenueAccount
@@ -46,6 +48,7 @@ class Synchronizer:
         gap_filler: GapFiller,
         updater: Updater,
         reconciler: Reconciler,
+        record: EventRecord,
         committer: Committer,
         lease: Lease,
         status: Status,
@@ -58,6 +61,7 @@ class Synchronizer:
         self._gap_filler = gap_filler
         self._updater = updater
         self._reconciler = reconciler
+        self._record = record
         self._committer = committer
         self._lease = lease
         self._status = status
@@ -78,9 +82,9 @@ class Synchronizer:
         """There is a gap before this moment. The publisher that writes fills it; a standby knows what comes after it."""
         self._catch_up.begin_gap()
         since_ms = self._gap_filler.stream_begins()
-        if self._lease.is_standby or not self._lease.record_complete_since_ms:
+        if self._lease.is_standby or not self._record.complete_since_ms:
             # By half of the margin less: the other half is for how well the venue's clock is known.
-            self._lease.record_begins(since_ms - self._gap_filler.margin_ms // 2)
+            self._record.begin(since_ms - self._gap_filler.margin_ms // 2)
             self._catch_up.forget_events()
         self._connected.set()
         self._needed.set()
@@ -109,14 +113,14 @@ class Synchronizer:
         self._gap_filler.forget_finished()
         missing = list(acquired.missing)
         if acquired.previous.published:
-            over = {event.order.key for event in self._lease.recorded_events() if _ends(event)}
+            over = {event.order.key for event in self._record if _ends(event)}
             missing = without_events_behind_ends(missing, acquired.previous.orders, over)
         if acquired.gap:
             self._catch_up.put_first(missing)
             self._gap_filler.begin_again(acquired.previous, acquired.complete_ms)
             self.resync("taking over: the log of order events is not complete")
             return
-        if self._lease.record_complete_since_ms:
+        if self._record.complete_since_ms:
             self._gap_filler.complete(acquired.previous.events_complete_ms)
         else:
             self._gap_filler.begin_again(acquired.previous, acquired.complete_ms)
@@ -133,7 +137,7 @@ class Synchronizer:
     async def run(self) -> None:
         """A snapshot whenever one is needed, until cancelled. Raises AuthFailed and Rejected."""
         failures = 0
-        await self._lease.known.wait()
+        await self._lease.has_asked.wait()
         await self._connected.wait()
         while True:
             await self._needed.wait()
@@ -189,7 +193,7 @@ class Synchronizer:
     def _apply(self, merged: Merge, gap: GapFill) -> None:
         if self._lease.is_standby:
             # Nobody here has filled the gap: the record reaches back to its end, and not further.
-            self._lease.record_begins(gap.until_ms)
+            self._record.begin(gap.until_ms)
         self._account.begin_again(gap.ended, merged.incomplete)
         self._updater.apply(merged.changes, "rest")
         self._catch_up.follow()
@@ -197,7 +201,7 @@ class Synchronizer:
             self._account.forget_incomplete()  # What ended in the gap, the writer logs.
         else:
             self._gap_filler.filled(gap.until_ms)
-            self._committer.gap_filled()
+            self._committer.fill_gap()
 
 
 def _ends(event: OrderEvent) -> bool:

@@ -22,6 +22,12 @@ class Tuning:
     """Order events in one commit, some 6 ms of the server's time; what a gap has beyond it goes into commits of its
     own. A batch with as many takes no further commit: tens of thousands in one call would outlast the lease."""
 
+    history_slice: int = 500
+    """Orders whose events are reconstructed in one go, and events that are logged in one: some tens of milliseconds."""
+
+    events_at_once: int = 2_000
+    """Events of a history that are one commit with the snapshot behind them; more of them go ahead of it."""
+
     queued_deltas: int = 20_000
     """Deltas kept while Redis cannot be written, by estimate some 40 MB. With more of them the queue is dropped, and
     everything is written again from the account and the record of events."""

@@ -125,8 +125,8 @@ class CatchUp:
 
     # What is received
 
-    def take(self, frame: Frame, identity: Hashable) -> Apply | Hold | Repeat | Resync:
-        """A frame with changes. `identity` is what all copies of it have in common."""
+    def take(self, frame: Frame, identity: Hashable | None) -> Apply | Hold | Repeat | Resync:
+        """A frame with changes. `identity` is what all copies of it have in common; None: it has no copies."""
         if self._is_repeat(frame, identity):
             return Repeat()
         if self._frames is None:
@@ -143,8 +143,8 @@ class CatchUp:
             return Resync(f"more than {self._max_buffered} frames waited for a snapshot")
         return Hold()
 
-    def _is_repeat(self, frame: Frame, identity: Hashable) -> bool:
-        if not frame.changes or isinstance(frame.changes[0], OrderUpdate):
+    def _is_repeat(self, frame: Frame, identity: Hashable | None) -> bool:
+        if identity is None or not frame.changes or isinstance(frame.changes[0], OrderUpdate):
             return False
         if identity in self._row_frames:
             return True
