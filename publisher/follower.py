@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 
-from publisher.handover import Message
 from publisher.intake import Intake
 from publisher.lease import Lease
 from publisher.logs import Log
@@ -18,7 +17,8 @@ from publisher.reconciler import Drift, Reconciler
 from publisher.status import Status
 from publisher.sync import Synchronizer
 from publisher.updater import Updater
-from publisher.user_stream import UserStream, first_error
+from publisher.connection import first_error
+from publisher.user_stream import UserStream
 from publisher.websocket import BACKOFF_S, Connector
 from statecast.clock import Clock
 from statecast.errors import AuthFailed, FrameError, RateLimited, VenueError
@@ -132,16 +132,13 @@ class Follower:
         self._sync.session_begins()
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._stream.run(self._take, self._connected))
+                tasks.create_task(self._stream.run(self._intake.take, self._connected))
                 tasks.create_task(self._sync.run())
                 tasks.create_task(self._reconciler.run())
         except BaseExceptionGroup as group:
             raise first_error(group) from None
         finally:
             self._sync.stream_ended(self._intake.last_event_ms)
-
-    def _take(self, message: Message) -> None:
-        self._intake.take(message, self._stream.rotate)
 
     def _connected(self) -> None:
         self._status.stream_connected(self._clock.now_ms())

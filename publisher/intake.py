@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 
 from publisher.handover import Message
 from publisher.logs import Log
@@ -14,7 +14,6 @@ from statecast.domain.account import Account
 from statecast.domain.catch_up import Apply, CatchUp, Resync
 from statecast.domain.changes import Frame, OrderUpdate
 from statecast.errors import FrameError
-from statecast.venues.adapter import StreamEnded
 
 MAX_NAMED_EVENTS = 100
 """Kinds of unknown events that are logged, each once."""
@@ -52,16 +51,13 @@ class Intake:
         """A stream was connected at this venue time."""
         self._last_event_ms = max(self._last_event_ms, since_ms)
 
-    def take(self, message: Message, reconnect: Callable[[str], None]) -> None:
-        """A message of the stream. `reconnect` is called with the reason where the venue announces a connection's end.
-
-        Raises StreamEnded where it says that the stream is at an end.
-        """
+    def take(self, message: Message) -> None:
+        """A message of the stream. What it says of the connection is the stream's own affair."""
         frame = message.content
         if isinstance(frame, FrameError):
             self._malformed(frame)
             return
-        self._note(frame, reconnect)
+        self._note(frame)
         if not frame.changes:
             return
         self._last_event_ms = max(self._last_event_ms, frame.event_time_ms)
@@ -86,12 +82,8 @@ class Intake:
                 change.order.symbol for change in taken.changes if isinstance(change, OrderUpdate)
             )
 
-    def _note(self, frame: Frame, reconnect: Callable[[str], None]) -> None:
+    def _note(self, frame: Frame) -> None:
         match frame.notice:
-            case "stream_ended":
-                raise StreamEnded(frame.detail)
-            case "reconnect_soon":
-                reconnect(frame.detail)
             case "margin_call":
                 self._log.warning("margin_call", positions=frame.detail)
                 self._reconciler.moved(())

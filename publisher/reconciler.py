@@ -184,7 +184,7 @@ class Reconciler:
             wake_mono_s = due.wake_mono_s
             if not self._in_doubt:
                 wake_mono_s = min(wake_mono_s, self._verified_until_mono_s + EXPLAIN_S)
-            await wait_until(self._clock, self._changed, wake_mono_s)
+            await wait_until(self._changed, wake_mono_s, self._clock)
             if self._discrepancies and self._clock.monotonic() < min(explain_mono_s, wake_mono_s):
                 # A stream that sends much is looked at now and then, not with each of its frames.
                 await self._clock.sleep(explain_mono_s - self._clock.monotonic())

@@ -39,14 +39,3 @@ class SystemClock:
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(max(0.0, seconds))
-
-
-async def wait_until(clock: Clock, event: asyncio.Event, mono_s: float) -> bool:
-    """Wait for `event`, or until a moment of the monotonic clock, whichever is first; whether the event is set."""
-    tasks = [asyncio.ensure_future(event.wait()), asyncio.ensure_future(clock.sleep(mono_s - clock.monotonic()))]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-    return event.is_set()
