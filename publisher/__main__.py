@@ -40,7 +40,7 @@ Seldom needed, hence without an option:
 
     STATECAST_EVENTS_RETENTION_S     order events are kept this long, and until every group has them (604800, a week)
     STATECAST_GROUP_EXPIRY_S         a group that nobody has served this long does not hold them (604800)
-    STATECAST_SHARED_STREAM          false: the venue tells one connection only, so a second publisher waits (true)
+    STATECAST_SHARED_STREAM          false: one connection alone gets the frames, so a second publisher waits (true)
     STATECAST_BINANCE_PRIVATE_PATH   form of the private stream's URL (/private/ws?listenKey={listen_key})
 
 Several accounts, in a TOML file:

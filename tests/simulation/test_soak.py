@@ -187,7 +187,7 @@ async def test_nothing_grows_under_load_and_faults(
         assert after.sockets == before.sockets == 2
         assert after.keys == before.keys
         gc.collect()
-        publishers = [item for item in gc.get_objects() if isinstance(item, AccountPublisher)]
+        publishers = [item for item in gc.get_objects() if type(item) is AccountPublisher]
         size, where = largest([*publishers, *readers])
         assert size <= LARGEST, f"{where} holds {size} entries"
         assert size >= REMEMBERED, "what is remembered was not found: the search sees nothing"
