@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from statecast.domain.history import PastOrder, PastTrade
-from statecast.domain.models import Order
+from statecast.domain.models import Order, OrderKey
+from statecast.domain.orders import is_final
 from statecast.errors import AuthFailed, Rejected
-from statecast.venues.binance.history import is_final
 from statecast.venues.binance.rest import PARAMETER_MISSING, BinanceRest
 
 LAG_MS = 60_000
@@ -24,9 +24,6 @@ LAG_MS = 60_000
 MAX_ASKED_ALONE = 20
 """Orders that were open when they were listed are asked for one by one up to this many: a page of a thousand weighs as
 much as five of them."""
-
-OrderKey = tuple[str, str]
-"""Symbol and order id."""
 
 
 @dataclass(slots=True)
@@ -72,10 +69,10 @@ class HistoryCache:
             self._fills.pop(symbol, None)
 
     async def orders_since(
-        self, since_ms: int, symbol: str | None, open_now: Mapping[str, Order]
+        self, since_ms: int, symbol: str | None, open_now: Mapping[OrderKey, Order]
     ) -> list[PastOrder] | None:
         """The ordinary orders created since then, of one symbol or of all; None where the venue wants a symbol.
-        `open_now` are orders as they are now, by id."""
+        `open_now` are orders as they are now."""
         listing = self._orders.setdefault(symbol, _Listing(since_ms, since_ms))
         pages = partial(self._rest.order_pages, symbol=symbol, waiting=self._waiting)
         try:
@@ -85,7 +82,9 @@ class HistoryCache:
                 return None
             raise
 
-    async def algo_orders_since(self, since_ms: int, symbol: str, open_now: Mapping[str, Order]) -> list[PastOrder]:
+    async def algo_orders_since(
+        self, since_ms: int, symbol: str, open_now: Mapping[OrderKey, Order]
+    ) -> list[PastOrder]:
         """A symbol's conditional orders created since then."""
         listing = self._algo_orders.setdefault(symbol, _Listing(since_ms, since_ms))
         pages = partial(self._rest.algo_order_pages, symbol=symbol, waiting=self._waiting)
@@ -116,7 +115,7 @@ class HistoryCache:
         listing: _Listing,
         since_ms: int,
         pages: Callable[[int], AsyncIterator[tuple[PastOrder, ...]]],
-        open_now: Mapping[str, Order],
+        open_now: Mapping[OrderKey, Order],
     ) -> list[PastOrder]:
         if not listing.since_ms <= since_ms <= listing.until_ms:
             listing.since_ms = listing.until_ms = since_ms
@@ -124,28 +123,28 @@ class HistoryCache:
         settled_ms = self._rest.venue_now_ms() - LAG_MS
         await self._look_again(listing, open_now)
         async for page in pages(listing.until_ms):
-            listing.rows.update({(past.order.symbol, past.order.order_id): past for past in page})
+            listing.rows.update({past.order.key: past for past in page})
             youngest_ms = max((past.created_ms for past in page), default=0)
             listing.until_ms = max(listing.until_ms, min(youngest_ms, settled_ms))
             self._progress(f"{len(listing.rows)} orders")
         listing.until_ms = max(listing.until_ms, settled_ms)
         return [past for past in listing.rows.values() if past.created_ms >= since_ms]
 
-    async def _look_again(self, listing: _Listing, open_now: Mapping[str, Order]) -> None:
+    async def _look_again(self, listing: _Listing, open_now: Mapping[OrderKey, Order]) -> None:
         """At orders that were not over when they were listed: one by one, or by listing again from the first of those
         that are too many."""
         unsettled = sorted(
             ((key, past) for key, past in listing.rows.items() if not is_final(past.order)),
             key=lambda pair: pair[1].created_ms,
         )
-        alone = [pair for pair in unsettled if pair[1].order.order_id not in open_now][:MAX_ASKED_ALONE]
+        alone = [pair for pair in unsettled if pair[0] not in open_now][:MAX_ASKED_ALONE]
         if len(alone) == MAX_ASKED_ALONE:
             listing.until_ms = min(listing.until_ms, alone[-1][1].created_ms)
         for key, past in unsettled:
             if past.created_ms >= listing.until_ms:
                 break
-            if past.order.order_id in open_now:
-                listing.rows[key] = past._replace(order=open_now[past.order.order_id])
+            if key in open_now:
+                listing.rows[key] = past._replace(order=open_now[key])
                 continue
             try:
                 now = await self.fetch(past.order)
