@@ -297,7 +297,7 @@ async def _blocks(source: _Source, bots: Bots, page: LivePage) -> list[Block]:
 
     from statecast.cli.page import Table
     from statecast.cli.views import account_blocks, event_line
-    from statecast.store.event_log import GAP
+    from statecast.domain.gaps import GAP
 
     entries, stored = await source.events(), await source.account()
     hints = [Text("the same from another terminal (Ctrl-C ends the demo):", "bold")]

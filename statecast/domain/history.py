@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import NamedTuple
 
-from statecast.domain.models import Order
+from statecast.domain.models import Order, OrderKey
 
 
 class PastOrder(NamedTuple):
@@ -28,3 +28,7 @@ class PastTrade(NamedTuple):
     commission_asset: str | None
     realized_profit: Decimal | None
     maker: bool | None
+
+    @property
+    def order(self) -> OrderKey:
+        return OrderKey(self.symbol, self.order_id)

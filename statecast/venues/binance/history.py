@@ -16,41 +16,26 @@ from collections.abc import Container, Iterable, Mapping
 from decimal import Decimal
 from typing import NamedTuple
 
-from statecast.domain.account import filled_of
+from statecast.domain import event_ids
 from statecast.domain.changes import OrderUpdate
 from statecast.domain.history import PastOrder, PastTrade
-from statecast.domain.models import Order, OrderEvent
+from statecast.domain.models import Order, OrderEvent, OrderKey
+from statecast.domain.orders import ENDED_BY, filled_of, is_over
 from statecast.venues.binance import wire
-from statecast.venues.binance.decode import algo_event_id, order_event_id
 from statecast.venues.binance.fields import maybe_flag, maybe_number, name, number, obj, rows, time_ms, whole
 from statecast.venues.binance.snapshot import algo_order_row, order_row
 
 ZERO = Decimal(0)
 
-EXECUTIONS = {"CANCELED": "CANCELED", "EXPIRED": "EXPIRED", "EXPIRED_IN_MATCH": "EXPIRED", "REJECTED": "REJECTED"}
-"""What ended an order without a fill, by the status that it left behind."""
-
 
 class Reconstructed(NamedTuple):
     """`updates` are in the venue's order. `behind` are orders whose fills do not add up to what they have filled: the
-    venue's histories are computed apart, and one may lag. They are told all the same. `filled` is, by order id, what is
-    filled by the last event, whether it is among `updates` or was told before."""
+    venue's histories are computed apart, and one may lag. They are logged all the same. `filled` is, by order, what is
+    filled by the last event, whether it is among `updates` or was logged before."""
 
     updates: tuple[OrderUpdate, ...]
     behind: tuple[Order, ...]
-    filled: Mapping[str, Decimal]
-
-
-def is_over(row: Order) -> bool:
-    """Whether an order is not among the open ones any more."""
-    if row.algo_id is not None:
-        return row.status not in wire.OPEN_ALGO_STATUSES
-    return row.status == "FILLED" or row.status in EXECUTIONS
-
-
-def is_final(row: Order) -> bool:
-    """Whether nothing happens to an order any more: a conditional one that was triggered has still to be finished."""
-    return is_over(row) and not (row.algo_id is not None and row.status == "TRIGGERED")
+    filled: Mapping[OrderKey, Decimal]
 
 
 def orders(body: object) -> tuple[PastOrder, ...]:
@@ -107,11 +92,6 @@ def trades(body: object) -> tuple[PastTrade, ...]:
     )
 
 
-def fill_id(trade: PastTrade) -> str:
-    """The id of a fill's event, as `order_event_id` makes it."""
-    return f"{trade.symbol}:{trade.order_id}:FILL:{trade.trade_id}"
-
-
 def events_from_history(
     past_orders: Iterable[PastOrder],
     past_trades: Iterable[PastTrade],
@@ -119,23 +99,23 @@ def events_from_history(
     since_ms: int,
     until_ms: int,
     told: Container[str],
-    known_filled: Mapping[str, tuple[Decimal, int]],
+    known_filled: Mapping[OrderKey, tuple[Decimal, int]],
     received_at_ms: int,
 ) -> Reconstructed:
     """The events of these orders up to `until_ms` whose ids are not in `told`.
 
     `past_trades` must hold every fill of these orders from `since_ms` until their rows were read, so the trades are to
     be asked for after the orders. What an order says of a time after `until_ms` is the stream's to tell.
-    `known_filled` is, by order id, what was known to be filled of orders older than `since_ms`, and as of when.
+    `known_filled` is, by order, what was known to be filled of orders older than `since_ms`, and as of when.
     """
-    fills: defaultdict[tuple[str, str], dict[int, PastTrade]] = defaultdict(dict)
+    fills: defaultdict[OrderKey, dict[int, PastTrade]] = defaultdict(dict)
     for trade in past_trades:
-        fills[trade.symbol, trade.order_id][trade.trade_id] = trade
+        fills[trade.order][trade.trade_id] = trade
     timed: list[tuple[int, OrderUpdate]] = []
     behind: list[Order] = []
-    filled: dict[str, Decimal] = {}
+    filled: dict[OrderKey, Decimal] = {}
     for past in sorted(past_orders, key=lambda one: (len(one.order.order_id), one.order.order_id)):
-        key = past.order.symbol, past.order.order_id
+        key = past.order.key
         own = [fills[key][number] for number in sorted(fills[key])] if key in fills else []
         created_in_window = past.created_ms >= since_ms
         if past.order.algo_id is not None:
@@ -150,8 +130,8 @@ def events_from_history(
             at_ms = max(at_ms, update.order.venue_time_ms)
             if at_ms > until_ms:
                 break
-            filled[update.order.order_id] = filled_of(update.order)
-            if not _is_logged(update.event, told):
+            filled[update.order.key] = filled_of(update.order)
+            if not event_ids.is_logged(update.event.event_id, told):
                 timed.append((at_ms, update))
     timed.sort(key=lambda pair: pair[0])
     return Reconstructed(tuple(update for _, update in timed), tuple(behind), filled)
@@ -165,7 +145,7 @@ def _events(past: PastOrder, fills: list[PastTrade], created_in_window: bool, re
         placed = row._replace(
             status="NEW", executed_qty=ZERO, avg_price=ZERO, venue_time_ms=past.created_ms, source="rest"
         )
-        events.append(OrderUpdate(OrderEvent(order_event_id(placed, "NEW", 0), "NEW", placed, received_at_ms), True))
+        events.append(OrderUpdate(OrderEvent(event_ids.of_order(placed, "NEW"), "NEW", placed, received_at_ms), True))
     assert row.executed_qty is not None, "a row of an ordinary order says what is filled"
     # Of an order that is older than the trades asked for, the row alone says where its sum began.
     within = fills if created_in_window else [trade for trade in fills if trade.time_ms <= row.venue_time_ms]
@@ -184,7 +164,7 @@ def _events(past: PastOrder, fills: list[PastTrade], created_in_window: bool, re
             source="rest",
         )
         event = OrderEvent(
-            event_id=order_event_id(after, execution, trade.trade_id),
+            event_id=event_ids.of_order(after, execution, trade.trade_id),
             event_type=execution,
             order=after,
             received_at_ms=received_at_ms,
@@ -197,10 +177,10 @@ def _events(past: PastOrder, fills: list[PastTrade], created_in_window: bool, re
             maker=trade.maker,
         )
         events.append(OrderUpdate(event, open=after.status != "FILLED"))
-    if row.status in EXECUTIONS:
-        end = EXECUTIONS[row.status]
+    if row.status in ENDED_BY:
+        end = ENDED_BY[row.status]
         ended = row._replace(source="rest")
-        events.append(OrderUpdate(OrderEvent(order_event_id(ended, end, 0), end, ended, received_at_ms), False))
+        events.append(OrderUpdate(OrderEvent(event_ids.of_order(ended, end), end, ended, received_at_ms), False))
     return events
 
 
@@ -209,23 +189,22 @@ def _is_behind(
     fills: list[PastTrade],
     created_in_window: bool,
     told: Container[str],
-    known_filled: Mapping[str, tuple[Decimal, int]],
+    known_filled: Mapping[OrderKey, tuple[Decimal, int]],
 ) -> bool:
     """Whether the row has more filled than the trades explain, together with what was known before."""
     assert row.executed_qty is not None
     if created_in_window:
         return sum((trade.qty for trade in fills), ZERO) < row.executed_qty
-    if row.order_id not in known_filled:
+    if row.key not in known_filled:
         return False
-    known, at_ms = known_filled[row.order_id]
+    known, at_ms = known_filled[row.key]
     # What is told and younger than that, another publisher has told.
-    beyond = (trade.qty for trade in fills if trade.time_ms > at_ms or fill_id(trade) not in told)
+    beyond = (
+        trade.qty
+        for trade in fills
+        if trade.time_ms > at_ms or event_ids.of_fill(trade.order, trade.trade_id) not in told
+    )
     return known + sum(beyond, ZERO) < row.executed_qty
-
-
-def _is_logged(event: OrderEvent, told: Container[str]) -> bool:
-    """Of a trailing stop that is active from the beginning, the stream tells the activation alone: that is its NEW."""
-    return event.event_id in told or (event.event_type == "ALGO_NEW" and event.event_id + ":ACTIVATED" in told)
 
 
 def _algo_events(past: PastOrder, created_in_window: bool, received_at_ms: int) -> list[OrderUpdate]:
@@ -236,8 +215,17 @@ def _algo_events(past: PastOrder, created_in_window: bool, received_at_ms: int) 
         placed = row._replace(
             status="NEW", executed_qty=None, avg_price=None, actual_order_id=None, venue_time_ms=past.created_ms
         )
-        events.append(OrderUpdate(OrderEvent(algo_event_id(placed), "ALGO_NEW", placed, received_at_ms), True))
+        events.append(
+            OrderUpdate(
+                OrderEvent(
+                    event_ids.of_conditional(placed.order_id, placed.status), "ALGO_NEW", placed, received_at_ms
+                ),
+                True,
+            )
+        )
     if row.status != "NEW":
-        event = OrderEvent(algo_event_id(row), f"ALGO_{row.status}", row, received_at_ms)
-        events.append(OrderUpdate(event, open=row.status in wire.OPEN_ALGO_STATUSES))
+        event = OrderEvent(
+            event_ids.of_conditional(row.order_id, row.status), f"ALGO_{row.status}", row, received_at_ms
+        )
+        events.append(OrderUpdate(event, open=not is_over(row)))
     return events

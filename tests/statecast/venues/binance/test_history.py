@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from statecast.domain.models import OrderKey
 from statecast.errors import FrameError
 from statecast.venues.binance import history
 from statecast.venues.binance.decode import decode_user_frame
@@ -54,7 +55,7 @@ def tell(
         since_ms=SINCE,
         until_ms=UNTIL,
         told=told,
-        known_filled={order_id: (filled, SINCE) for order_id, filled in (known or {}).items()},
+        known_filled={OrderKey("BTCUSDT", order_id): (filled, SINCE) for order_id, filled in (known or {}).items()},
         received_at_ms=UNTIL + 5,
     )
 
