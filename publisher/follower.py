@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Container, Coroutine, Iterable
-from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
 from random import Random
@@ -46,10 +45,12 @@ from statecast.domain.account import (
 from statecast.domain.changes import Change, Check, Frame, LoggedEvent, OrderUpdate, Snapshot
 from statecast.domain.models import OrderEvent, Source
 from statecast.errors import AuthFailed, FrameError, RateLimited, StoreError, VenueError, VenueUnreachable
-from statecast.venues.adapter import StreamEnded
+from statecast.venues import registry
+from statecast.venues.adapter import StreamEnded, VenueAccount
+from statecast.venues.binance.account import BinanceAccount
 from statecast.venues.binance.decode import decode_user_frame
 from statecast.venues.binance.history import is_over
-from statecast.venues.binance.rest import PERMISSIONS_WITHIN_S, BinanceRest
+from statecast.venues.binance.venue import BinanceAccess
 
 REFUSED_RETRY_S = 60.0
 """How often a refused key is tried again: often enough to see a mended one, seldom enough not to be banned."""
@@ -78,7 +79,7 @@ class Follower:
     def __init__(
         self,
         config: AccountConfig,
-        rest: BinanceRest,
+        rest: VenueAccount,
         account: Account,
         committer: Committer,
         connector: Connector,
@@ -126,8 +127,10 @@ class Follower:
             following=lambda: self._unreconciled is None,
             incomplete=self._resync,
         )
+        assert isinstance(rest, BinanceAccount)
+        assert isinstance(config.access, BinanceAccess)
         self._stream = UserStream(
-            rest, config.access.urls, connector, clock, log, shared=config.shared_stream, unproven=self._light.due
+            rest.rest, config.access.urls, connector, clock, log, shared=config.shared_stream, unproven=self._light.due
         )
         self._marks = MarkPrices(config.access.urls, self._venue, connector, clock, log)
         committer.on_lease_lost = self._resync
@@ -153,7 +156,7 @@ class Follower:
                 except StreamEnded as news:
                     self._degrade(str(news))
                 except AuthFailed as error:
-                    self._committer.move("refused", f"{error}; {_what_to_do(error)}")
+                    self._committer.move("refused", f"{error}; {registry.venue(self._venue).advice(error)}")
                     pause_s = REFUSED_RETRY_S
                 except RateLimited as error:
                     self._degrade(str(error))
@@ -177,14 +180,8 @@ class Follower:
         return self._gap_filler.reaches_ms()
 
     async def aclose(self, others_registered: bool) -> None:
-        """At an orderly stop. The listen key is everyone's: it is deleted only if the settings ask for it, and nobody
-        else publishes the account."""
-        try:
-            if self._config.delete_listen_key and not others_registered:
-                with suppress(VenueError, FrameError):
-                    await self._rest.delete_listen_key()
-        finally:
-            await self._rest.aclose()
+        """At an orderly stop."""
+        await self._rest.aclose(last=not others_registered)
 
     def _degrade(self, reason: str) -> None:
         """Readers first: the state is in doubt from now on."""
@@ -194,7 +191,7 @@ class Follower:
         return self._stream_began is not None and self._clock.monotonic() - self._stream_began > STEADY_S
 
     def _until(self, error: RateLimited) -> float:
-        return max(1.0, (error.retry_at_ms - self._rest.venue_now_ms()) / 1000)
+        return max(1.0, (error.retry_at_ms - self._rest.clock.now_ms()) / 1000)
 
     # One stream
 
@@ -256,23 +253,18 @@ class Follower:
         if self._permissions_known:
             return
         try:
-            async with asyncio.timeout(PERMISSIONS_WITHIN_S):
-                permissions = await self._rest.fetch_key_permissions()
+            report = await self._rest.check_key()
         except AuthFailed:
             raise
-        except (VenueError, FrameError, TimeoutError) as error:
-            self._log.warning("permissions_unknown", reason=str(error) or "no answer in time")
+        except (VenueError, FrameError) as error:
+            self._log.warning("permissions_unknown", reason=str(error))
             return
-        if permissions is not None and permissions.portfolio_margin:
-            reason = "the key is one of a Portfolio Margin account, whose futures data this interface does not tell"
-            raise AuthFailed(self._venue, "key permissions", reason, 0)
         self._permissions_known = True
-        if permissions is None or permissions.read_only:
+        if report is None or not report.may:
             return
-        may = [name for name, can in (("trade", permissions.can_trade), ("withdraw", permissions.can_withdraw)) if can]
         self._log.warning(
             "key_can_do_too_much",
-            may=[*may, *permissions.extra],
+            may=list(report.may),
             advice="a publisher only reads: give it an API key with reading alone",
         )
 
@@ -302,10 +294,10 @@ class Follower:
 
     def _take_frame(self, frame: Frame) -> None:
         match frame.notice:
-            case "key_expired":
-                raise StreamEnded("the listen key has expired")
-            case "server_shutdown":
-                self._stream.rotate("the venue's server is shutting down")
+            case "stream_ended":
+                raise StreamEnded(frame.detail)
+            case "reconnect_soon":
+                self._stream.rotate(frame.detail)
             case "margin_call":
                 self._log.warning("margin_call", positions=frame.detail)
                 self._light.moved()
@@ -402,7 +394,7 @@ class Follower:
             self._doubt.clear()
             asked_at = self._clock.monotonic()
             try:
-                await self._rest.sync_clock()  # by which rows are compared with the answer's time
+                await self._rest.clock.sync()  # by which rows are compared with the answer's time
                 snapshot = await self._rest.fetch_snapshot()
                 found = await self._gap_filler.fetch(snapshot, self._waiting_events)
             except AuthFailed:
@@ -570,19 +562,3 @@ def _without_late_steps(taken: LeaseAcquired, over: Container[str]) -> list[Orde
         for event in taken.missing
         if event.event_type not in INTERMEDIATE_EVENTS or event.order.order_id in goes_on
     ]
-
-
-def _what_to_do(error: AuthFailed) -> str:
-    match error.code:
-        case -2014 | -1002:
-            return "check STATECAST_API_KEY"
-        case -2015:
-            return "check STATECAST_API_KEY, its permission to read futures, and its list of IP addresses"
-        case -1022:
-            return "check STATECAST_API_SECRET"
-        case -4109:
-            return "the futures account is inactive: a transfer into it activates it"
-        case 451:
-            return "the venue does not serve this location"
-        case _:
-            return "check the API key and the account at the venue"

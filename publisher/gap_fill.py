@@ -28,6 +28,7 @@ from statecast.domain.history import PastOrder, PastTrade
 from statecast.domain.models import Order, OrderEvent
 from statecast.errors import AuthFailed, Rejected
 from statecast.store.writer import PreviousState
+from statecast.venues.adapter import VenueAccount, WantsSymbol
 from statecast.venues.binance import wire
 from statecast.venues.binance.history import (
     EXECUTIONS,
@@ -37,7 +38,6 @@ from statecast.venues.binance.history import (
     is_final,
     is_over,
 )
-from statecast.venues.binance.rest import BinanceRest
 
 OVERLAP_MS = 30_000
 """Asked for again before the moment until which the log is complete: frames may be late, and a clean reconciliation
@@ -121,7 +121,7 @@ class GapFiller:
 
     def __init__(
         self,
-        rest: BinanceRest,
+        rest: VenueAccount,
         account: Account,
         committer: Committer,
         clock: Clock,
@@ -153,7 +153,7 @@ class GapFiller:
     def stream_begins(self) -> int:
         """Whatever happens from now on, the stream tells; what it told before may have a hole. Returns since when."""
         self._stream_from = self._clock.monotonic()
-        self._stream_from_ms = self._rest.venue_now_ms() + CONNECTED_MS
+        self._stream_from_ms = self._rest.clock.now_ms() + CONNECTED_MS
         self._listening_since = min(self._listening_since, self._stream_from)
         return self._stream_from_ms
 
@@ -175,7 +175,7 @@ class GapFiller:
         is not known until when the log is complete."""
         marks = (self._committer.health.events_complete_ms, self._complete_ms)
         oldest_ms = min((mark for mark in marks if mark), default=0)
-        return self._rest.venue_now_ms() - oldest_ms + OVERLAP_MS + WRITTEN_LATE_MS if oldest_ms else None
+        return self._rest.clock.now_ms() - oldest_ms + OVERLAP_MS + WRITTEN_LATE_MS if oldest_ms else None
 
     def reopen(self, since_ms: int) -> None:
         """The stream has told nothing since then, and is at an end. What came and went meanwhile, such as an order that
@@ -183,7 +183,7 @@ class GapFiller:
         if not since_ms:
             return  # There was no stream, only attempts at one.
         # An account may have been quiet for longer than the venue remembers; then what agreed must do.
-        oldest_ms = self._rest.venue_now_ms() - wire.UNFILLED_KEPT_MS + 2 * OVERLAP_MS
+        oldest_ms = self._rest.clock.now_ms() - wire.UNFILLED_KEPT_MS + 2 * OVERLAP_MS
         self._complete_ms = min(self._complete_ms, max(since_ms, oldest_ms))
         self._committer.events_complete_ms = min(self._committer.events_complete_ms, self._complete_ms)
 
@@ -203,7 +203,7 @@ class GapFiller:
             VenueUnreachable, FrameError, StoreError: ask again. AuthFailed: the operator must act.
         """
         # Anew: the venue's clock may have stepped, and what it is was perhaps not known before the snapshot.
-        until_ms = self._stream_from_ms = self._rest.venue_ms_at(self._stream_from) + CONNECTED_MS
+        until_ms = self._stream_from_ms = self._rest.clock.at_ms(self._stream_from) + CONNECTED_MS
         since_ms = self._since_ms()
         if not self._committer.is_standby and self._begins_log():
             self._committer.log_begins(self._committer.record.began_ms)
@@ -248,7 +248,7 @@ class GapFiller:
     def _since_ms(self) -> int:
         """The beginning of the window, in the venue's time; 0 when there is no log to go on with."""
         if self._complete_ms:
-            kept_ms = self._rest.venue_now_ms() - self._retention_ms if self._lost else 0
+            kept_ms = self._rest.clock.now_ms() - self._retention_ms if self._lost else 0
             # Of what happened before there was a log it has no part.
             begins_ms = self._committer.health.events_since_ms - CONNECTED_MS // 2
             return max(self._complete_ms - OVERLAP_MS, begins_ms, kept_ms)
@@ -258,16 +258,16 @@ class GapFiller:
         if not previous.last_event_ms:
             # What earlier connections of this process have told, before a snapshot was there, is told nevertheless.
             earlier = self._listening_since < self._stream_from
-            return self._rest.venue_ms_at(self._listening_since) + CONNECTED_MS if earlier else 0
+            return self._rest.clock.at_ms(self._listening_since) + CONNECTED_MS if earlier else 0
         verified_ms = 0
         if previous.verified_at_ms:
             # An age does not depend on whose clock it is taken by.
-            verified_ms = self._rest.venue_now_ms() - (previous.now_ms - previous.verified_at_ms) - VERIFIED_MS
+            verified_ms = self._rest.clock.now_ms() - (previous.now_ms - previous.verified_at_ms) - VERIFIED_MS
         return max(previous.last_event_ms - OVERLAP_MS, verified_ms)
 
     async def _gap(self, since_ms: int, until_ms: int, snapshot: Snapshot, buffered: Iterable[OrderEvent]) -> _Gap:
         """The window within the venue's retention, and entries for what lies beyond."""
-        now_ms, received_at_ms = self._rest.venue_now_ms(), self._clock.now_ms()
+        now_ms, received_at_ms = self._rest.clock.now_ms(), self._clock.now_ms()
         since_ms = max(since_ms, await self._committer.trimmed_until_ms() + 1)
         lost: list[Change] = []
         if since_ms < now_ms - wire.KEPT_MS:
@@ -317,12 +317,14 @@ class GapFiller:
             of_gap = (past for past in found if past.order.venue_time_ms >= since_ms or not is_over(past.order))
             orders.update({(past.order.symbol, past.order.order_id): past for past in of_gap})
 
-        of_all = await self._history_cache.orders_since(placed_ms, None, open_now)
-        if of_all is None:
+        try:
+            of_all = await self._history_cache.orders_since(placed_ms, "", open_now)
+        except WantsSymbol:
+            of_all = []
             for symbol in sorted(symbols):
                 ordinary = self._history_cache.orders_since(placed_ms, symbol, open_now)
                 take(await self._unless_refused(gap, symbol, ordinary, lost) or ())
-        take(of_all or ())
+        take(of_all)
         symbols |= {symbol for symbol, _ in orders}
         gap.symbols |= symbols
         for symbol in sorted(symbols):
@@ -333,7 +335,7 @@ class GapFiller:
                 del self._account.triggered[algo_id]
         triggered = gap.triggered | self._account.triggered.keys()
         for algo_id in sorted(triggered - {past.order.algo_id for past in orders.values()}):
-            past = await self._rest.fetch_algo_order(algo_id, self._waits)
+            past = await self._rest.fetch_order("", f"algo-{algo_id}", self._waits)
             if past is not None and is_final(past.order):  # However long ago: this process has not heard of it.
                 orders[past.order.symbol, past.order.order_id] = past
         take(await self._known_orders(gap, orders, open_now, lost))

@@ -20,8 +20,7 @@ from statecast.clock import Clock
 from statecast.domain.account import Account
 from statecast.domain.changes import Check
 from statecast.errors import AuthFailed, FrameError, RateLimited, VenueError
-from statecast.venues.adapter import FIGURES_ONLY, CheckScope, StreamEnded
-from statecast.venues.binance.rest import BinanceRest
+from statecast.venues.adapter import FIGURES_ONLY, CheckScope, StreamEnded, VenueAccount
 
 SETTLE_S = 0.25
 """After a change, before REST is asked for what the change has moved: a burst costs one question."""
@@ -72,7 +71,7 @@ class Reconciler:
 
     def __init__(
         self,
-        rest: BinanceRest,
+        rest: VenueAccount,
         account: Account,
         committer: Committer,
         clock: Clock,
@@ -279,7 +278,7 @@ class Reconciler:
         """Everything is compared once the venue may be asked again."""
         wait_s, self._retry_s = self._retry_s, min(2 * self._retry_s, LONGEST_RETRY_S)
         if isinstance(error, RateLimited):
-            wait_s = max(1.0, (error.retry_at_ms - self._rest.venue_now_ms()) / 1000)
+            wait_s = max(1.0, (error.retry_at_ms - self._rest.clock.now_ms()) / 1000)
         self._trouble = str(error)
         self._not_before = self._clock.monotonic() + wait_s
         self.due()

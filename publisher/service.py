@@ -7,6 +7,7 @@ import os
 import secrets
 import signal
 import socket
+from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from random import Random
@@ -27,7 +28,8 @@ from statecast.errors import ConfigError, StoreAuthFailed, StoreError, StoreRefu
 from statecast.store.client import ACCEPTED_URLS, Client, connect
 from statecast.store.reader import other_publishers
 from statecast.store.writer import AccountWriter
-from statecast.venues.binance.weight import WeightBudget
+from statecast.venues import registry
+from statecast.venues.registry import SharedLimits
 
 STOP_WITHIN_S = 2.5
 """To write what is left. The contract gives an orderly stop 5 s; closing the stream takes up to one of them."""
@@ -74,18 +76,32 @@ def redis_server(url: str) -> Iterator[str]:
 
 
 @asynccontextmanager
-async def publishing(config: Config, redis_url: str, clock: Clock) -> AsyncIterator[asyncio.Task[None]]:
-    """Publish all accounts while the context lasts; at its end they stop in an orderly way.
+async def publishing(
+    config: Config, redis_url: str, clock: Clock, limits: SharedLimits | None = None
+) -> AsyncIterator[asyncio.Task[None]]:
+    """Publish all accounts while the context lasts; at its end they stop in an orderly way. `limits` are those that the
+    accounts share.
 
     The task ends only by an error that no waiting mends.
     """
     async with connect(redis_url, client_name="statecast-publisher") as client:
         await _check_server(client)
-        # One IP address has one allowance of weight and of connections, however many accounts are followed from it.
-        budget = WeightBudget()
+        # A way out of this machine has one allowance of calls and of connections, however many accounts are followed
+        # over it.
+        limits = limits or SharedLimits()
         rng = Random()
-        connector = Connector(clock, rng)
-        publications = [_Publication(account, client, connector, clock, rng, budget) for account in config.accounts]
+        connectors: defaultdict[tuple[str, str], Connector] = defaultdict(lambda: Connector(clock, rng))
+        publications = [
+            _Publication(
+                account,
+                client,
+                connectors[account.access.venue, account.access.limits_name],
+                clock,
+                rng,
+                limits,
+            )
+            for account in config.accounts
+        ]
         work = asyncio.create_task(_all(publications))
         try:
             yield work
@@ -128,7 +144,7 @@ class _Publication:
         connector: Connector,
         clock: Clock,
         rng: Random,
-        budget: WeightBudget,
+        limits: SharedLimits,
     ) -> None:
         # With the process id, as the contract says; the rest tells machines and restarts apart.
         self._publisher_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
@@ -137,7 +153,8 @@ class _Publication:
         self._log = account_log(config.account_id)
         account = Account()
         writer = AccountWriter(client, config.account_id, self._publisher_id, lease_ttl_ms=round(config.lease_s * 1000))
-        rest = config.access.rest(clock, budget)
+        access = config.access
+        rest = registry.venue(access.venue).account(access, clock, limits.of(access))
         self._committer = Committer(writer, account, clock, self._log)
         self._follower = Follower(config, rest, account, self._committer, connector, clock, rng, self._log)
         self._responder = RefreshResponder(client, config, self._publisher_id, rest, self._follower, clock, self._log)

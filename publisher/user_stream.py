@@ -142,7 +142,7 @@ class UserStream:
 
         It always ends by an error: StreamEnded, a VenueError, or what `take` raises.
         """
-        await self._rest.ensure_clock()  # for `since_ms`
+        await self._rest.clock.ensure()  # for `since_ms`
         self._key = await self._rest.create_listen_key()
         self._take = take
         self._told.clear()
@@ -152,7 +152,7 @@ class UserStream:
         self._held.clear()
 
         def began() -> None:
-            self.since_ms = self._rest.venue_now_ms()
+            self.since_ms = self._rest.clock.now_ms()
             connected()
 
         try:

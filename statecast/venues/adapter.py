@@ -17,12 +17,18 @@ from typing import Literal, NamedTuple, Protocol
 from statecast.clock import Clock
 from statecast.domain.changes import Check, Frame, Snapshot
 from statecast.domain.history import PastOrder, PastTrade
-from statecast.domain.models import Order
 from statecast.errors import AuthFailed, VenueError
 from statecast.secret import Secret
 
 Waiting = Callable[[float], None]
 """Called with the seconds for which a call has to wait until the venue's limits allow it."""
+
+
+Retrying = Callable[[VenueError], None]
+
+
+def ignored(error: VenueError) -> None:
+    """Nobody wants to know."""
 
 
 class WantsSymbol(VenueError):
@@ -57,6 +63,9 @@ class StreamTraits:
 
     max_silence_s: float
     """A connection on which neither a frame nor a ping arrives for this long is dead."""
+
+    market_silence_s: float
+    """A connection of mark prices on which no frame arrives for this long is dead."""
 
     connects: int
     connects_within_s: float
@@ -155,14 +164,14 @@ class HistoryQuery(NamedTuple):
 class HistoryPage(NamedTuple):
     """A part of a history, in any order; a row may stand on two pages.
 
-    `cursor`: what comes before it was listed whole and does not change any more, so that a later attempt may go on from
-    there; empty: not known. `forgotten_until_ms`: the venue no longer has what is older than that; 0: it has all that
-    was asked for.
+    `settled_ms`: everything that was created (orders) or happened (trades) until then was listed and is not listed late
+    any more, so that a later attempt may begin there; 0: not known. `forgotten_until_ms`: the venue no longer has what
+    is older than that; 0: it has all that was asked for.
     """
 
     orders: tuple[PastOrder, ...] = ()
     trades: tuple[PastTrade, ...] = ()
-    cursor: str = ""
+    settled_ms: int = 0
     forgotten_until_ms: int = 0
 
 
@@ -227,10 +236,12 @@ class UserStreams(Protocol):
         """All of these connections together carry the account's events. Read it anew before each connection."""
 
     async def keep_alive(self) -> None:
-        """Run until cancelled. Raises StreamEnded or AuthFailed when the stream is not alive any more."""
+        """Run until cancelled, from the first connection on. Raises StreamEnded or AuthFailed when the stream is not
+        alive any more, FrameError for an answer that cannot be understood."""
 
     async def check_alive(self) -> None:
-        """Before a connection is replaced. Raises StreamEnded when another connection would be of another stream."""
+        """Before a connection is replaced. Raises StreamEnded when another connection would be of another stream,
+        AuthFailed and FrameError as `keep_alive` does. A venue that does not answer proves nothing, and is no error."""
 
 
 # Limits
@@ -279,8 +290,9 @@ class VenueAccount(Protocol):
     @property
     def limits(self) -> Limits: ...
 
-    def user_streams(self) -> AbstractAsyncContextManager[UserStreams]:
-        """Open the private stream: on entering, whatever must exist before a connection is made."""
+    def user_streams(self, retrying: Retrying = ignored) -> AbstractAsyncContextManager[UserStreams]:
+        """Open the private stream: on entering, whatever must exist before a connection is made. `retrying` is called
+        with each error of the upkeep that is borne and tried again, for the log."""
 
     def market_stream(self, symbols: frozenset[str]) -> tuple[Secret, MarketSession]:
         """Where the mark prices of these symbols come, and the dialogue there."""
@@ -300,14 +312,13 @@ class VenueAccount(Protocol):
         """What has to be read to know all orders, conditional orders or trades of the account; `symbols` are those in
         which something may have happened, for a venue that must be asked by symbol."""
 
-    def history_pages(
-        self, query: HistoryQuery, since_ms: int, cursor: str, waiting: Waiting
-    ) -> AsyncIterator[HistoryPage]:
-        """What was created (orders) or happened (trades) since then, from `cursor` on where that is not empty. Raises
-        WantsSymbol where the venue does not take a query without a symbol."""
+    def history_pages(self, query: HistoryQuery, since_ms: int, waiting: Waiting) -> AsyncIterator[HistoryPage]:
+        """What was created (orders) or happened (trades) since then. Raises WantsSymbol where the venue does not take a
+        query without a symbol."""
 
-    async def fetch_order(self, order: Order, waiting: Waiting) -> PastOrder | None:
-        """An order as it is now, asked for by its symbol and ids; None where the venue does not know it (any more)."""
+    async def fetch_order(self, symbol: str, order_id: str, waiting: Waiting) -> PastOrder | None:
+        """An order as it is now, by its symbol and `Order.order_id`; None where the venue does not know it (any more).
+        Of a conditional order the symbol may be empty where it is not known."""
 
     async def aclose(self, *, last: bool) -> None:
         """Close the connections. `last`: no other publisher of this account is left, so that what is shared between
@@ -332,6 +343,13 @@ class Access(Protocol):
         """Accounts of one process with the same name share one `Limits`: a host, or a user of it."""
 
 
+class Endpoints(NamedTuple):
+    """Base URLs where the venue is asked, and where the private stream comes."""
+
+    rest: str
+    stream: str
+
+
 class Venue(Protocol):
     """An exchange. Stateless; one value per venue, in `statecast/venues/registry.py`."""
 
@@ -343,11 +361,18 @@ class Venue(Protocol):
     def traits(self) -> Traits: ...
 
     @property
+    def credentials(self) -> tuple[str, ...]:
+        """Names of the credentials that it takes, of `settings.CREDENTIALS`."""
+
+    @property
     def settings(self) -> tuple[str, ...]:
-        """Names of its own settings, beyond those that all venues share; without `STATECAST_`."""
+        """Names of the settings that `access` reads besides the credentials; without `STATECAST_`."""
 
     def access(self, values: Mapping[str, str]) -> Access | None:
         """From settings by name; None where no credential is given. Raises ConfigError."""
+
+    def endpoints(self, values: Mapping[str, str]) -> Endpoints:
+        """From settings by name; no credential is needed. Raises ConfigError."""
 
     def limits(self) -> Limits:
         """A fresh count of what may be asked."""

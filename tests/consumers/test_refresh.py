@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from decimal import Decimal
 
 import pytest
+from statecast.venues.access import Access
 from support.readers import ACCOUNT_CALL, access, passed, published, redis_now_ms
 from support.world import new_server
 from support.written import eventually
@@ -19,7 +20,6 @@ from statecast.simulator.server import SimulatorServer
 from statecast.store import refresh as store_refresh
 from statecast.store.client import Client, connect
 from statecast.store.keys import AccountId, AccountKeys
-from statecast.venues.access import Access
 
 NEVER_S = 3600.0
 CLIENT = "refresh-test"

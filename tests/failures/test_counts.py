@@ -15,12 +15,12 @@ from typing import Any, cast
 
 import pytest
 import redis.asyncio
+from statecast.venues.binance.weight import WeightBudget
 from support.arena import NOISE_S, Arena, DurableRedis, Publisher, arena
 
 from publisher import follower, service
 from statecast.embedded.server import EmbeddedServer
 from statecast.store.keys import AccountKeys
-from statecast.venues.binance.weight import WeightBudget
 
 TAKEOVER_S = 3.0
 PLENTY = 10_000_000

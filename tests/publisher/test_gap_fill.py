@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from statecast.venues.binance.weight import WeightBudget
 from support.changes import event, fill
 from support.world import World, new_server, published, until, world
 
@@ -25,7 +26,6 @@ from statecast.store.client import connect
 from statecast.store.keys import EVENT_FIELDS, AccountId, AccountKeys
 from statecast.venues.binance.history import Reconstructed, events_from_history
 from statecast.venues.binance.rest import HISTORY_RESERVE
-from statecast.venues.binance.weight import WeightBudget
 
 DAY_MS = 86_400_000
 ALL_ORDERS = "/fapi/v1/allOrders"

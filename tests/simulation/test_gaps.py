@@ -6,10 +6,10 @@ import asyncio
 import statistics
 
 import pytest
+from statecast.venues.binance.weight import WeightBudget
 from support.world import World, until, world
 
 from publisher import follower, service
-from statecast.venues.binance.weight import WeightBudget
 
 SEED = 20_261_123
 CUTS = 100

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 import pytest
+from statecast.venues.binance.weight import WeightBudget
 from support.world import DEADLINE_S, World, until, world
 from support.written import eventually
 
@@ -24,7 +25,6 @@ from statecast.domain import account as domain_account
 from statecast.embedded.server import EmbeddedServer
 from statecast.simulator.control import burst
 from statecast.store.keys import AccountKeys
-from statecast.venues.binance.weight import WeightBudget
 
 PLENTY = 10_000_000
 PAIRS = 80

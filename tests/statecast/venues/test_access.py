@@ -3,10 +3,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from statecast.venues.access import Access, access, missing, venue
 
 from statecast.clock import SystemClock
 from statecast.errors import ConfigError
-from statecast.venues.access import Access, access, missing, venue
 from statecast.venues.binance.rest import BinanceRest
 
 KEYS = {"API_KEY": "the-api-key", "API_SECRET": "the-api-secret"}

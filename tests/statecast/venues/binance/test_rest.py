@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import pytest
 from aiohttp import web
+from statecast.venues.binance.weight import WeightBudget
 
 from statecast.errors import (
     AuthFailed,
@@ -31,7 +32,6 @@ from statecast.secret import Secret
 from statecast.venues.binance import wire
 from statecast.venues.binance.rest import FIREWALL_PAUSE_MS, BinanceRest, CheckScope
 from statecast.venues.binance.signing import signer
-from statecast.venues.binance.weight import WeightBudget
 
 FRAMES = next(p for p in Path(__file__).parents if p.name == "tests") / "frames" / "binance"
 REST = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from statecast.venues.binance.weight import MAX_BAN_MS, WeightBudget, silence_until_ms
 
 MINUTE = 60_000
