@@ -147,13 +147,17 @@ def scrubbed(text: str, secrets: Iterable[str]) -> str:
 async def repeated(clock: Clock, ask: Callable[[], Awaitable[T]]) -> T:
     """The result of `ask`, which is called three times at the most where the venue is unreachable: for calls that may
     be repeated. Beyond that the caller decides."""
+
+    async def once() -> T:  # tenacity awaits what is declared as a coroutine function alone
+        return await ask()
+
     return await AsyncRetrying(
         sleep=clock.sleep,
         wait=wait_exponential(multiplier=0.25, max=2),  # 0.25 s, 0.5 s
         stop=stop_after_attempt(3),
         retry=retry_if_exception_type(VenueUnreachable),
         reraise=True,
-    )(ask)
+    )(once)
 
 
 async def all_of(calls: Iterable[Coroutine[object, None, T]]) -> list[T]:

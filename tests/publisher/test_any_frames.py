@@ -6,8 +6,7 @@ import asyncio
 import json
 from pathlib import Path
 from random import Random
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -27,8 +26,9 @@ from statecast.store.client import Client
 from statecast.store.codec import commit
 from statecast.store.keys import AccountId
 from statecast.store.writer import AccountWriter
+from statecast.venues import registry
 from statecast.venues.adapter import StreamEnded
-from statecast.venues.binance.rest import BinanceRest
+from statecast.venues.registry import SharedLimits
 
 FRAMES = next(path for path in Path(__file__).parents if path.name == "tests") / "frames" / "binance"
 PAYLOADS = [
@@ -86,7 +86,9 @@ class Reader:
         client = Client("redis://127.0.0.1:1/0", client_name="test")
         writer = AccountWriter(client, AccountId("binance", "main"), "publisher-1")
         self.committer = Committer(writer, self.account, clock, log)
-        rest = cast("BinanceRest", SimpleNamespace(venue_now_ms=clock.now_ms))  # reading asks nothing but the time
+        access = account_config.access
+        # Reading asks nothing of it.
+        rest = registry.venue(access.venue).account(access, clock, SharedLimits().of(access))
         rng = Random(1)
         connector = Connector(clock, rng)
         self.follower = Follower(account_config, rest, self.account, self.committer, connector, clock, rng, log)

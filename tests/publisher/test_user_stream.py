@@ -90,7 +90,8 @@ class Following:
         self.began = 0
         urls = BinanceUrls.choose(False, "http://127.0.0.1:1", venue.url, None, None)
         rest = SimpleNamespace(
-            create_listen_key=venue.create_listen_key, ensure_clock=self._nothing, venue_now_ms=lambda: NOW_MS
+            create_listen_key=venue.create_listen_key,
+            clock=SimpleNamespace(ensure=self._nothing, now_ms=lambda: NOW_MS),
         )
         self.stream = UserStream(
             cast("BinanceRest", rest),

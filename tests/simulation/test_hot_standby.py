@@ -11,12 +11,12 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from statecast.venues.binance.weight import LIMIT
 from support.programs import Program, program
 from support.world import World, account_values, new_server, until
 
 from statecast.store.client import connect
 from statecast.store.keys import AccountId, AccountKeys
+from statecast.venues.binance.limits import LIMIT
 
 SEED = 20_261_123
 KILLS = 8

@@ -14,8 +14,7 @@ from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 import pytest
-from statecast.venues.binance.weight import WeightBudget
-from support.world import DEADLINE_S, World, until, world
+from support.world import DEADLINE_S, World, unlimited, until, world
 from support.written import eventually
 
 from consumers import AccountMirror, OrderEvents, mirror, order_events
@@ -171,7 +170,6 @@ async def test_nothing_grows_under_load_and_faults(
             publications.append(self)
 
     monkeypatch.setattr(service, "_Publication", Noted)
-    monkeypatch.setattr(service, "WeightBudget", lambda: WeightBudget(limit=PLENTY))
     monkeypatch.setattr(follower, "STEADY_S", 0.0)
     monkeypatch.setattr(committer, "EventRecord", lambda: EventRecord(REMEMBERED))
     monkeypatch.setattr(domain_account, "REMEMBERED_EVENTS", REMEMBERED)
@@ -179,7 +177,7 @@ async def test_nothing_grows_under_load_and_faults(
     monkeypatch.setattr(order_events, "REMEMBERED", REMEMBERED)
     monkeypatch.setattr(mirror, "REMEMBERED", REMEMBERED)
     async with (
-        world(own_redis.url, account_name, RECONCILE_S="1") as here,
+        world(own_redis.url, account_name, limits=unlimited(), RECONCILE_S="1") as here,
         reading(here, own_redis.url) as readers,
     ):
         here.exchange.weight_limit = PLENTY

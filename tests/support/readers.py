@@ -14,7 +14,6 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from statecast.venues.access import Access
 from support.changes import rest_position, snapshot
 from support.world import KEY, SECRET
 from support.written import Desk, eventually
@@ -26,6 +25,7 @@ from statecast.errors import StaleState
 from statecast.simulator.server import SimulatorServer
 from statecast.store.client import Client
 from statecast.store.keys import AccountId
+from statecast.venues.adapter import Access
 
 ACCOUNT_CALL = "GET /fapi/v3/account 200"
 """How the simulated exchange counts what every refresh asks for once, unless the account was moving."""

@@ -28,6 +28,8 @@ from statecast.simulator.signing import ApiKey
 from statecast.store.client import Client, connect
 from statecast.store.keys import AccountId, AccountKeys
 from statecast.store.reader import StoredAccount, read_account
+from statecast.venues.binance.limits import WeightBudget
+from statecast.venues.registry import SharedLimits
 
 KEY, SECRET = "demo-key", "demo-secret"
 DEADLINE_S = 40.0
@@ -144,6 +146,11 @@ async def until(read: Callable[[], Awaitable[T]], good: Callable[[T], bool]) -> 
     return value
 
 
+def unlimited() -> SharedLimits:
+    """As much weight as it takes: the limits of a minute would make hours of some tests."""
+    return SharedLimits(lambda _: WeightBudget(limit=10_000_000))
+
+
 def new_server(
     *,
     hedge: bool = False,
@@ -175,26 +182,40 @@ def account_values(server: SimulatorServer, account: str, **values: str) -> dict
 
 @asynccontextmanager
 async def world(
-    redis_url: str, account: str, *, hedge: bool = False, seed: int = 1, live: bool = True, **values: str
+    redis_url: str,
+    account: str,
+    *,
+    hedge: bool = False,
+    seed: int = 1,
+    live: bool = True,
+    limits: SharedLimits | None = None,
+    **values: str,
 ) -> AsyncIterator[World]:
     """An exchange and its publisher, `live` unless the test wants to see how it gets there."""
     async with (
         new_server(hedge=hedge, seed=seed) as server,
-        published(server, redis_url, account, seed=seed, live=live, **values) as here,
+        published(server, redis_url, account, seed=seed, live=live, limits=limits, **values) as here,
     ):
         yield here
 
 
 @asynccontextmanager
 async def published(
-    server: SimulatorServer, redis_url: str, account: str, *, seed: int = 1, live: bool = True, **values: str
+    server: SimulatorServer,
+    redis_url: str,
+    account: str,
+    *,
+    seed: int = 1,
+    live: bool = True,
+    limits: SharedLimits | None = None,
+    **values: str,
 ) -> AsyncIterator[World]:
     """A publisher of an exchange that was there before it, and stays."""
     given = account_values(server, account, **values)
     built = config.build(settings.Settings(given, (given,)))
     async with (
         connect(redis_url, client_name="statecast-test") as client,
-        publishing(built, redis_url, SystemClock()) as work,
+        publishing(built, redis_url, SystemClock(), limits) as work,
     ):
         here = World(server, client, built.accounts[0].account_id, Random(seed))
         if live:
