@@ -15,7 +15,7 @@ from statecast.errors import ContractMismatch, NeverPublished, StaleState
 from statecast.store.client import AnyRedis, Client
 from statecast.store.keys import CONTRACT, AccountId
 from statecast.store.reader import TABLES, read_account
-from statecast.venues.access import Access
+from statecast.venues.adapter import Access
 
 
 class AccountReader:

@@ -11,8 +11,8 @@ from statecast.errors import ConfigError
 from statecast.settings import PREFIX
 from statecast.store.client import check_running_url
 from statecast.store.keys import AccountId
-from statecast.venues import access
-from statecast.venues.access import Access
+from statecast.venues import registry
+from statecast.venues.adapter import Access
 
 MAX_AGE_S = 10.0
 LEAST_MAX_AGE_S = 0.05
@@ -39,25 +39,22 @@ def from_environment(overrides: Mapping[str, Any]) -> Environment:
     values = settings.load(given, os.environ).values
     url = values.get("REDIS_URL", settings.DEFAULT_REDIS_URL)
     check_running_url(url)
-    account_id = _settings_account(values)
-    if _settings_account(settings.load({}, os.environ).values) != account_id and not given.keys() & _CREDENTIALS:
-        # What the settings have are the credentials of their own account: another one's must not be told by them.
-        values = {name: value for name, value in values.items() if name not in _CREDENTIALS}
+    account_id, own = _settings_account(values), set(settings.CREDENTIAL_NAMES)
+    if _settings_account(settings.load({}, os.environ).values) != account_id and not given.keys() & own:
+        # What the settings have are the credentials of their own account: another one must not be asked for by them.
+        values = {name: value for name, value in values.items() if name not in own}
     return Environment(
         account_id=account_id,
         redis_url=url,
-        access=access.access(values),
+        access=registry.access(values),
         max_age_s=settings.seconds(values, "MAX_AGE_S", MAX_AGE_S, least=LEAST_MAX_AGE_S),
         options={name: value for name, value in overrides.items() if name not in known},
     )
 
 
 def _settings_account(values: Mapping[str, str]) -> AccountId:
-    venue, account = access.venue(values), values.get("ACCOUNT", "main")
-    return AccountId.parse(account if ":" in account else f"{venue}:{account}", f"{PREFIX}ACCOUNT")
-
-
-_CREDENTIALS = frozenset({"API_KEY", "API_KEY_FILE", "API_SECRET", "API_SECRET_FILE"})
+    venue, account = registry.chosen(values), values.get("ACCOUNT", "main")
+    return AccountId.parse(account if ":" in account else f"{venue.name}:{account}", f"{PREFIX}ACCOUNT")
 
 
 def _text(value: object) -> str | None:
@@ -85,7 +82,4 @@ def credentials(
 ) -> Access:
     """Credentials of one account, for a reader that may ask the venue itself while nobody publishes."""
     values = {"API_KEY": api_key, "API_SECRET": api_secret, "VENUE": venue, "TESTNET": _text(testnet)}
-    given = access.access({name: value for name, value in (values | {"REST_URL": rest_url}).items() if value})
-    if given is None:
-        raise access.missing("API_KEY")
-    return given
+    return registry.needed_access({name: value for name, value in (values | {"REST_URL": rest_url}).items() if value})

@@ -9,7 +9,6 @@ import secrets
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
 
 from statecast.clock import Clock
 from statecast.errors import ConfigError
@@ -24,11 +23,9 @@ from statecast.store.refresh import (
     RestAnswer,
     SharedRefresh,
     Wait,
-    credentials_name,
 )
-from statecast.venues.access import Access
-from statecast.venues.binance.rest import BinanceRest
-from statecast.venues.binance.weight import WeightBudget
+from statecast.venues import registry
+from statecast.venues.adapter import Access, VenueAccount
 
 ANSWER_WITHIN_S = FETCH_WITHIN_S + 3.0
 """A fetch that takes as long as it may, and a killed one before it."""
@@ -47,10 +44,8 @@ class NoAnswer(Exception):
         self.age_ms = age_ms
 
 
-@cache
-def weight_budget(rest_url: str) -> WeightBudget:
-    """The allowance of this process at one venue: one IP address has one, however many readers and accounts."""
-    return WeightBudget()
+LIMITS = registry.SharedLimits()
+"""Of this process, however many readers and accounts it has."""
 
 
 @dataclass(slots=True)
@@ -65,10 +60,18 @@ class Refresher:
     """Gets REST answers for one reader: shared ones, or by asking the venue with the reader's credentials when it is
     this reader's turn, or by asking a living publisher when there are none."""
 
-    def __init__(self, client: Client, account_id: AccountId, access: Access | None, clock: Clock) -> None:
+    def __init__(
+        self,
+        client: Client,
+        account_id: AccountId,
+        access: Access | None,
+        clock: Clock,
+        limits: registry.SharedLimits = LIMITS,
+    ) -> None:
+        self._limits = limits
         self._access = access
         self._clock = clock
-        self._rest: BinanceRest | None = None
+        self._venue: VenueAccount | None = None
         self._attempts: dict[float, _Attempt] = {}
         self._name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self._numbers = itertools.count(1)
@@ -76,7 +79,7 @@ class Refresher:
             client,
             account_id,
             clock,
-            credentials="" if access is None else credentials_name(access.api_key),
+            credentials="" if access is None else access.credentials_name,
             ask_publisher=True,
         )
 
@@ -105,8 +108,8 @@ class Refresher:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self._rest is not None:
-            await self._rest.aclose()
+        if self._venue is not None:
+            await self._venue.aclose(last=False)
 
     async def _joined(self, max_age_s: float) -> tuple[RestAnswer, float]:
         """The outcome of the attempt that is under way, or of a new one. It ends early when nobody waits any more."""
@@ -158,21 +161,22 @@ class Refresher:
                 case Fetch() if refusal is not None:
                     await self._shared.give_up(step)
                 case Fetch():
-                    await self._shared.fetch(step, await self._venue(step))
+                    await self._shared.fetch(step, await self._venue_account(step))
                 case Wait() if refusal is None:
                     await self._shared.wait(step)
             if refusal is not None:
                 raise refusal
 
-    async def _venue(self, turn: Fetch) -> BinanceRest:
-        assert self._access is not None, "a turn is given to who has credentials"
-        if self._rest is None:
+    async def _venue_account(self, turn: Fetch) -> VenueAccount:
+        access = self._access
+        assert access is not None, "a turn is given to who has credentials"
+        if self._venue is None:
             try:
-                self._rest = self._access.rest(self._clock, weight_budget(self._access.urls.rest))
+                self._venue = registry.venue(access.venue).account(access, self._clock, self._limits.of(access))
             except ConfigError:
                 await self._shared.give_up(turn)
                 raise
-        return self._rest
+        return self._venue
 
 
 def _refusal(step: Fetch | Wait | Paused | NobodyCanFetch, asked_at_ms: int, waited_s: float) -> NoAnswer | None:

@@ -10,8 +10,8 @@ from statecast.errors import ConfigError
 from statecast.settings import PREFIX, Settings
 from statecast.store.client import check_url
 from statecast.store.keys import LEASE_TTL_MS, AccountId
-from statecast.venues import access
-from statecast.venues.access import Access
+from statecast.venues import registry
+from statecast.venues.adapter import Access
 
 EMBEDDED = "embedded"
 
@@ -27,10 +27,9 @@ class AccountConfig:
     access: Access
     reconcile_s: float
     mark_price_interval_s: float
-    delete_listen_key: bool
     lease_s: float
     shared_stream: bool
-    """Whether several connections on one listen key are told everything each."""
+    """Whether each of several connections receives every event."""
     events_retention_s: float
     group_expiry_s: float
 
@@ -61,19 +60,15 @@ def build(values: Settings) -> Config:
 
 
 def _account(values: Mapping[str, str]) -> AccountConfig:
-    venue = access.venue(values)
-    account_id = AccountId.parse(f"{venue}:{values.get('ACCOUNT', 'main')}", f"{PREFIX}ACCOUNT")
-    credentials = access.access(values)
-    if credentials is None:
-        raise access.missing("API_KEY")
+    venue = registry.chosen(values)
+    account_id = AccountId.parse(f"{venue.name}:{values.get('ACCOUNT', 'main')}", f"{PREFIX}ACCOUNT")
     return AccountConfig(
         account_id=account_id,
-        access=credentials,
+        access=registry.needed_access(values),
         reconcile_s=settings.seconds(values, "RECONCILE_S", 60.0, least=1.0),
         mark_price_interval_s=settings.seconds(values, "MARK_PRICE_INTERVAL_S", 1.0, least=0.1),
-        delete_listen_key=settings.flag(values, "DELETE_LISTEN_KEY"),
         lease_s=settings.seconds(values, "LEASE_S", LEASE_TTL_MS / 1000, least=1.0, most=60.0),
-        shared_stream=settings.flag(values, "SHARED_STREAM", default=True),
+        shared_stream=settings.flag(values, "SHARED_STREAM", default=venue.traits.stream.shared),
         events_retention_s=settings.seconds(values, "EVENTS_RETENTION_S", WEEK_S, least=1.0, most=YEARS_S),
         group_expiry_s=settings.seconds(values, "GROUP_EXPIRY_S", WEEK_S, least=1.0, most=YEARS_S),
     )

@@ -11,8 +11,8 @@ from statecast.clock import Clock
 from statecast.domain.changes import Check, Snapshot
 from statecast.errors import StoreError
 from statecast.store.client import Client, connect
-from statecast.store.refresh import REQUESTS_BLOCK_MS, Fetch, RefreshRequests, SharedRefresh, credentials_name
-from statecast.venues.binance.rest import BinanceRest
+from statecast.store.refresh import REQUESTS_BLOCK_MS, Fetch, RefreshRequests, SharedRefresh
+from statecast.venues.adapter import VenueAccount
 
 TIMEOUT_S = REQUESTS_BLOCK_MS / 1000 + 3.0
 """Of the connection that waits for requests: beyond the longest wait."""
@@ -29,7 +29,7 @@ class RefreshResponder:
         client: Client,
         config: AccountConfig,
         publisher_id: str,
-        rest: BinanceRest,
+        venue: VenueAccount,
         follower: Follower,
         clock: Clock,
         log: Log,
@@ -37,7 +37,7 @@ class RefreshResponder:
         self._redis = client.redis
         self._config = config
         self._publisher_id = publisher_id
-        self._rest = rest
+        self._venue = venue
         self._follower = follower
         self._clock = clock
         self._log = log
@@ -48,7 +48,7 @@ class RefreshResponder:
         async with connect(self._redis, client_name="statecast-answers", timeout_s=TIMEOUT_S) as client:
             account_id = self._config.account_id
             requests = RefreshRequests(client, account_id, self._publisher_id)
-            name = credentials_name(self._config.access.api_key)
+            name = self._config.access.credentials_name
             shared = SharedRefresh(client, account_id, self._clock, credentials=name, ask_publisher=False)
             while True:
                 try:
@@ -65,7 +65,7 @@ class RefreshResponder:
         token = f"{self._publisher_id}-{next(self._numbers)}"
         step = await shared.begin(token, 0, not_before_ms=asked_at_ms)
         if isinstance(step, Fetch):
-            snapshot = await shared.fetch(step, self._rest)
+            snapshot = await shared.fetch(step, self._venue)
             if snapshot is not None:
                 self._follower.take_answer(_light_part(snapshot))
 

@@ -22,7 +22,8 @@ from statecast.clock import Clock
 from statecast.embedded.server import EmbeddedServer
 from statecast.errors import ConfigError, StoreAuthFailed, StoreRefused, StoreUnreachable
 from statecast.store.client import ACCEPTED_URLS, Client, connect
-from statecast.venues.binance.weight import WeightBudget
+from statecast.venues import registry
+from statecast.venues.registry import SharedLimits
 
 CANCEL_AGAIN_S = 0.2
 """A cancellation that was not heeded is repeated after this time."""
@@ -79,30 +80,46 @@ def redis_server(url: str) -> Iterator[str]:
 
 @asynccontextmanager
 async def publishing(
-    config: Config, redis_url: str, clock: Clock, chance: Chance, tuning: Tuning | None = None
+    config: Config,
+    redis_url: str,
+    clock: Clock,
+    chance: Chance,
+    tuning: Tuning | None = None,
+    limits: SharedLimits | None = None,
 ) -> AsyncIterator[asyncio.Task[None]]:
-    """Publish all accounts while the context lasts; at its end they stop in an orderly way.
+    """Publish all accounts while the context lasts; at its end they stop in an orderly way. `limits` are those that the
+    accounts share.
 
     The task ends only by an error that no waiting mends.
     """
     async with connect(redis_url, client_name="statecast-publisher") as client:
         await _check_server(client)
-        # One IP address has one allowance of weight and of connections, however many accounts are followed from it.
-        budget = WeightBudget()
-        connector = Connector(clock, chance.rng)
-        publishers = [
-            AccountPublisher(
-                account,
-                chance.new_publisher_id(),
-                client,
-                connector,
-                budget,
-                clock,
-                chance.rng,
-                tuning or Tuning(),
+        # A way out of this machine has one allowance of calls and of connections, however many accounts are followed
+        # over it.
+        limits = limits or SharedLimits()
+        connectors: dict[tuple[str, str], Connector] = {}
+        publishers: list[AccountPublisher] = []
+        for account in config.accounts:
+            venue = registry.venue(account.access.venue)
+            way_out = venue.name, account.access.limits_name
+            if way_out not in connectors:
+                stream = venue.traits.stream
+                connectors[way_out] = Connector(
+                    clock, chance.rng, connects=stream.connects, connects_within_s=stream.connects_within_s
+                )
+            publishers.append(
+                AccountPublisher(
+                    account,
+                    venue,
+                    chance.new_publisher_id(),
+                    client,
+                    connectors[way_out],
+                    limits,
+                    clock,
+                    chance.rng,
+                    tuning or Tuning(),
+                )
             )
-            for account in config.accounts
-        ]
         work = asyncio.create_task(_run_all(publishers))
         try:
             yield work

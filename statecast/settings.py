@@ -14,7 +14,7 @@ entries then stand in for the shared ones:
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,16 +25,16 @@ from statecast.secret import Secret
 
 PREFIX = "STATECAST_"
 
+CREDENTIALS = ("API_KEY", "API_SECRET", "API_PASSPHRASE")
+"""What any venue may take; each may be given as the file that holds it."""
+
+CREDENTIAL_NAMES = tuple(name + end for name in CREDENTIALS for end in ("", "_FILE"))
+
 NAMES = (
     "REDIS_URL",
     "VENUE",
     "ACCOUNT",
-    "API_KEY",
-    "API_KEY_FILE",
-    "API_SECRET",
-    "API_SECRET_FILE",
-    "API_PASSPHRASE",
-    "API_PASSPHRASE_FILE",
+    *CREDENTIAL_NAMES,
     "TESTNET",
     "REST_URL",
     "WS_URL",
@@ -50,6 +50,8 @@ NAMES = (
     "MAX_AGE_S",
     "NOFX_MODE",
 )
+"""All settings, those of single venues included (`Venue.settings`)."""
+
 SHARED = frozenset({"REDIS_URL"})
 """Settings of the program, not of one account."""
 
@@ -100,8 +102,7 @@ def load(
 
 
 def _shared_only(values: Mapping[str, str]) -> dict[str, str]:
-    own = {"ACCOUNT", "VENUE", "API_KEY", "API_SECRET", "API_PASSPHRASE"}
-    own |= {f"{name}_FILE" for name in own}
+    own = {"ACCOUNT", "VENUE", *CREDENTIAL_NAMES}
     return {name: value for name, value in values.items() if name not in own}
 
 
@@ -153,6 +154,26 @@ def secret(values: Mapping[str, str], name: str) -> Secret | None:
     if not content:
         raise ConfigError(setting, path, "a file with the credential in it; this one is empty")
     return Secret(content)
+
+
+def credentials(values: Mapping[str, str], names: Sequence[str]) -> tuple[Secret, ...] | None:
+    """The credentials of these names; None where none of them is given.
+
+    Raises ConfigError where one is given and another is not, and as `secret` does.
+    """
+    found = [secret(values, name) for name in names]
+    if not any(found):
+        return None
+    for name, credential in zip(names, found, strict=True):
+        if credential is None:
+            raise missing(name)
+    return tuple(credential for credential in found if credential is not None)
+
+
+def missing(name: str) -> ConfigError:
+    """The error for a credential that is needed and not there."""
+    accepted = f"the {name.removeprefix('API_').lower()} of a reading-only API key, or {PREFIX}{name}_FILE"
+    return ConfigError(f"{PREFIX}{name}", None, f"{accepted}; without keys, try `statecast demo`")
 
 
 def flag(values: Mapping[str, str], name: str, *, default: bool = False) -> bool:

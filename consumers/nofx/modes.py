@@ -16,9 +16,8 @@ from statecast.errors import ConfigError
 from statecast.settings import PREFIX
 from statecast.store.client import check_running_url, check_url
 from statecast.store.keys import AccountId
-from statecast.venues import access
-from statecast.venues.access import Access
-from statecast.venues.binance.wire import BinanceUrls
+from statecast.venues import registry
+from statecast.venues.adapter import Access, Endpoints
 
 MAX_AGE_S = 10.0
 """The guide's: how old a REST answer may be. Here, how old anything may be."""
@@ -26,8 +25,6 @@ MAX_AGE_S = 10.0
 EMBEDDED, ATTACHED = "embedded", "attached"
 PRIVATE_SERVER = "embedded"
 """In place of a Redis URL: a server that lives as long as somebody in this process uses it."""
-
-_CREDENTIALS = ("API_KEY", "API_SECRET", "API_PASSPHRASE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +38,7 @@ class Source:
     access: Access | None
     """For the fall-back to REST; None without credentials: then a publisher is asked to ask."""
 
-    urls: BinanceUrls
+    endpoints: Endpoints
     max_age_s: float
     publisher: Mapping[str, str] | None = field(repr=False)
     """Settings of the publisher to run in this process, credentials included; None when attached."""
@@ -64,25 +61,18 @@ def choose(api_key: str | None, secret_key: str | None, testnet: bool = False) -
     values = dict(settings.load({"TESTNET": "true" if testnet else None}, os.environ).values)
     given = _given(api_key, secret_key)
     if given:
-        for name in _CREDENTIALS:
+        for name in settings.CREDENTIAL_NAMES:
             values.pop(name, None)
-            values.pop(f"{name}_FILE", None)
         values |= given
     embedded = _mode(values, bool(given)) == EMBEDDED
     account = values.get("ACCOUNT", _name_of(given["API_KEY"]) if embedded else "main")
-    venue = access.venue(values)
-    account_id = AccountId.parse(account if ":" in account else f"{venue}:{account}", f"{PREFIX}ACCOUNT")
+    venue = registry.chosen(values)
+    account_id = AccountId.parse(account if ":" in account else f"{venue.name}:{account}", f"{PREFIX}ACCOUNT")
     return Source(
         account_id=account_id,
         redis_url=_redis_url(values, embedded),
-        access=access.access(values),
-        urls=BinanceUrls.choose(
-            testnet=settings.flag(values, "TESTNET"),
-            rest_url=values.get("REST_URL"),
-            ws_url=values.get("WS_URL"),
-            market_ws_url=values.get("MARKET_WS_URL"),
-            private_path=values.get("BINANCE_PRIVATE_PATH"),
-        ),
+        access=venue.access(values),
+        endpoints=venue.endpoints(values),
         max_age_s=settings.seconds(values, "MAX_AGE_S", MAX_AGE_S, least=0.05),
         publisher=values | {"VENUE": account_id.venue, "ACCOUNT": account_id.account} if embedded else None,
     )

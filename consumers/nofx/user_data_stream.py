@@ -66,8 +66,8 @@ class UserDataStream:
         self.secret_key = secret_key
         self.testnet = testnet
         self.source = modes.choose(api_key, secret_key, testnet)
-        self.rest_base = self.source.urls.rest
-        self.ws_base = self.source.urls.private_ws
+        self.rest_base = self.source.endpoints.rest
+        self.ws_base = self.source.endpoints.stream
         self.running = False
         self.on_account_update: AccountCallback | None = None
         self.on_position_update: PositionCallback | None = None

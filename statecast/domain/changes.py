@@ -143,16 +143,22 @@ Change = (
     | Check
 )
 
-Notice = Literal["margin_call", "key_expired", "server_shutdown", "ignored", "unknown"]
+Notice = Literal["margin_call", "stream_ended", "reconnect_soon", "ignored", "unknown"]
 
 
 class Frame(NamedTuple):
     """One frame of a stream, decoded.
 
     `event` is the venue's name of it, `changes` what it does to the account; `notice` is set where the frame says
-    something about the stream or asks for attention instead: the key or the server ends, a margin call, an event
-    that is known and ignored, or one that this version does not know. `unknown_fields` counts fields beyond the
-    documented ones.
+    something about the stream or asks for attention instead, `detail` says what in words:
+
+    margin_call      positions are near liquidation
+    stream_ended     nothing comes on this stream any more, though its connection may stay open
+    reconnect_soon   the venue is about to close this connection
+    ignored          known, and without a meaning for the account
+    unknown          an event that this version does not know
+
+    `unknown_fields` counts fields beyond the documented ones.
     """
 
     event: str

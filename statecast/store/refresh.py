@@ -8,7 +8,6 @@ waits there for news from an entry that is known, so that none is missed, and th
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import Protocol, cast
 
 import orjson
 
-from statecast.clock import Clock
+from statecast.clock import Clock as MachineClock
 from statecast.domain.account import Account
 from statecast.domain.changes import Snapshot
 from statecast.errors import (
@@ -29,7 +28,6 @@ from statecast.errors import (
     StoreUnreachable,
     VenueError,
 )
-from statecast.secret import Secret
 from statecast.store.client import Client
 from statecast.store.codec import rows
 from statecast.store.keys import CONTRACT, REFRESH_LOCK_MS, REQUESTS_LENGTH, AccountId, AccountKeys
@@ -86,14 +84,15 @@ class RestAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """The lock is ours: `fetch` now. The weight is what the last fetcher knew to be used, at that venue time."""
+    """The lock is ours: `fetch` now. `spent` is what the last fetcher knew to be spent of the venue's limits, at that
+    venue time; empty where nobody has said so."""
 
     now_ms: int
     taken_at_ms: int | None
     token: str
     credentials: str
-    used_weight: int
-    used_weight_time_ms: int
+    spent: str
+    spent_time_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,20 +134,28 @@ class NobodyCanFetch:
 Step = RestAnswer | Fetch | Wait | Paused | NobodyCanFetch
 
 
+class Clock(Protocol):
+    """A venue's time."""
+
+    def now_ms(self) -> int: ...
+    async def ensure(self) -> None: ...
+
+
+class Limits(Protocol):
+    """What may still be asked of a venue, as text that only the venue's adapter reads."""
+
+    def spent(self, now_ms: int) -> str: ...
+    def learn(self, spent: str, at_ms: int, now_ms: int) -> None: ...
+
+
 class Venue(Protocol):
-    """What a fetch needs of a venue's REST interface; the store knows no venue itself. Times are the venue's."""
+    """What a fetch needs of a venue's account; the store knows no venue itself. Times are the venue's."""
 
     @property
-    def used_weight(self) -> int: ...
-    def venue_now_ms(self) -> int: ...
-    def learn_used_weight(self, used: int, time_ms: int) -> None: ...
-    async def ensure_clock(self) -> None: ...
+    def clock(self) -> Clock: ...
+    @property
+    def limits(self) -> Limits: ...
     async def fetch_snapshot(self, *, consistent: bool) -> Snapshot: ...
-
-
-def credentials_name(api_key: Secret) -> str:
-    """Tells credentials apart in Redis without telling them: the key cannot be found from it."""
-    return hashlib.sha256(api_key.reveal().encode()).hexdigest()[:12]
 
 
 class SharedRefresh:
@@ -159,7 +166,7 @@ class SharedRefresh:
     """
 
     def __init__(
-        self, client: Client, account_id: AccountId, clock: Clock, *, credentials: str, ask_publisher: bool
+        self, client: Client, account_id: AccountId, clock: MachineClock, *, credentials: str, ask_publisher: bool
     ) -> None:
         self._client = client
         self._clock = clock
@@ -214,8 +221,8 @@ class SharedRefresh:
                 age_ms = now_ms - taken_at_ms + round((self._clock.monotonic() - sent) * 1000)
                 hashes = {name: orjson.loads(table) for name, table in zip(TABLES, tables, strict=True)}
                 return RestAnswer(taken_at_ms, age_ms, int(seq), int(epoch), state, hashes)
-            case "TURN", [used, time]:
-                return Fetch(now_ms, taken_at_ms, token, self._credentials, int(used), int(time))
+            case "TURN", [spent, time]:
+                return Fetch(now_ms, taken_at_ms, token, self._credentials, spent, int(time))
             case "WAIT", [for_ms, last_news, holder]:
                 return Wait(now_ms, taken_at_ms, int(for_ms), last_news, holder)
             case "REFUSED", [reason, retry_at]:
@@ -260,12 +267,12 @@ class SharedRefresh:
         """Free the lock without a word about the venue. Never raises: a lock that is not freed runs out."""
         with suppress(StoreError, TimeoutError):
             async with asyncio.timeout(FREE_WITHIN_S):
-                await self._end(turn, "given-up", "", 0, 0, 0, 0)
+                await self._end(turn, "given-up", "", 0, 0, "", 0)
 
     async def _fetch(self, turn: Fetch, venue: Venue) -> Snapshot | None:
         try:
-            await venue.ensure_clock()
-            venue.learn_used_weight(turn.used_weight, turn.used_weight_time_ms)
+            await venue.clock.ensure()
+            venue.limits.learn(turn.spent, turn.spent_time_ms, venue.clock.now_ms())
             with self._client.errors():
                 reply = await self._hold((self._keys.status, self._keys.refresh_lock), (turn.token, REFRESH_LOCK_MS))
             if reply[0] == "LOST":
@@ -274,11 +281,11 @@ class SharedRefresh:
             snapshot = await venue.fetch_snapshot(consistent=True)
             hashes = rows(Account().apply((snapshot,), "rest"))
         except RateLimited as error:
-            pause_ms = max(1000, error.retry_at_ms - venue.venue_now_ms())
+            pause_ms = max(1000, error.retry_at_ms - venue.clock.now_ms())
             await self._failed(turn, venue, str(error), pause_ms, pause_ms)
             return None
         except AuthFailed as error:
-            await self._end(turn, "refused", str(error), 0, 0, venue.used_weight, venue.venue_now_ms())
+            await self._end(turn, "refused", str(error), 0, 0, *_spent(venue))
             return None
         except (VenueError, FrameError) as error:
             await self._failed(turn, venue, str(error))
@@ -286,13 +293,7 @@ class SharedRefresh:
         except ArithmeticError:
             await self._failed(turn, venue, "an amount of the venue's answer is beyond reckoning")
             return None
-        arguments: list[str | int | bytes] = [
-            turn.token,
-            turn.credentials,
-            REQUESTS_LENGTH,
-            venue.used_weight,
-            venue.venue_now_ms(),
-        ]
+        arguments: list[str | int | bytes] = [turn.token, turn.credentials, REQUESTS_LENGTH, *_spent(venue)]
         arguments += [taken_at, seq, epoch, state, CONTRACT]
         arguments += [orjson.dumps(hashes[name]) for name in TABLES]
         with self._client.errors():
@@ -317,11 +318,10 @@ class SharedRefresh:
         pause_ms: int = FIRST_PAUSE_MS,
         longest_pause_ms: int = LONGEST_PAUSE_MS,
     ) -> None:
-        weight, time_ms = venue.used_weight, venue.venue_now_ms()
-        await self._end(turn, "failed", reason, pause_ms, longest_pause_ms, weight, time_ms)
+        await self._end(turn, "failed", reason, pause_ms, longest_pause_ms, *_spent(venue))
 
     async def _end(
-        self, turn: Fetch, ended: str, reason: str, pause_ms: int, longest_pause_ms: int, weight: int, time_ms: int
+        self, turn: Fetch, ended: str, reason: str, pause_ms: int, longest_pause_ms: int, spent: str, time_ms: int
     ) -> None:
         with self._client.errors():
             await self._fail(
@@ -330,7 +330,7 @@ class SharedRefresh:
                     turn.token,
                     turn.credentials,
                     REQUESTS_LENGTH,
-                    weight,
+                    spent,
                     time_ms,
                     ended,
                     reason,
@@ -339,6 +339,12 @@ class SharedRefresh:
                     turn.now_ms,
                 ),
             )
+
+
+def _spent(venue: Venue) -> tuple[str, int]:
+    """What is known to be spent, and the venue's time."""
+    now_ms = venue.clock.now_ms()
+    return venue.limits.spent(now_ms), now_ms
 
 
 class RefreshRequests:

@@ -4,7 +4,7 @@
 --       credentials (which they are; '' without any) credentials_pause_ms
 --       ask (1: a living publisher may be asked) heartbeat_ms request_gap_ms requests_length
 -- ->    {'ANSWER', now_ms, taken_at_ms, seq, epoch, state, account, balances, positions, orders}
---       {'TURN', now_ms, taken_at_ms, used_weight, used_weight_time_ms} the lock is the caller's
+--       {'TURN', now_ms, taken_at_ms, spent, spent_time_ms} the lock is the caller's
 --       {'WAIT', now_ms, taken_at_ms, for_ms, last_news, holder} until news; without a holder, the publisher was asked
 --       {'REFUSED', now_ms, taken_at_ms, reason, retry_at_ms} nobody asks the venue before
 --       {'ALONE', now_ms, taken_at_ms, credentials_reason, heartbeat_at_ms, state, state_reason} nobody can ask it
@@ -14,8 +14,8 @@ local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local function text(number) return string.format('%.0f', number) end
 
-local known = redis.call('HMGET', KEYS[2], 'takenAtMs', 'contract', 'failedAtMs', 'retryAtMs', 'reason', 'usedWeight',
-  'usedWeightTimeMs', 'refused.' .. credentials)
+local known = redis.call('HMGET', KEYS[2], 'takenAtMs', 'contract', 'failedAtMs', 'retryAtMs', 'reason', 'spent',
+  'spentTimeMs', 'refused.' .. credentials)
 -- What was written before the clock was set back lies in the future, and its age is not known.
 local taken = known[2] == contract and tonumber(known[1]) or nil
 if taken and taken > now then taken = nil end
@@ -41,7 +41,7 @@ refused_at = tonumber(refused_at)
 if refused_at and (refused_at > now or now >= refused_at + tonumber(ARGV[7])) then refused_at, refused = nil, nil end
 if credentials ~= '' and not refused_at then
   redis.call('SET', KEYS[3], token, 'PX', ARGV[5])
-  return {'TURN', text(now), taken_text, known[6] or '0', known[7] or '0'}
+  return {'TURN', text(now), taken_text, known[6] or '', known[7] or '0'}
 end
 
 local status = redis.call('HMGET', KEYS[1], 'heartbeatAtMs', 'state', 'reason')

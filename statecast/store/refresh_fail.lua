@@ -2,7 +2,7 @@
 -- A turn that another has taken over meanwhile says nothing: its lock is another's, or an answer was stored that was
 -- asked for after the turn began. What it knows is old, and must not make all readers pause.
 -- KEYS  refresh refresh-lock refresh-news
--- ARGV  token credentials news_length used_weight used_weight_time_ms
+-- ARGV  token credentials news_length spent spent_time_ms
 --       ended: failed (for all), refused (these credentials alone), or given-up (no word about the venue)
 --       reason pause_ms (doubled with each failure in a row) longest_pause_ms
 --       turn_at_ms (when the turn was given)
@@ -27,7 +27,7 @@ if ended == 'failed' then
 elseif ended == 'refused' then
   redis.call('HSET', KEYS[1], 'refused.' .. ARGV[2], text(now) .. ' ' .. ARGV[7])
 end
-if ended ~= 'given-up' then redis.call('HSET', KEYS[1], 'usedWeight', ARGV[4], 'usedWeightTimeMs', ARGV[5]) end
+if ended ~= 'given-up' then redis.call('HSET', KEYS[1], 'spent', ARGV[4], 'spentTimeMs', ARGV[5]) end
 if holder == token then redis.call('DEL', KEYS[2]) end
 redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[3], '*', 'ended', ended, 'by', token, 'takenAtMs', '')
 return retry

@@ -1,6 +1,6 @@
 -- Store a REST answer for all readers, unless a younger one is there; free the lock, and wake who waits.
 -- KEYS  refresh refresh-lock refresh-news
--- ARGV  token credentials news_length used_weight used_weight_time_ms
+-- ARGV  token credentials news_length spent spent_time_ms
 --       taken_at_ms seq epoch state contract account balances positions orders
 -- ->    now_ms
 local token, taken = ARGV[1], tonumber(ARGV[6])
@@ -16,7 +16,7 @@ if not known or known > now or known <= taken then
     'seq', ARGV[7], 'epoch', ARGV[8], 'state', ARGV[9], 'contract', ARGV[10],
     'account', ARGV[11], 'balances', ARGV[12], 'positions', ARGV[13], 'orders', ARGV[14])
 end
-redis.call('HSET', KEYS[1], 'usedWeight', ARGV[4], 'usedWeightTimeMs', ARGV[5])
+redis.call('HSET', KEYS[1], 'spent', ARGV[4], 'spentTimeMs', ARGV[5])
 redis.call('HDEL', KEYS[1], 'failedAtMs', 'retryAtMs', 'reason', 'failures', 'refused.' .. ARGV[2])
 if holder == token then redis.call('DEL', KEYS[2]) end
 redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[3], '*', 'ended', 'stored', 'by', token, 'takenAtMs', ARGV[6])

@@ -17,12 +17,18 @@ from typing import Literal, NamedTuple, Protocol
 from statecast.clock import Clock
 from statecast.domain.changes import Check, Frame, Snapshot
 from statecast.domain.history import PastOrder, PastTrade
-from statecast.domain.models import Order
 from statecast.errors import AuthFailed, VenueError
 from statecast.secret import Secret
 
 Waiting = Callable[[float], None]
 """Called with the seconds for which a call has to wait until the venue's limits allow it."""
+
+
+Retrying = Callable[[VenueError], None]
+
+
+def ignored(error: VenueError) -> None:
+    """Nobody wants to know."""
 
 
 class WantsSymbol(VenueError):
@@ -58,13 +64,21 @@ class StreamTraits:
     max_silence_s: float
     """A connection on which neither a frame nor a ping arrives for this long is dead."""
 
+    market_silence_s: float
+    """A connection of mark prices on which no frame arrives for this long is dead."""
+
     connects: int
     connects_within_s: float
-    """No more than so many attempts to connect within this time, from one way out of this machine."""
+    """A publisher makes no more than so many attempts to connect within this time, from one way out of this machine: at
+    most half of what the venue allows, because bots connect from the same address."""
 
     shared: bool
     """Whether each of several connections of one account receives every event. It is where a second connection can take
     over without a gap. (A setting may say otherwise.)"""
+
+    ping_after_s: float | None = None
+    """After so long without a message a session is asked for a ping (`Session.idle`), and so often again; None: the
+    venue needs none beyond those of the websocket itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,17 +205,18 @@ class Session(Protocol):
         """Whether everything is subscribed to: events from now on are received."""
 
     def opened(self, now_ms: int) -> Sequence[str]:
-        """The connection is open; what to send first."""
+        """The connection is open; what to send first. `now_ms` is the venue's time, as a login may want it."""
 
     def identity(self, raw: str | bytes) -> Hashable | None:
         """What two connections' copies of one event have in common; None for a message that concerns this connection
         alone (an acknowledgement, a snapshot at its beginning) and is always to be received."""
 
     def received(self, raw: str | bytes, now_ms: int) -> Received:
-        """Raises FrameError for what cannot be understood, StreamEnded or VenueError for a refusal."""
+        """`now_ms` is this machine's time, which is stamped on order events and decides nothing. Raises FrameError for
+        what cannot be understood, StreamEnded or VenueError for a refusal."""
 
     def idle(self, silent_s: float) -> str | None:
-        """A ping to send after so long without a message, if it is time for one."""
+        """A ping to send after so long without a message; see `StreamTraits.ping_after_s`."""
 
 
 class MarketSession(Session, Protocol):
@@ -227,10 +242,12 @@ class UserStreams(Protocol):
         """All of these connections together carry the account's events. Read it anew before each connection."""
 
     async def keep_alive(self) -> None:
-        """Run until cancelled. Raises StreamEnded or AuthFailed when the stream is not alive any more."""
+        """Run until cancelled, from the first connection on. Raises StreamEnded or AuthFailed when the stream is not
+        alive any more, FrameError for an answer that cannot be understood."""
 
     async def check_alive(self) -> None:
-        """Before a connection is replaced. Raises StreamEnded when another connection would be of another stream."""
+        """Before a connection is replaced. Raises StreamEnded when another connection would be of another stream,
+        AuthFailed and FrameError as `keep_alive` does. A venue that does not answer proves nothing, and is no error."""
 
 
 # Limits
@@ -279,8 +296,9 @@ class VenueAccount(Protocol):
     @property
     def limits(self) -> Limits: ...
 
-    def user_streams(self) -> AbstractAsyncContextManager[UserStreams]:
-        """Open the private stream: on entering, whatever must exist before a connection is made."""
+    def user_streams(self, retrying: Retrying = ignored) -> AbstractAsyncContextManager[UserStreams]:
+        """Open the private stream: on entering, whatever must exist before a connection is made. `retrying` is called
+        with each error of the upkeep that is borne and tried again, for the log."""
 
     def market_stream(self, symbols: frozenset[str]) -> tuple[Secret, MarketSession]:
         """Where the mark prices of these symbols come, and the dialogue there."""
@@ -300,14 +318,13 @@ class VenueAccount(Protocol):
         """What has to be read to know all orders, conditional orders or trades of the account; `symbols` are those in
         which something may have happened, for a venue that must be asked by symbol."""
 
-    def history_pages(
-        self, query: HistoryQuery, since_ms: int, waiting: Waiting
-    ) -> AsyncIterator[HistoryPage]:
+    def history_pages(self, query: HistoryQuery, since_ms: int, waiting: Waiting) -> AsyncIterator[HistoryPage]:
         """What was created (orders) or happened (trades) since then. Raises WantsSymbol where the venue does not take a
         query without a symbol."""
 
-    async def fetch_order(self, order: Order, waiting: Waiting) -> PastOrder | None:
-        """An order as it is now, asked for by its symbol and ids; None where the venue does not know it (any more)."""
+    async def fetch_order(self, symbol: str, order_id: str, waiting: Waiting) -> PastOrder | None:
+        """An order as it is now, by its symbol and `Order.order_id`; None where the venue does not know it (any more).
+        Of a conditional order the symbol may be empty where it is not known."""
 
     async def aclose(self, *, last: bool) -> None:
         """Close the connections. `last`: no other publisher of this account is left, so that what is shared between
@@ -332,6 +349,13 @@ class Access(Protocol):
         """Accounts of one process with the same name share one `Limits`: a host, or a user of it."""
 
 
+class Endpoints(NamedTuple):
+    """Base URLs where the venue is asked, and where the private stream comes."""
+
+    rest: str
+    stream: str
+
+
 class Venue(Protocol):
     """An exchange. Stateless; one value per venue, in `statecast/venues/registry.py`."""
 
@@ -343,11 +367,18 @@ class Venue(Protocol):
     def traits(self) -> Traits: ...
 
     @property
+    def credentials(self) -> tuple[str, ...]:
+        """Names of the credentials that it takes, of `settings.CREDENTIALS`."""
+
+    @property
     def settings(self) -> tuple[str, ...]:
-        """Names of its own settings, beyond those that all venues share; without `STATECAST_`."""
+        """Names of the settings that `access` reads besides the credentials; without `STATECAST_`."""
 
     def access(self, values: Mapping[str, str]) -> Access | None:
         """From settings by name; None where no credential is given. Raises ConfigError."""
+
+    def endpoints(self, values: Mapping[str, str]) -> Endpoints:
+        """From settings by name; no credential is needed. Raises ConfigError."""
 
     def limits(self) -> Limits:
         """A fresh count of what may be asked."""

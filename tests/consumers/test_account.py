@@ -43,7 +43,6 @@ def account_id(account_name: str) -> AccountId:
 @pytest.fixture
 async def server() -> AsyncIterator[SimulatorServer]:
     async with new_server() as running:
-        refresh.weight_budget.cache_clear()
         yield running
 
 

@@ -11,7 +11,7 @@ from support.world import new_server
 from support.written import eventually
 
 from consumers import refresh
-from consumers.refresh import NoAnswer, Refresher, weight_budget
+from consumers.refresh import NoAnswer, Refresher
 from statecast.clock import SystemClock
 from statecast.embedded.server import EmbeddedServer
 from statecast.errors import ConfigError, StoreUnreachable
@@ -19,7 +19,8 @@ from statecast.simulator.server import SimulatorServer
 from statecast.store import refresh as store_refresh
 from statecast.store.client import Client, connect
 from statecast.store.keys import AccountId, AccountKeys
-from statecast.venues.access import Access
+from statecast.venues.adapter import Access
+from statecast.venues.registry import SharedLimits
 
 NEVER_S = 3600.0
 CLIENT = "refresh-test"
@@ -42,11 +43,6 @@ async def server() -> AsyncIterator[SimulatorServer]:
         yield running
 
 
-@pytest.fixture(autouse=True)
-def fresh_budgets() -> None:
-    weight_budget.cache_clear()  # another test's exchange may have had the same port
-
-
 NewRefresher = Callable[..., Refresher]
 
 
@@ -55,7 +51,8 @@ async def refresher(client: Client, account_id: AccountId, server: SimulatorServ
     async with AsyncExitStack() as stack:
 
         def make(given: Access | None = access(server)) -> Refresher:  # noqa: B008 - the test's own exchange
-            made = Refresher(client, account_id, given, SystemClock())
+            # As in a process of its own; and another test's exchange may have had the same port.
+            made = Refresher(client, account_id, given, SystemClock(), SharedLimits())
             stack.push_async_callback(made.aclose)
             return made
 
@@ -283,7 +280,6 @@ async def test_the_venues_429_silences_all_readers(
     assert "HTTP 429" in refused.why
     asked = sum(server.exchange.requests.values())
     for _ in range(5):
-        weight_budget.cache_clear()  # as in another process
         assert "HTTP 429" in (await expect_refusal(refresher())).why
     assert sum(server.exchange.requests.values()) == asked
     failed, retry = await client.redis.hmget(AccountKeys(account_id).refresh, ["failedAtMs", "retryAtMs"])
@@ -297,10 +293,9 @@ async def test_the_weight_of_other_processes_counts(
         await asyncio.sleep(0.5)
     await refresher().answer(NEVER_S)
     keys = AccountKeys(account_id)
-    used = await client.redis.hget(keys.refresh, "usedWeight")
+    used = await client.redis.hget(keys.refresh, "spent")
     assert int(str(used)) >= 100
-    await client.redis.hset(keys.refresh, "usedWeight", "1750")
-    weight_budget.cache_clear()  # as in another process
+    await client.redis.hset(keys.refresh, "spent", "1750")
     refused = await expect_refusal(refresher(), 0.0)
     assert "not sent, the limits of the venue allow it in" in refused.why
     assert calls(server) == 1
@@ -342,8 +337,3 @@ async def test_without_redis_nobody_asks_the_venue(
             await asking.answer(NEVER_S)
         await asking.aclose()
     assert not server.exchange.requests
-
-
-def test_one_process_has_one_allowance_at_a_venue() -> None:
-    assert weight_budget("https://one.example") is weight_budget("https://one.example")
-    assert weight_budget("https://one.example") is not weight_budget("https://two.example")

@@ -16,11 +16,11 @@ from typing import Any, cast
 import pytest
 import redis.asyncio
 from support.arena import NOISE_S, Arena, DurableRedis, Publisher, arena
+from support.world import unlimited
 
-from publisher import follower, service
+from publisher import follower
 from statecast.embedded.server import EmbeddedServer
 from statecast.store.keys import AccountKeys
-from statecast.venues.binance.weight import WeightBudget
 
 TAKEOVER_S = 3.0
 PLENTY = 10_000_000
@@ -34,10 +34,9 @@ def often(request: pytest.FixtureRequest) -> bool:
 
 
 @pytest.fixture
-def unlimited(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As much weight as it takes: the limits of a minute would make hours of these tests."""
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No pause between connections, however often they end."""
     monkeypatch.setattr(follower, "STEADY_S", 0.0)
-    monkeypatch.setattr(service, "WeightBudget", lambda: WeightBudget(limit=PLENTY))
 
 
 async def ends_well(here: Arena) -> list[dict[str, str]]:
@@ -144,13 +143,13 @@ async def test_a_frozen_writer_that_wakes_after_the_takeover_writes_nothing(
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.usefixtures("unlimited")
+@pytest.mark.usefixtures("impatient")
 async def test_a_redis_killed_20_times_and_wiped_5_times_is_complete_again(account_name: str, tmp_path: Path) -> None:
     took_s: list[float] = []
     (tmp_path / "redis").mkdir()
     server = DurableRedis(tmp_path / "redis")
     with server:
-        async with arena(server, account_name, tmp_path, seed=52) as here:
+        async with arena(server, account_name, tmp_path, seed=52, limits=unlimited()) as here:
             here.exchange.weight_limit = PLENTY
             here.trade_on()
             for number in range(25):

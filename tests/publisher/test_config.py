@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from publisher.config import Config, build
+from publisher.config import AccountConfig, Config, build
 from statecast import settings
 from statecast.errors import ConfigError
+from statecast.venues.binance.venue import BinanceAccess
 
 KEYS = {"API_KEY": "the-api-key", "API_SECRET": "the-api-secret"}
 
@@ -24,15 +25,21 @@ def from_file(directory: Path, text: str, environ: dict[str, str] | None = None)
     return build(settings.load({}, environ or {}, path, directory))
 
 
+def access_of(account: AccountConfig) -> BinanceAccess:
+    assert isinstance(account.access, BinanceAccess)
+    return account.access
+
+
 def test_without_settings_but_keys_it_is_the_account_main_at_the_venue_itself() -> None:
     config = built()
     (account,) = config.accounts
+    access = access_of(account)
     assert config.redis_url == "redis://127.0.0.1:6379/0"
     assert str(account.account_id) == "binance:main"
-    assert (account.access.api_key.reveal(), account.access.api_secret.reveal()) == ("the-api-key", "the-api-secret")
-    assert account.access.urls.rest == "https://fapi.binance.com"
-    assert account.access.urls.private_ws == account.access.urls.market_ws == "wss://fstream.binance.com"
-    assert (account.reconcile_s, account.mark_price_interval_s, account.delete_listen_key) == (60.0, 1.0, False)
+    assert (access.api_key.reveal(), access.api_secret.reveal()) == ("the-api-key", "the-api-secret")
+    assert access.urls.rest == "https://fapi.binance.com"
+    assert access.urls.private_ws == access.urls.market_ws == "wss://fstream.binance.com"
+    assert (account.reconcile_s, account.mark_price_interval_s, access.delete_listen_key) == (60.0, 1.0, False)
     assert account.shared_stream
 
 
@@ -52,33 +59,34 @@ def test_every_setting_arrives() -> None:
         BINANCE_PRIVATE_PATH="/private/ws/{listen_key}",
     )
     (account,) = config.accounts
+    access = access_of(account)
     assert config.redis_url == "embedded"
     assert str(account.account_id) == "binance:desk-7"
-    assert account.access.urls.rest == account.access.urls.sapi == "http://127.0.0.1:8900"
-    assert (account.access.urls.private_ws, account.access.urls.market_ws) == (
+    assert access.urls.rest == access.urls.sapi == "http://127.0.0.1:8900"
+    assert (access.urls.private_ws, access.urls.market_ws) == (
         "ws://127.0.0.1:8901",
         "ws://127.0.0.1:8902",
     )
-    assert account.access.urls.private_path == "/private/ws/{listen_key}"
-    assert (account.reconcile_s, account.mark_price_interval_s, account.delete_listen_key) == (5.5, 0.5, True)
+    assert access.urls.private_path == "/private/ws/{listen_key}"
+    assert (account.reconcile_s, account.mark_price_interval_s, access.delete_listen_key) == (5.5, 0.5, True)
     assert not account.shared_stream
 
 
 def test_the_testnet_has_hosts_of_its_own() -> None:
-    (account,) = built(TESTNET="true").accounts
-    assert account.access.urls.rest == "https://demo-fapi.binance.com"
-    assert "binance.com" in account.access.urls.private_ws
-    assert account.access.urls.private_ws != "wss://fstream.binance.com"
+    access = access_of(built(TESTNET="true").accounts[0])
+    assert access.urls.rest == "https://demo-fapi.binance.com"
+    assert "binance.com" in access.urls.private_ws
+    assert access.urls.private_ws != "wss://fstream.binance.com"
 
 
 @pytest.mark.parametrize("text", ["true", "TRUE", "1", "yes", "on"])
 def test_a_flag_is_set_by_any_of_the_usual_words(text: str) -> None:
-    assert built(DELETE_LISTEN_KEY=text).accounts[0].delete_listen_key
+    assert access_of(built(DELETE_LISTEN_KEY=text).accounts[0]).delete_listen_key
 
 
 @pytest.mark.parametrize("text", ["false", "False", "0", "no", "off"])
 def test_a_flag_is_taken_back_by_any_of_the_usual_words(text: str) -> None:
-    assert not built(DELETE_LISTEN_KEY=text).accounts[0].delete_listen_key
+    assert not access_of(built(DELETE_LISTEN_KEY=text).accounts[0]).delete_listen_key
 
 
 @pytest.mark.parametrize(
@@ -154,10 +162,10 @@ def test_accounts_of_a_file_share_what_they_do_not_say(tmp_path: Path) -> None:
     first, second = config.accounts
     assert config.redis_url == "redis://127.0.0.1:7000/0"
     assert [str(account.account_id) for account in config.accounts] == ["binance:a", "binance:b"]
-    assert [account.access.api_key.reveal() for account in config.accounts] == ["shared-key", "own-key"]
-    assert {account.access.api_secret.reveal() for account in config.accounts} == {"from-a-file"}
+    assert [access_of(account).api_key.reveal() for account in config.accounts] == ["shared-key", "own-key"]
+    assert {access_of(account).api_secret.reveal() for account in config.accounts} == {"from-a-file"}
     assert (first.reconcile_s, second.reconcile_s, second.mark_price_interval_s) == (30.0, 5.0, 2.0)
-    assert first.access.urls.rest != second.access.urls.rest
+    assert access_of(first).urls.rest != access_of(second).urls.rest
 
 
 def test_two_accounts_of_one_name_would_write_the_same_keys(tmp_path: Path) -> None:

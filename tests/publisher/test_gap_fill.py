@@ -26,8 +26,9 @@ from statecast.simulator.server import SimulatorServer
 from statecast.store.client import connect
 from statecast.store.keys import EVENT_FIELDS, AccountId, AccountKeys
 from statecast.venues.binance.history import Reconstructed, events_from_history
+from statecast.venues.binance.limits import WeightBudget
 from statecast.venues.binance.rest import HISTORY_RESERVE
-from statecast.venues.binance.weight import WeightBudget
+from statecast.venues.registry import SharedLimits
 
 DAY_MS = 86_400_000
 ALL_ORDERS = "/fapi/v1/allOrders"
@@ -228,13 +229,13 @@ class ScarceBudget(WeightBudget):
 
 
 async def test_a_budget_that_is_nearly_spent_delays_the_backfill_and_it_goes_on(
-    redis_url: str, account_name: str, monkeypatch: pytest.MonkeyPatch
+    redis_url: str, account_name: str
 ) -> None:
     async with new_server(seed=6) as server:
         await leave_alone(server, redis_url, account_name)
         budget = ScarceBudget()
-        monkeypatch.setattr(service, "WeightBudget", lambda: budget)
-        async with published(server, redis_url, account_name, live=False) as here:
+        limits = SharedLimits(lambda _: budget)
+        async with published(server, redis_url, account_name, live=False, limits=limits) as here:
             here.trade(50)
             await until(here.status, lambda status: "request weight" in status.get("reason", ""))
             await here.state("live")

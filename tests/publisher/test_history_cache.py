@@ -19,7 +19,8 @@ from statecast.simulator.ledger import Ledger
 from statecast.simulator.orders import OrderRequest, OrderType, Side
 from statecast.simulator.server import SimulatorServer
 from statecast.venues.binance import history, wire
-from statecast.venues.binance.rest import BinanceRest
+from statecast.venues.binance.account import BinanceAccount
+from statecast.venues.binance.limits import WeightBudget
 
 PAGE = 4
 COUNT = 14
@@ -41,7 +42,7 @@ class Desk:
         self.asked = server.exchange.requests
         self.fault = server.exchange.fault
         urls = wire.BinanceUrls.choose(False, server.rest_url, server.ws_url, None, None)
-        self.rest = BinanceRest(urls, Secret(KEY), Secret(SECRET), SystemClock())
+        self.rest = BinanceAccount(urls, Secret(KEY), Secret(SECRET), SystemClock(), WeightBudget())
         self.histories = HistoryCache(self.rest, lambda _: None, self._page)
         self.began_ms = SystemClock().now_ms() - AGO_MS
         self.pages = 0

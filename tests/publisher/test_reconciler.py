@@ -33,8 +33,7 @@ from statecast.errors import AuthFailed, RateLimited, VenueError, VenueUnreachab
 from statecast.store.client import Client
 from statecast.store.keys import AccountId
 from statecast.store.writer import AccountWriter
-from statecast.venues.adapter import FIGURES_ONLY, CheckScope, StreamEnded
-from statecast.venues.binance.rest import BinanceRest
+from statecast.venues.adapter import FIGURES_ONLY, CheckScope, StreamEnded, VenueAccount
 
 PERIOD_S = 60.0
 EVERYTHING = CheckScope(None, True, NOW + 1000)
@@ -92,9 +91,9 @@ class Story:
         self.following = True
         self.agreed: list[int] = []
         self.incomplete: list[str] = []
-        rest = SimpleNamespace(fetch_check=self._fetch, venue_now_ms=self.clock.now_ms)
+        rest = SimpleNamespace(fetch_check=self._fetch, clock=self.clock)
         self.light = Reconciler(
-            cast("BinanceRest", rest),
+            cast("VenueAccount", rest),
             self.account,
             status,
             lease,

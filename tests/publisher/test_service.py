@@ -13,8 +13,8 @@ from support.world import account_values, new_server, until
 
 from publisher import config, follower
 from publisher.committer import Committer
+from publisher.connection import first_error
 from publisher.service import publishing, system_chance
-from publisher.user_stream import first_error
 from statecast import settings
 from statecast.clock import SystemClock
 from statecast.errors import ContractMismatch
@@ -24,7 +24,7 @@ from statecast.store.client import Client, connect
 from statecast.store.keys import AccountId, AccountKeys
 from statecast.store.reader import read_account
 from statecast.venues.adapter import StreamEnded
-from statecast.venues.binance.rest import BinanceRest
+from statecast.venues.binance.account import BinanceAccount
 
 STOPS_WITHIN_S = 5.0
 
@@ -212,15 +212,15 @@ async def test_an_end_that_is_cut_off_closes_the_connections_to_rest(
 ) -> None:
     """As it is when the event loop ends before a stop has ended that nobody waited for."""
     ending = asyncio.Event()
-    closed: list[BinanceRest] = []
-    close = BinanceRest.aclose
+    closed: list[BinanceAccount] = []
+    close = BinanceAccount.aclose
 
     async def hang(self: Committer) -> None:
         ending.set()
         await asyncio.Event().wait()
 
-    async def noted(self: BinanceRest) -> None:
-        await close(self)
+    async def noted(self: BinanceAccount, **options: bool) -> None:
+        await close(self, **options)
         closed.append(self)
 
     async def publish() -> None:
@@ -228,7 +228,7 @@ async def test_an_end_that_is_cut_off_closes_the_connections_to_rest(
             await expect_state(client, account_name, "live")
 
     monkeypatch.setattr(Committer, "close", hang)
-    monkeypatch.setattr(BinanceRest, "aclose", noted)
+    monkeypatch.setattr(BinanceAccount, "aclose", noted)
     publication = asyncio.create_task(publish())
     async with asyncio.timeout(30):
         await ending.wait()

@@ -6,10 +6,9 @@ import asyncio
 import statistics
 
 import pytest
-from support.world import World, until, world
+from support.world import World, unlimited, until, world
 
-from publisher import follower, service
-from statecast.venues.binance.weight import WeightBudget
+from publisher import follower
 
 SEED = 20_261_123
 CUTS = 100
@@ -19,10 +18,9 @@ PLENTY = 10_000_000
 
 
 @pytest.fixture
-def unlimited(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As many connections and as much weight as it takes: the limits of a minute would make hours of these tests."""
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many connections as it takes."""
     monkeypatch.setattr(follower, "STEADY_S", 0.0)
-    monkeypatch.setattr(service, "WeightBudget", lambda: WeightBudget(limit=PLENTY))
 
 
 async def trade_through(here: World, *, steps: int, pause_s: float) -> None:
@@ -32,11 +30,11 @@ async def trade_through(here: World, *, steps: int, pause_s: float) -> None:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.usefixtures("unlimited")
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("hedge", [False, True], ids=["one-way", "hedge"])
 async def test_100_cuts_during_trading_lose_and_double_nothing(redis_url: str, account_name: str, hedge: bool) -> None:
     took_ms: list[int] = []
-    async with world(redis_url, account_name, hedge=hedge, seed=SEED, RECONCILE_S="1") as here:
+    async with world(redis_url, account_name, hedge=hedge, seed=SEED, limits=unlimited(), RECONCILE_S="1") as here:
         here.exchange.weight_limit = PLENTY
         for number in range(CUTS):
             await trade_through(here, steps=3, pause_s=0.01)

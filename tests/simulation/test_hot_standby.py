@@ -16,7 +16,7 @@ from support.world import World, account_values, new_server, until
 
 from statecast.store.client import connect
 from statecast.store.keys import AccountId, AccountKeys
-from statecast.venues.binance.weight import LIMIT
+from statecast.venues.binance.limits import LIMIT
 
 SEED = 20_261_123
 KILLS = 8

@@ -20,7 +20,7 @@ from statecast.errors import ConfigError, StaleState
 from statecast.simulator.orders import OrderRequest, OrderType, PositionSide, Side
 from statecast.store.client import Client, connect
 from statecast.store.keys import AccountId, AccountKeys
-from statecast.venues.binance.rest import BinanceRest
+from statecast.venues.binance.account import BinanceAccount
 
 
 def trade(here: World, side: Side, quantity: str = "0.050", symbol: str = "BTCUSDT", **fields: Any) -> None:
@@ -32,10 +32,10 @@ def trade(here: World, side: Side, quantity: str = "0.050", symbol: str = "BTCUS
 async def test_a_frame_that_makes_no_sense_while_a_snapshot_settles_is_not_overlooked(
     redis_url: str, account_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ask, answers = BinanceRest.fetch_snapshot, 0
+    ask, answers = BinanceAccount.fetch_snapshot, 0
     async with world(redis_url, account_name, live=False) as here:
 
-        async def fetch_snapshot(self: BinanceRest, **options: Any) -> object:
+        async def fetch_snapshot(self: BinanceAccount, **options: Any) -> object:
             nonlocal answers
             answer = await ask(self, **options)
             answers += 1
@@ -44,7 +44,7 @@ async def test_a_frame_that_makes_no_sense_while_a_snapshot_settles_is_not_overl
                 loop.call_later(follower.SETTLE_S / 2, here.exchange.fault, "send_raw", {"text": "{"}, here.now_ms())
             return answer
 
-        monkeypatch.setattr(BinanceRest, "fetch_snapshot", fetch_snapshot)
+        monkeypatch.setattr(BinanceAccount, "fetch_snapshot", fetch_snapshot)
         status = await here.state("live")
         assert status["malformedFrames"] == "1"
         assert answers == 2, "what the frame told may be missing in the first"

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 import pytest
-from support.world import DEADLINE_S, World, until, world
+from support.world import DEADLINE_S, World, unlimited, until, world
 from support.written import eventually
 
 from consumers import AccountMirror, OrderEvents, mirror, order_events
@@ -25,7 +25,6 @@ from statecast.domain import account as domain_account
 from statecast.embedded.server import EmbeddedServer
 from statecast.simulator.control import burst
 from statecast.store.keys import AccountKeys
-from statecast.venues.binance.weight import WeightBudget
 
 PLENTY = 10_000_000
 PAIRS = 80
@@ -164,14 +163,19 @@ async def held(here: World) -> Held:
 async def test_nothing_grows_under_load_and_faults(
     own_redis: EmbeddedServer, account_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "WeightBudget", lambda: WeightBudget(limit=PLENTY))
     monkeypatch.setattr(follower, "STEADY_S", 0.0)
     monkeypatch.setattr(domain_account, "REMEMBERED_EVENTS", REMEMBERED)
     monkeypatch.setattr(domain_account, "REMEMBERED_FINISHED_ORDERS", REMEMBERED)
     monkeypatch.setattr(order_events, "REMEMBERED", REMEMBERED)
     monkeypatch.setattr(mirror, "REMEMBERED", REMEMBERED)
     async with (
-        world(own_redis.url, account_name, RECONCILE_S="1", tuning=Tuning(recorded_events=REMEMBERED)) as here,
+        world(
+            own_redis.url,
+            account_name,
+            limits=unlimited(),
+            RECONCILE_S="1",
+            tuning=Tuning(recorded_events=REMEMBERED),
+        ) as here,
         reading(here, own_redis.url) as readers,
     ):
         here.exchange.weight_limit = PLENTY

@@ -33,6 +33,7 @@ from statecast.embedded.server import EmbeddedServer
 from statecast.simulator.control import burst
 from statecast.store.client import connect
 from statecast.store.keys import AccountId
+from statecast.venues.registry import SharedLimits
 
 RECONCILE_S = 2.0
 NOISE_S = 3.0
@@ -268,6 +269,7 @@ async def arena(
     fast: float = 1.0,
     bound_s: float = 0.0,
     seed: int = 1,
+    limits: SharedLimits | None = None,
 ) -> AsyncIterator[Arena]:
     """An exchange and its publisher, live: so many real processes, or with 0 one in this loop.
 
@@ -312,7 +314,7 @@ async def arena(
             else:
                 entries = stack.enter_context(capture_logs())
                 built = config.build(settings.Settings(given, (given,)))
-                await stack.enter_async_context(publishing(built, url, clock, system_chance()))
+                await stack.enter_async_context(publishing(built, url, clock, system_chance(), limits=limits))
                 publisher = Publisher(None, link, entries)
             here.publishers.append(publisher)
             return publisher

@@ -25,7 +25,7 @@ from statecast.errors import StaleState
 from statecast.simulator.server import SimulatorServer
 from statecast.store.client import Client
 from statecast.store.keys import AccountId
-from statecast.venues.access import Access
+from statecast.venues.adapter import Access
 
 ACCOUNT_CALL = "GET /fapi/v3/account 200"
 """How the simulated exchange counts what every refresh asks for once, unless the account was moving."""

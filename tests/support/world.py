@@ -29,6 +29,8 @@ from statecast.simulator.server import SimulatorServer
 from statecast.store.client import Client, connect
 from statecast.store.keys import AccountId, AccountKeys
 from statecast.store.reader import StoredAccount, read_account
+from statecast.venues.binance.limits import WeightBudget
+from statecast.venues.registry import SharedLimits
 
 KEY, SECRET = "demo-key", "demo-secret"
 DEADLINE_S = 40.0
@@ -145,6 +147,11 @@ async def until(read: Callable[[], Awaitable[T]], good: Callable[[T], bool]) -> 
     return value
 
 
+def unlimited() -> SharedLimits:
+    """As much weight as it takes: the limits of a minute would make hours of some tests."""
+    return SharedLimits(lambda _: WeightBudget(limit=10_000_000))
+
+
 def new_server(
     *,
     hedge: bool = False,
@@ -183,12 +190,15 @@ async def world(
     seed: int = 1,
     live: bool = True,
     tuning: Tuning | None = None,
+    limits: SharedLimits | None = None,
     **values: str,
 ) -> AsyncIterator[World]:
     """An exchange and its publisher, `live` unless the test wants to see how it gets there."""
     async with (
         new_server(hedge=hedge, seed=seed) as server,
-        published(server, redis_url, account, seed=seed, live=live, tuning=tuning, **values) as here,
+        published(
+            server, redis_url, account, seed=seed, live=live, tuning=tuning, limits=limits, **values
+        ) as here,
     ):
         yield here
 
@@ -204,6 +214,7 @@ async def published(
     tuning: Tuning | None = None,
     chance: Chance | None = None,
     publisher_redis_url: str | None = None,
+    limits: SharedLimits | None = None,
     **values: str,
 ) -> AsyncIterator[World]:
     """A publisher of an exchange that was there before it, and stays. It may go another way to Redis than the test."""
@@ -211,7 +222,9 @@ async def published(
     built = config.build(settings.Settings(given, (given,)))
     async with (
         connect(redis_url, client_name="statecast-test") as client,
-        publishing(built, publisher_redis_url or redis_url, SystemClock(), chance or system_chance(), tuning) as work,
+        publishing(
+            built, publisher_redis_url or redis_url, SystemClock(), chance or system_chance(), tuning, limits
+        ) as work,
     ):
         here = World(server, client, built.accounts[0].account_id, Random(seed))
         if live:

@@ -157,7 +157,7 @@ _KEY_EXPIRED_FIELDS = frozenset(["e", "E", "listenKey"])
 def decode_user_frame(frame: bytes | str, received_at_ms: int) -> Frame:
     """One frame of the private stream. `received_at_ms` is stamped on order events and decides nothing.
 
-    Notices: `key_expired` and `server_shutdown` end this socket's usefulness, `margin_call` names the positions,
+    Notices: `stream_ended` and `reconnect_soon` end this socket's usefulness, `margin_call` names the positions,
     `ignored` is known and carries no state that we keep, `unknown` is an event of a newer venue. FrameError asks for a
     re-read by REST.
     """
@@ -406,12 +406,12 @@ def _key_expired(body: Json) -> Frame:
 
     It may come twice. The key itself is not kept: it is a secret, and older frames lack it.
     """
-    return _notice(body, "key_expired", "the listen key has expired", _KEY_EXPIRED_FIELDS)
+    return _notice(body, "stream_ended", "the listen key has expired", _KEY_EXPIRED_FIELDS)
 
 
 def _server_shutdown(body: Json) -> Frame:
     """`{"e":"serverShutdown","E":…}`: this server leaves, open a new socket now. Documented for Spot, accepted here."""
-    return _notice(body, "server_shutdown", "the venue's server shuts down", frozenset({"e", "E"}))
+    return _notice(body, "reconnect_soon", "the venue's server is shutting down", frozenset({"e", "E"}))
 
 
 def _conditional_reject(body: Json) -> Frame:

@@ -87,6 +87,39 @@ UNFILLED_KEPT_MS = 3 * DAY_MS
 KEPT_MS = 90 * DAY_MS
 """Everything else is. The history of trades reaches as far, since 2026-08-26: three months."""
 
+# What is known of the venue's answers and connections; where no page is named, it is an estimate, on the safe side.
+
+CLOCK_ERROR_MS = 500
+"""The venue's clock is known to within this: a slower probe is not used, for from 1,000 ms ahead every signed call is
+refused ("Timing security")."""
+
+REST_LAG_MS = 10_000
+"""REST may be behind the stream by this at the most. What the stream sent longer before the venue was asked, the answer
+has as well; and what it sent for a later time than that is of a venue's clock that was set back since."""
+
+REST_RECENT_MS = 3_000
+"""What the stream sent so shortly before REST was asked, REST may well not have yet."""
+
+HISTORY_LAG_MS = 60_000
+"""Histories may be behind by this: what they list of that time is asked for once more."""
+
+MAX_CONDITIONAL_ORDERS = 200
+"""Of an account, since 2025-12-29 (change log)."""
+
+CONNECTION_LIFE_S = 24 * 3600.0
+"""The venue cuts a connection at this age ("Connect")."""
+
+MAX_SILENCE_S = 240.0
+"""The venue pings every three minutes: a connection on which neither a ping nor a frame comes for longer is dead."""
+
+MARKET_SILENCE_S = 30.0
+"""Every symbol's price comes once a second: a connection that sends nothing for so long is open and mute."""
+
+CONNECTS = 150
+CONNECTS_WITHIN_S = 300.0
+"""The venue allows an IP address 300 attempts in five minutes (documented for Spot); half of them are the bots' behind
+the same address."""
+
 POSITION_SIDES = frozenset({"BOTH", "LONG", "SHORT"})
 SIDES = frozenset({"BUY", "SELL"})
 

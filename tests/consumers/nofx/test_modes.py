@@ -21,7 +21,7 @@ def test_keys_alone_make_a_publisher_at_a_private_server() -> None:
     assert (source.mode, source.redis_url, source.max_age_s) == ("embedded", PRIVATE_SERVER, 10.0)
     assert source.access is not None
     assert (source.access.api_key.reveal(), source.access.api_secret.reveal()) == ("a-key", "a-secret")
-    assert source.urls.rest == "https://fapi.binance.com"
+    assert source.endpoints.rest == "https://fapi.binance.com"
 
 
 def test_two_keys_are_two_accounts_and_their_names_do_not_tell_the_keys() -> None:
@@ -48,7 +48,7 @@ def test_the_settings_say_where_and_which(monkeypatch: pytest.MonkeyPatch) -> No
     for keys in (("a-key", "a-secret"), ("", "")):
         source = choose(*keys)
         assert (source.redis_url, str(source.account_id)) == ("redis://127.0.0.1:7000/1", "binance:desk")
-        assert (source.urls.rest, source.max_age_s) == ("http://127.0.0.1:8900", 4.0)
+        assert (source.endpoints.rest, source.max_age_s) == ("http://127.0.0.1:8900", 4.0)
 
 
 def test_attached_with_keys_they_serve_rest_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,10 +82,10 @@ def test_keys_of_the_arguments_come_before_those_of_the_settings(
 
 
 def test_the_testnet_is_an_argument_and_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert choose("a-key", "a-secret", True).urls.rest == "https://demo-fapi.binance.com"
-    assert choose("a-key", "a-secret", False).urls.rest == "https://fapi.binance.com"
+    assert choose("a-key", "a-secret", True).endpoints.rest == "https://demo-fapi.binance.com"
+    assert choose("a-key", "a-secret", False).endpoints.rest == "https://fapi.binance.com"
     monkeypatch.setenv("STATECAST_TESTNET", "true")
-    assert choose("a-key", "a-secret", False).urls.rest == "https://demo-fapi.binance.com"
+    assert choose("a-key", "a-secret", False).endpoints.rest == "https://demo-fapi.binance.com"
 
 
 def test_an_account_may_name_its_venue(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,6 @@ from statecast.errors import (
     StoreUnreachable,
     VenueUnreachable,
 )
-from statecast.secret import Secret
 from statecast.store import refresh
 from statecast.store.client import Client, connect
 from statecast.store.codec import entities
@@ -35,7 +34,6 @@ from statecast.store.refresh import (
     RestAnswer,
     SharedRefresh,
     Wait,
-    credentials_name,
 )
 
 VENUE_NOW_MS = 1_793_000_050_000
@@ -55,17 +53,29 @@ class Exchange:
         self.asked = asyncio.Event()
         self.may_answer = asyncio.Event()
         self.may_answer.set()
-        self.used_weight = 100
-        self.learned: list[tuple[int, int]] = []
+        self.used = "100"
+        self.learned: list[tuple[str, int, int]] = []
 
-    def venue_now_ms(self) -> int:
+    @property
+    def clock(self) -> Exchange:
+        return self
+
+    @property
+    def limits(self) -> Exchange:
+        return self
+
+    def now_ms(self) -> int:
         return VENUE_NOW_MS
 
-    def learn_used_weight(self, used: int, time_ms: int) -> None:
-        self.learned.append((used, time_ms))
-
-    async def ensure_clock(self) -> None:
+    async def ensure(self) -> None:
         return
+
+    def spent(self, now_ms: int) -> str:
+        assert now_ms == VENUE_NOW_MS
+        return self.used
+
+    def learn(self, spent: str, at_ms: int, now_ms: int) -> None:
+        self.learned.append((spent, at_ms, now_ms))
 
     async def fetch_snapshot(self, *, consistent: bool) -> Snapshot:
         assert consistent, "no stream repairs what a reader is told"
@@ -261,8 +271,8 @@ async def test_a_late_failure_is_not_everybodys(
     assert await fetching is None
     after = await client.redis.hgetall(keys.refresh)
     assert "failedAtMs" not in after
-    assert {name: after[name] for name in before if not name.startswith("usedWeight")} == {
-        name: before[name] for name in before if not name.startswith("usedWeight")
+    assert {name: after[name] for name in before if not name.startswith("spent")} == {
+        name: before[name] for name in before if not name.startswith("spent")
     }
     if meanwhile == "another asks the venue":
         assert await client.redis.get(keys.refresh_lock) == "quick"
@@ -389,17 +399,17 @@ async def test_an_answer_that_cannot_be_read_is_no_answer_of_this_contract(
         await asker.begin("b", LONG_MS)
 
 
-async def test_the_weight_that_one_process_used_is_known_to_the_next(reader: Reader) -> None:
+async def test_what_one_process_spent_is_known_to_the_next(reader: Reader) -> None:
     first, asker = Exchange(), reader()
-    first.used_weight = 731
+    first.used = "731 of 2400"
     await asker.fetch(await turn(asker), first)
-    assert first.learned == [(0, 0)]
+    assert first.learned == [("", 0, VENUE_NOW_MS)]
     second = Exchange(VenueUnreachable("binance", "GET /x", "no answer"))
-    second.used_weight = 832
+    second.used = "832"
     step = await asker.begin("b", -1)
     assert isinstance(step, Fetch)
     await asker.fetch(step, second)
-    assert second.learned == [(731, VENUE_NOW_MS)]
+    assert second.learned == [("731 of 2400", VENUE_NOW_MS, VENUE_NOW_MS)]
 
 
 # Waiting
@@ -658,10 +668,3 @@ async def test_only_the_publisher_with_the_lease_answers(
     assert await standby.next() is None
     await client.redis.xadd(keys.refresh_requests, {"by": "b"})
     assert await standby.next() is None
-
-
-def test_the_name_of_credentials_does_not_tell_them() -> None:
-    name = credentials_name(Secret("k" * 64))
-    assert len(name) == 12
-    assert "kk" not in name
-    assert name != credentials_name(Secret("j" * 64))

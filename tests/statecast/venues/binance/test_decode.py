@@ -306,8 +306,8 @@ def test_account_configuration() -> None:
         ("CONDITIONAL_ORDER_TRIGGER_REJECT", "ignored", "ETHUSDT: Due to the order could not be filled immediately"),
         ("STRATEGY_UPDATE", "ignored", "GRID BTCUSDT NEW"),
         ("GRID_UPDATE", "ignored", "GRID BTCUSDT WORKING"),
-        ("listenKeyExpired", "key_expired", ""),
-        ("serverShutdown", "server_shutdown", ""),
+        ("listenKeyExpired", "stream_ended", ""),
+        ("serverShutdown", "reconnect_soon", ""),
     ],
 )
 def test_events_without_changes(name: str, notice: str, detail: str) -> None:
@@ -318,14 +318,14 @@ def test_events_without_changes(name: str, notice: str, detail: str) -> None:
 
 
 @pytest.mark.parametrize("time", ["1793000000123", 1793000000123])
-def test_key_expired_of_all_ages(time: object) -> None:
+def test_stream_ended_of_all_ages(time: object) -> None:
     frame = user({"e": "listenKeyExpired", "E": time})
-    assert (frame.notice, frame.event_time_ms) == ("key_expired", 1793000000123)
+    assert (frame.notice, frame.event_time_ms) == ("stream_ended", 1793000000123)
 
 
-def test_key_expired_and_shutdown_are_heard_whatever_else_they_hold() -> None:
-    assert user({"e": "listenKeyExpired", "E": None, "listenKey": []}).notice == "key_expired"
-    assert user({"e": "serverShutdown"}).notice == "server_shutdown"
+def test_stream_ended_and_shutdown_are_heard_whatever_else_they_hold() -> None:
+    assert user({"e": "listenKeyExpired", "E": None, "listenKey": []}).notice == "stream_ended"
+    assert user({"e": "serverShutdown"}).notice == "reconnect_soon"
     assert user({"e": "MARGIN_CALL", "p": [{"s": 1}, 5]}).notice == "margin_call"
 
 

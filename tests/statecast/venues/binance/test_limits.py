@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from statecast.venues.binance.weight import MAX_BAN_MS, WeightBudget, silence_until_ms
+from statecast.venues.binance.limits import MAX_BAN_MS, WeightBudget, silence_until_ms
 
 MINUTE = 60_000
 NOON = 1_793_000_040_000 - 1_793_000_040_000 % MINUTE
@@ -51,6 +51,18 @@ def test_header_of_a_call_sent_last_minute_is_not_this_minute() -> None:
     budget = WeightBudget()
     budget.observe("2300", sent_ms=NOON - 1, now_ms=NOON)
     assert budget.used(NOON) == 0
+
+
+def test_what_is_spent_is_text_for_other_programs() -> None:
+    budget, other = WeightBudget(limit=100, reserve=20), WeightBudget(limit=100, reserve=20)
+    budget.spend(75, NOON)
+    other.learn(budget.spent(NOON), NOON, NOON + 1)
+    assert other.used(NOON + 1) == 75
+    assert other.delay_ms(6, NOON + 1, 0.0) == MINUTE - 1
+    other.learn("nonsense", NOON, NOON + 1)
+    other.learn("", NOON, NOON + 1)
+    other.learn("99", NOON - 1, NOON + 1)
+    assert other.spent(NOON + 1) == "75", "what makes no sense, or is of another minute, says nothing"
 
 
 def test_call_dearer_than_the_allowance_gets_a_fresh_minute() -> None:

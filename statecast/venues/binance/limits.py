@@ -25,7 +25,8 @@ MAX_BAN_MS = 3 * 24 * 60 * MINUTE_MS
 
 
 class WeightBudget:
-    """Counts what we spend and believes the venue's own count where that is higher (others spend too)."""
+    """The venue's `Limits`: counts what is spent here, and takes the venue's own count where that is higher (others
+    spend too)."""
 
     def __init__(self, limit: int = LIMIT, reserve: int = RESERVE) -> None:
         assert 0 <= reserve < limit
@@ -37,6 +38,14 @@ class WeightBudget:
     def used(self, now_ms: int) -> int:
         """Weight spent in the minute of `now_ms`, as far as is known."""
         return self._used if now_ms // MINUTE_MS == self._minute else 0
+
+    def spent(self, now_ms: int) -> str:
+        """`used`, as text for other programs behind the same address."""
+        return str(self.used(now_ms))
+
+    def learn(self, spent: str, at_ms: int, now_ms: int) -> None:
+        """What another program behind this address knew to be spent in the venue's minute of `at_ms`."""
+        self.observe(spent, at_ms, now_ms)
 
     def delay_ms(self, cost: int, now_ms: int, now_s: float) -> int:
         """How long to wait before a call of `cost`; 0 is now. One dearer than all allowed gets a fresh minute."""

@@ -1,0 +1,94 @@
+"""The dialogue on Binance's sockets, without I/O. Pure.
+
+The private stream of a listen key needs no login and no subscription: frames come as soon as it is open. The market
+stream carries the symbols of its URL and those that were subscribed to since.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from statecast.venues.adapter import Received
+from statecast.venues.binance.decode import decode_market_frame, decode_user_frame
+from statecast.venues.binance.wire import mark_price_requests
+
+MANY_SYMBOLS = 200
+"""More of them than this do not fit a URL safely; then all are subscribed to after connecting."""
+
+
+class UserSession:
+    """A `Session` of the private stream. Two sockets on one listen key send the same bytes for one event."""
+
+    def __init__(self) -> None:
+        self._ready = False
+
+    @property
+    def ready(self) -> bool:
+        """From the opening on. (The venue opens the socket for a dead listen key as well.)"""
+        return self._ready
+
+    def opened(self, now_ms: int) -> Sequence[str]:
+        """Nothing is to be sent."""
+        self._ready = True
+        return ()
+
+    def identity(self, raw: str | bytes) -> str | bytes:
+        """The frame itself."""
+        return raw
+
+    def received(self, raw: str | bytes, now_ms: int) -> Received:
+        """A frame, received at `now_ms` by this machine's clock. Raises FrameError."""
+        return Received(decode_user_frame(raw, now_ms))
+
+    def idle(self, silent_s: float) -> str | None:
+        """The venue pings; nothing has to be sent."""
+        return None
+
+
+class MarkPriceSession:
+    """A `MarketSession` of mark prices, one per symbol and second. `symbols` are those in the URL."""
+
+    def __init__(self, symbols: frozenset[str]) -> None:
+        self._carried = frozenset(url_symbols(symbols))
+        self._wanted = symbols
+        self._ready = False
+        self._request_id = 1
+
+    @property
+    def ready(self) -> bool:
+        """From the opening on."""
+        return self._ready
+
+    def opened(self, now_ms: int) -> Sequence[str]:
+        """The subscriptions that the URL does not have."""
+        self._ready = True
+        return self._requests()
+
+    def follow(self, symbols: frozenset[str]) -> Sequence[str]:
+        """What to send so that the prices of these symbols come, and no others: two messages at the most. Nothing
+        before the socket is open; then `opened` has it."""
+        self._wanted = symbols
+        return self._requests() if self._ready else ()
+
+    def identity(self, raw: str | bytes) -> str | bytes:
+        """The frame itself."""
+        return raw
+
+    def received(self, raw: str | bytes, now_ms: int) -> Received:
+        """A frame. Raises FrameError, also where the venue refuses a request."""
+        return Received(decode_market_frame(raw))
+
+    def idle(self, silent_s: float) -> str | None:
+        """The venue pings; nothing has to be sent."""
+        return None
+
+    def _requests(self) -> tuple[str, ...]:
+        requests = mark_price_requests(self._carried, self._wanted, self._request_id)
+        self._carried = self._wanted
+        self._request_id += 2
+        return requests
+
+
+def url_symbols(symbols: frozenset[str]) -> list[str]:
+    """Which of the symbols stand in the URL of the market stream: all, or none of very many."""
+    return sorted(symbols) if len(symbols) <= MANY_SYMBOLS else []
