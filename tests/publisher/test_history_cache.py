@@ -18,6 +18,7 @@ from statecast.secret import Secret
 from statecast.simulator.ledger import Ledger
 from statecast.simulator.orders import OrderRequest, OrderType, Side
 from statecast.simulator.server import SimulatorServer
+from statecast.venues.adapter import WantsSymbol
 from statecast.venues.binance import history, wire
 from statecast.venues.binance.account import BinanceAccount
 from statecast.venues.binance.limits import WeightBudget
@@ -71,8 +72,7 @@ class Desk:
         return numbers
 
     async def listed(self, since_ms: int | None = None, open_now: dict[str, Order] = NONE_OPEN) -> dict[int, PastOrder]:
-        found = await self.histories.orders_since(self.began_ms if since_ms is None else since_ms, None, open_now)
-        assert found is not None
+        found = await self.histories.orders_since(self.began_ms if since_ms is None else since_ms, "", open_now)
         return {int(past.order.order_id): past for past in found}
 
     async def fills(self) -> list[int]:
@@ -165,14 +165,14 @@ async def test_trades_go_on_behind_the_last_one_that_is_settled(desk: Desk) -> N
     assert desk.asked[TRADES] - before == 1, "two trades are left"
 
 
-async def test_a_venue_that_wants_a_symbol_says_so_by_none(desk: Desk) -> None:
+async def test_a_venue_that_wants_a_symbol_gets_one(desk: Desk) -> None:
     numbers = desk.past()
     body = '{"code":-1102,"msg":"Mandatory parameter \'symbol\' was not sent, was empty/null, or malformed."}'
     args = {"count": 1, "status": 400, "body": body, "path": "/fapi/v1/allOrders"}
     desk.fault("answer_rest", args, SystemClock().now_ms())
-    assert await desk.histories.orders_since(desk.began_ms, None, NONE_OPEN) is None
+    with pytest.raises(WantsSymbol):
+        await desk.histories.orders_since(desk.began_ms, "", NONE_OPEN)
     found = await desk.histories.orders_since(desk.began_ms, "BTCUSDT", NONE_OPEN)
-    assert found is not None
     assert {int(past.order.order_id) for past in found} == set(numbers)
 
 
