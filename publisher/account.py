@@ -6,25 +6,38 @@ import asyncio
 from contextlib import suppress
 from random import Random
 
+from publisher.check_schedule import CheckSchedule
 from publisher.committer import Committer
 from publisher.config import AccountConfig
+from publisher.connection import Route
+from publisher.discrepancies import Discrepancies
 from publisher.follower import Follower
+from publisher.gap_fill import GapFiller
+from publisher.intake import Intake
 from publisher.janitor import Janitor
 from publisher.lease import Lease
 from publisher.logs import account_log
+from publisher.market import MarkPrices
+from publisher.order_coverage import OrderCoverage
+from publisher.reconciler import Hooks, Reconciler
 from publisher.record import EventRecord
 from publisher.redis_retry import RedisRetry
 from publisher.responder import RefreshResponder
 from publisher.status import Status
+from publisher.sync import Synchronizer
 from publisher.tuning import Tuning
+from publisher.updater import Updater
+from publisher.user_stream import UserStream
 from publisher.websocket import Connector
 from statecast.clock import Clock
 from statecast.domain.account import Account
+from statecast.domain.catch_up import CatchUp
 from statecast.errors import StoreError
 from statecast.store.client import Client
 from statecast.store.reader import other_publishers
 from statecast.store.writer import AccountWriter
-from statecast.venues.binance.weight import WeightBudget
+from statecast.venues.adapter import Venue
+from statecast.venues.registry import SharedLimits
 
 STOP_WITHIN_S = 2.5
 """Time to write what is left. The contract gives an orderly stop 5 s; closing the stream takes up to one of them."""
@@ -34,15 +47,17 @@ CLOSE_WITHIN_S = 1.0
 
 
 class AccountPublisher:
-    """One account's committer, follower, janitor and responder. `run` it until cancelled, then `stop` it."""
+    """One account's committer, follower, market stream, janitor and responder. `run` it until cancelled, then `stop`
+    it."""
 
     def __init__(
         self,
         config: AccountConfig,
+        venue: Venue,
         publisher_id: str,
         client: Client,
         connector: Connector,
-        budget: WeightBudget,
+        limits: SharedLimits,
         clock: Clock,
         rng: Random,
         tuning: Tuning,
@@ -52,19 +67,78 @@ class AccountPublisher:
         self._client = client
         self._config = config
         self._log = log = account_log(config.account_id)
+        traits = venue.traits
         account = Account()
+        self._venue_account = rest = venue.account(config.access, clock, limits.of(config.access))
+        route = Route(venue.name, connector, clock, rest.clock, traits.stream.ping_after_s)
+
+        # To Redis
         record = EventRecord(tuning.recorded_events)
         writer = AccountWriter(client, config.account_id, publisher_id, lease_ttl_ms=round(config.lease_s * 1000))
-        rest = config.access.rest(clock, budget)
         self._status = status = Status(log)
         retry = RedisRetry(clock, log)
         lease = Lease(writer, account, record, status, retry, clock, log, tuning)
-        self._committer = Committer(writer, account, record, status, lease, retry, clock, log, tuning)
-        self._follower = Follower(
-            config, rest, account, self._committer, status, lease, record, connector, clock, rng, log
+        self._committer = committer = Committer(writer, account, record, status, lease, retry, clock, log, tuning)
+
+        # From the venue
+        market = MarkPrices(rest, traits.stream, route, log)
+        updater = Updater(account, committer, market.follow)
+        catch_up = CatchUp(account)
+        gap_filler = GapFiller(
+            rest,
+            traits,
+            account,
+            record,
+            committer,
+            lease,
+            status,
+            clock,
+            log,
+            tuning,
+            log_kept_ms=round(config.events_retention_s * 1000),
         )
-        self._responder = RefreshResponder(client, config, publisher_id, rest, self._follower, clock, log)
-        self._janitor = Janitor(client, config, writer, self._follower.log_needed_ms, clock, log, tuning)
+        reconciler = Reconciler(
+            rest,
+            account,
+            lease,
+            status,
+            CheckSchedule(traits.checks, config.reconcile_s, rng),
+            OrderCoverage(traits.checks),
+            Discrepancies(traits),
+            Hooks(
+                is_following=lambda: catch_up.is_following,
+                apply=lambda answer: updater.apply((answer,), "rest"),
+                agreed=gap_filler.agreed,
+                incomplete=lambda reason: sync.resync(reason),
+            ),
+            clock,
+            log,
+        )
+        sync = Synchronizer(
+            rest, account, catch_up, gap_filler, updater, reconciler, record, committer, lease, status, clock, log
+        )
+        intake = Intake(account, catch_up, updater, sync, reconciler, status, log)
+        stream = UserStream(rest, traits.stream, route, log, shared=config.shared_stream, unproven=reconciler.due)
+        committer.bind(sync.resync, sync.lease_acquired)
+        self._follower = Follower(
+            venue,
+            rest,
+            stream,
+            intake,
+            sync,
+            reconciler,
+            lease,
+            status,
+            connector,
+            clock,
+            log,
+            shared_stream=config.shared_stream,
+        )
+        self._market = MarkPriceFeed(market, account, updater, sync, status, clock, every_s=config.mark_price_interval_s)
+
+        # For readers
+        self._responder = RefreshResponder(client, config, publisher_id, rest, sync.take_answer, clock, log)
+        self._janitor = Janitor(client, config, writer, gap_filler.reaches_ms, clock, log, tuning)
 
     async def run(self) -> None:
         """Publish until cancelled; ends by itself only with an error that no waiting mends."""
@@ -72,6 +146,7 @@ class AccountPublisher:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._committer.run())
+                tasks.create_task(self._market.run())
                 tasks.create_task(self._follower.run())
                 tasks.create_task(self._janitor.run())
                 tasks.create_task(self._responder.run())
@@ -92,4 +167,4 @@ class AccountPublisher:
         finally:  # also when the event loop ends meanwhile, which cancels this
             with suppress(TimeoutError):
                 async with asyncio.timeout(CLOSE_WITHIN_S):
-                    await self._follower.aclose(others)
+                    await self._venue_account.aclose(last=not others)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from decimal import Decimal
 
@@ -13,11 +13,12 @@ from publisher import history_cache
 from publisher.history_cache import LAG_MS, HistoryCache
 from statecast.clock import SystemClock
 from statecast.domain.history import PastOrder
-from statecast.domain.models import Order, OrderKey
+from statecast.domain.models import Order
 from statecast.secret import Secret
 from statecast.simulator.ledger import Ledger
 from statecast.simulator.orders import OrderRequest, OrderType, Side
 from statecast.simulator.server import SimulatorServer
+from statecast.venues.adapter import WantsSymbol
 from statecast.venues.binance import history, wire
 from statecast.venues.binance.account import BinanceAccount
 from statecast.venues.binance.limits import WeightBudget
@@ -27,7 +28,7 @@ COUNT = 14
 AGO_MS = 10 * LAG_MS
 ORDERS = "GET /fapi/v1/allOrders 200"
 TRADES = "GET /fapi/v1/userTrades 200"
-NONE_OPEN: Mapping[OrderKey, Order] = {}
+NONE_OPEN: dict[str, Order] = {}
 
 
 class Interrupted(Exception):
@@ -70,11 +71,8 @@ class Desk:
             self.ledger.cancel(number, self.began_ms + at * 1000 + 100)
         return numbers
 
-    async def listed(
-        self, since_ms: int | None = None, open_now: Mapping[OrderKey, Order] = NONE_OPEN
-    ) -> dict[int, PastOrder]:
-        found = await self.histories.orders_since(self.began_ms if since_ms is None else since_ms, None, open_now)
-        assert found is not None
+    async def listed(self, since_ms: int | None = None, open_now: dict[str, Order] = NONE_OPEN) -> dict[int, PastOrder]:
+        found = await self.histories.orders_since(self.began_ms if since_ms is None else since_ms, "", open_now)
         return {int(past.order.order_id): past for past in found}
 
     async def fills(self) -> list[int]:
@@ -114,7 +112,7 @@ async def test_an_order_that_was_open_is_looked_at_again(desk: Desk) -> None:
     assert found[numbers[1]].order.status == "NEW"
     assert desk.asked["GET /fapi/v1/order 200"] == 2
     known = found[numbers[1]].order._replace(status="PARTIALLY_FILLED")
-    found = await desk.listed(open_now={known.key: known})
+    found = await desk.listed(open_now={known.order_id: known})
     assert found[numbers[1]] == PastOrder(known, desk.began_ms + 1000), "when it was placed is still known"
     assert desk.asked["GET /fapi/v1/order 200"] == 2
 
@@ -167,14 +165,14 @@ async def test_trades_go_on_behind_the_last_one_that_is_settled(desk: Desk) -> N
     assert desk.asked[TRADES] - before == 1, "two trades are left"
 
 
-async def test_a_venue_that_wants_a_symbol_says_so_by_none(desk: Desk) -> None:
+async def test_a_venue_that_wants_a_symbol_gets_one(desk: Desk) -> None:
     numbers = desk.past()
     body = '{"code":-1102,"msg":"Mandatory parameter \'symbol\' was not sent, was empty/null, or malformed."}'
     args = {"count": 1, "status": 400, "body": body, "path": "/fapi/v1/allOrders"}
     desk.fault("answer_rest", args, SystemClock().now_ms())
-    assert await desk.histories.orders_since(desk.began_ms, None, NONE_OPEN) is None
+    with pytest.raises(WantsSymbol):
+        await desk.histories.orders_since(desk.began_ms, "", NONE_OPEN)
     found = await desk.histories.orders_since(desk.began_ms, "BTCUSDT", NONE_OPEN)
-    assert found is not None
     assert {int(past.order.order_id) for past in found} == set(numbers)
 
 
