@@ -17,7 +17,7 @@ from publisher.intake import Intake
 from publisher.janitor import Janitor
 from publisher.lease import Lease
 from publisher.logs import account_log
-from publisher.market import MarkPrices
+from publisher.market import MarkPriceFeed, MarkPrices
 from publisher.order_coverage import OrderCoverage
 from publisher.reconciler import Hooks, Reconciler
 from publisher.record import EventRecord
@@ -134,10 +134,13 @@ class AccountPublisher:
             log,
             shared_stream=config.shared_stream,
         )
-        self._market = MarkPriceFeed(market, account, updater, sync, status, clock, every_s=config.mark_price_interval_s)
+        self._market = market
+        self._feed = MarkPriceFeed(
+            market, account, updater, sync.resync, status, clock, every_s=config.mark_price_interval_s
+        )
 
         # For readers
-        self._responder = RefreshResponder(client, config, publisher_id, rest, sync.take_answer, clock, log)
+        self._responder = RefreshResponder(client, config, publisher_id, rest, reconciler.offer, clock, log)
         self._janitor = Janitor(client, config, writer, gap_filler.reaches_ms, clock, log, tuning)
 
     async def run(self) -> None:
@@ -147,6 +150,7 @@ class AccountPublisher:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._committer.run())
                 tasks.create_task(self._market.run())
+                tasks.create_task(self._feed.run())
                 tasks.create_task(self._follower.run())
                 tasks.create_task(self._janitor.run())
                 tasks.create_task(self._responder.run())

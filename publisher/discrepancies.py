@@ -2,187 +2,199 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
-from statecast.domain.account import YOUNG_MS, Account, stream_is_newer
+from statecast.domain.account import Account, stream_is_newer
 from statecast.domain.changes import Check
 from statecast.domain.models import Order
 from statecast.domain.orders import is_final
+from statecast.venues.adapter import Traits
 
 GRACE_S = 5.0
-"""So long, news may be on its way by one of the two before the other counts as wrong."""
+"""For so long, an event or an answer may be on its way before what differs counts as wrong."""
 
-MAX_SYMBOLS = 20
-"""Asked for one by one, open orders cost two of weight for each symbol, and 80 for all."""
-
-MAX_TOLD = 10
+MAX_DESCRIBED = 10
 """Differences in words: the reason stands in Redis, and is written with every heartbeat."""
 
-Kind = Literal["holdings", "orders", "settings", "history", "beginning"]
+Kind = Literal["holdings", "orders", "settings", "history", "opening"]
 
 
 class Difference(NamedTuple):
-    """`told` in words. `kind` is what has to be asked for to see whether it is still so, of `symbol` where it has one.
+    """`text` in words. `kind` is what has to be asked for to see whether it is still so, of `symbol` where it has one.
 
-    Holdings are balances and positions. History is an order of which the account has never heard, or not heard all: no
-    later answer makes that undone. A beginning is the same of an order that is over, of which nothing but that it began
-    is missing. What the account has and the venue does not list is `young` where REST may be behind: that is looked at
-    again, and no doubt yet.
+    Holdings are balances and positions. History is an order of which events are missing: no later answer makes that
+    undone. An opening is the same of an order that is over, of which nothing but its opening event is missing. What the
+    account has and the venue does not list is `recent` where REST may be behind: that is looked at again, and no doubt
+    yet.
     """
 
-    told: str
+    text: str
     kind: Kind
     symbol: str = ""
-    young: bool = False
+    recent: bool = False
 
 
-def describe(told: list[str]) -> str:
+def describe(texts: list[str]) -> str:
     """The first of them, and how many more there are."""
-    more = [f"and {len(told) - MAX_TOLD} more"] if len(told) > MAX_TOLD else []
-    return "; ".join(told[:MAX_TOLD] + more)
+    more = [f"and {len(texts) - MAX_DESCRIBED} more"] if len(texts) > MAX_DESCRIBED else []
+    return "; ".join(texts[:MAX_DESCRIBED] + more)
 
 
-def differences(account: Account, answer: Check) -> dict[str, Difference]:
-    """What `answer` says otherwise than `account`, by what the account says and since when.
+def differences(account: Account, answer: Check, traits: Traits) -> dict[str, Difference]:
+    """Where `answer` differs from `account`, by what the account has and since when.
 
     What the stream knows better is no difference: the venue gives its rows the time of their last change, and REST is
-    behind the stream at times, though never for long. All else may be news on its way; but where the account still says
-    the same after the grace, the stream has not told what it should have.
+    behind the stream at times, though never for long. All else may be an event on its way; but where the account is
+    still the same after the grace, the stream has not sent what it should have.
     """
-    found: dict[str, Difference] = {}
-    _compare_wallets(account, answer, found)
-    _compare_positions(account, answer, found)
-    _compare_orders(account, answer, found)
-    _compare_created(account, answer, found)
-    for key, incomplete in account.incomplete.items():
-        told = f"order {key}: not all was told of what happened to it"
-        kind: Kind = "beginning" if incomplete.filled < 0 and account.finished_ms(key) else "history"
-        found[told] = Difference(told, kind, incomplete.order.symbol, young=True)
-    _compare_settings(account, answer, found)
-    return found
+    comparison = _Comparison(account, answer, traits)
+    comparison.wallets()
+    comparison.positions()
+    comparison.open_orders()
+    comparison.created_orders()
+    comparison.incomplete_orders()
+    comparison.settings()
+    return comparison.found
 
 
-def _note(
-    found: dict[str, Difference],
-    what: str,
-    ours: object,
-    since_ms: int,
-    theirs: object,
-    kind: Kind = "holdings",
-    symbol: str = "",
-    *,
-    young: bool = False,
-) -> None:
-    found[f"{what} {ours} since {since_ms}"] = Difference(f"{what} {ours}, venue {theirs}", kind, symbol, young)
+@dataclass(frozen=True, slots=True)
+class _Comparison:
+    """One answer against one account."""
 
+    account: Account
+    answer: Check
+    traits: Traits
+    found: dict[str, Difference] = field(default_factory=dict)
 
-def _is_young(since_ms: int, answer: Check) -> bool:
-    return 0 <= answer.taken_ms - since_ms <= YOUNG_MS
+    def _note(
+        self,
+        what: str,
+        ours: object,
+        since_ms: int,
+        theirs: object,
+        kind: Kind = "holdings",
+        symbol: str = "",
+        *,
+        recent: bool = False,
+    ) -> None:
+        text = f"{what} {ours}, venue {theirs}"
+        self.found[f"{what} {ours} since {since_ms}"] = Difference(text, kind, symbol, recent)
 
+    def _is_recent(self, since_ms: int) -> bool:
+        return 0 <= self.answer.taken_ms - since_ms <= self.traits.rest_recent_ms
 
-def _compare_wallets(account: Account, answer: Check, found: dict[str, Difference]) -> None:
-    for balance in answer.balances:
-        known = account.balances.get(balance.asset)
-        if known is None:
-            if balance.wallet_balance:
-                _note(found, f"{balance.asset} wallet balance", "unknown", 0, balance.wallet_balance)
-        elif not stream_is_newer(known.stamp.venue_time_ms, balance.stamp.venue_time_ms, answer.taken_ms):
-            what, since_ms = f"{balance.asset} wallet balance", known.stamp.venue_time_ms
-            if known.wallet_balance != balance.wallet_balance:
-                _note(found, what, known.wallet_balance, since_ms, balance.wallet_balance)
-            elif known.cross_wallet_balance != balance.cross_wallet_balance:
-                _note(found, f"{what} (cross)", known.cross_wallet_balance, since_ms, balance.cross_wallet_balance)
+    def _stream_is_newer(self, ours_ms: int, theirs_ms: int) -> bool:
+        return stream_is_newer(ours_ms, theirs_ms, self.answer.taken_ms, self.traits.rest_lag_ms)
 
+    def wallets(self) -> None:
+        for balance in self.answer.balances:
+            known = self.account.balances.get(balance.asset)
+            if known is None:
+                if balance.wallet_balance:
+                    self._note(f"{balance.asset} wallet balance", "unknown", 0, balance.wallet_balance)
+            elif not self._stream_is_newer(known.stamp.venue_time_ms, balance.stamp.venue_time_ms):
+                what, since_ms = f"{balance.asset} wallet balance", known.stamp.venue_time_ms
+                if known.wallet_balance != balance.wallet_balance:
+                    self._note(what, known.wallet_balance, since_ms, balance.wallet_balance)
+                elif known.cross_wallet_balance != balance.cross_wallet_balance:
+                    self._note(f"{what} (cross)", known.cross_wallet_balance, since_ms, balance.cross_wallet_balance)
 
-def _compare_positions(account: Account, answer: Check, found: dict[str, Difference]) -> None:
-    listed = {row.key: row for row in answer.positions}
-    for key, row in account.positions.items():
-        told = listed.get(key)
-        since_ms = row.stamp.venue_time_ms
-        what = f"{key.symbol} {key.position_side}"
-        if told is None:
-            if not stream_is_newer(since_ms, answer.taken_ms, answer.taken_ms):
-                _note(found, what, row.position_amt, since_ms, "none", young=_is_young(since_ms, answer))
-        elif told.position_amt != row.position_amt:
-            if not stream_is_newer(since_ms, told.stamp.venue_time_ms, answer.taken_ms):
-                _note(found, what, row.position_amt, since_ms, told.position_amt)
-        elif since_ms < told.stamp.venue_time_ms:
-            # The size is the same and the position is not: closed and opened again, or with other margin. Its time
-            # alone proves nothing, for the venue does not say what else moves that.
-            for figure, our_own, the_venues in (
-                ("entry price", row.entry_price, told.entry_price),
-                ("isolated wallet", row.isolated_wallet, told.isolated_wallet),
-            ):
-                if our_own is not None and the_venues is not None and our_own != the_venues:
-                    _note(found, f"{what} {figure}", our_own, since_ms, the_venues)
-    for key, told in listed.items():
-        closed_ms = account.closed_ms(key)
-        if key not in account.positions and not stream_is_newer(closed_ms, told.stamp.venue_time_ms, answer.taken_ms):
-            _note(found, f"{key.symbol} {key.position_side}", "none", closed_ms, told.position_amt)
+    def positions(self) -> None:
+        listed = {row.key: row for row in self.answer.positions}
+        for key, row in self.account.positions.items():
+            theirs = listed.get(key)
+            since_ms = row.stamp.venue_time_ms
+            what = f"{key.symbol} {key.position_side}"
+            if theirs is None:
+                if not self._stream_is_newer(since_ms, self.answer.taken_ms):
+                    self._note(what, row.position_amt, since_ms, "none", recent=self._is_recent(since_ms))
+            elif theirs.position_amt != row.position_amt:
+                if not self._stream_is_newer(since_ms, theirs.stamp.venue_time_ms):
+                    self._note(what, row.position_amt, since_ms, theirs.position_amt)
+            elif since_ms < theirs.stamp.venue_time_ms:
+                # The size is the same and the position is not: closed and opened again, or with other margin. Its time
+                # alone proves nothing, for the venue does not say what else moves that.
+                for figure, our_own, the_venues in (
+                    ("entry price", row.entry_price, theirs.entry_price),
+                    ("isolated wallet", row.isolated_wallet, theirs.isolated_wallet),
+                ):
+                    if our_own is not None and the_venues is not None and our_own != the_venues:
+                        self._note(f"{what} {figure}", our_own, since_ms, the_venues)
+        for key, theirs in listed.items():
+            closed_ms = self.account.closed_ms(key)
+            if key not in self.account.positions and not self._stream_is_newer(closed_ms, theirs.stamp.venue_time_ms):
+                self._note(f"{key.symbol} {key.position_side}", "none", closed_ms, theirs.position_amt)
 
+    def open_orders(self) -> None:
+        listed = {order.key: order for order in self.answer.orders}
+        symbols = self.answer.order_symbols
+        for key, order in self.account.orders.items():
+            if symbols is not None and order.symbol not in symbols:
+                continue
+            theirs, since_ms = listed.get(key), order.venue_time_ms
+            what = f"order {key}"
+            if theirs is None:
+                if not self._stream_is_newer(since_ms, self.answer.taken_ms):
+                    recent = self._is_recent(since_ms)
+                    self._note(what, order.status, since_ms, "none", "orders", order.symbol, recent=recent)
+            elif _terms(order) != _terms(theirs) and not self._stream_is_newer(since_ms, theirs.venue_time_ms):
+                self._note(what, _text(order), since_ms, _text(theirs), "orders", order.symbol)
+        for key, theirs in listed.items():
+            ended_ms = self.account.finished_ms(key)
+            if key in self.account.orders or ended_ms == theirs.venue_time_ms:
+                continue
+            if not self._stream_is_newer(ended_ms, theirs.venue_time_ms):
+                self._note(f"order {key}", "none", ended_ms, theirs.status, "orders", theirs.symbol)
 
-def _compare_orders(account: Account, answer: Check, found: dict[str, Difference]) -> None:
-    listed = {order.key: order for order in answer.orders}
-    for key, order in account.orders.items():
-        if answer.order_symbols is not None and order.symbol not in answer.order_symbols:
-            continue
-        told, since_ms = listed.get(key), order.venue_time_ms
-        what = f"order {key}"
-        if told is None:
-            if not stream_is_newer(since_ms, answer.taken_ms, answer.taken_ms):
-                young = _is_young(since_ms, answer)
-                _note(found, what, order.status, since_ms, "none", "orders", order.symbol, young=young)
-        elif _terms(order) != _terms(told) and not stream_is_newer(since_ms, told.venue_time_ms, answer.taken_ms):
-            _note(found, what, _worded(order), since_ms, _worded(told), "orders", order.symbol)
-    for key, told in listed.items():
-        ended_ms = account.finished_ms(key)
-        if key in account.orders or ended_ms == told.venue_time_ms:
-            continue
-        if not stream_is_newer(ended_ms, told.venue_time_ms, answer.taken_ms):
-            _note(found, f"order {key}", "none", ended_ms, told.status, "orders", told.symbol)
+    def created_orders(self) -> None:
+        for order in self.answer.created:
+            if ours := _known_as(self.account, order):
+                recent = ours == "TRIGGERED"
+                self._note(f"order {order.key}", ours, 0, order.status, "history", order.symbol, recent=recent)
+
+    def incomplete_orders(self) -> None:
+        for key, incomplete in self.account.incomplete_orders.items():
+            text = f"order {key}: events are missing"
+            kind: Kind = "opening" if incomplete.filled < 0 and self.account.finished_ms(key) else "history"
+            self.found[text] = Difference(text, kind, incomplete.order.symbol, recent=True)
+
+    def settings(self) -> None:
+        for symbol, theirs in (self.answer.symbol_configs or {}).items():
+            known = self.account.symbol_configs.get(symbol)
+            if known is None:
+                continue
+            if known.leverage is not None and known.leverage != theirs.leverage:
+                self._note(f"{symbol} leverage", known.leverage, 0, theirs.leverage, "settings", symbol)
+            differs = known.margin_type is not None and known.margin_type != theirs.margin_type
+            if differs and self.account.has_rows(symbol):
+                self._note(f"{symbol} margin type", known.margin_type, 0, theirs.margin_type, "settings", symbol)
+        theirs_multi, ours_multi = self.answer.multi_assets, self.account.multi_assets
+        if theirs_multi is not None and theirs_multi is not ours_multi:
+            self._note("multi-assets mode", ours_multi, 0, theirs_multi, "settings")
 
 
 def _terms(order: Order) -> tuple[object, ...]:
-    """What an event would have told. What is nothing may be left out by one of the two."""
+    """What an event would have changed. What is nothing may be left out by one of the two."""
     return order.status, order.executed_qty or 0, order.quantity or 0, order.price or 0
 
 
-def _worded(order: Order) -> str:
+def _text(order: Order) -> str:
     return f"{order.status} {order.executed_qty} of {order.quantity} at {order.price}"
 
 
-def _compare_created(account: Account, answer: Check, found: dict[str, Difference]) -> None:
-    for order in answer.created:
-        if ours := _unheard(account, order):
-            young = ours == "TRIGGERED"
-            _note(found, f"order {order.key}", ours, 0, order.status, "history", order.symbol, young=young)
-
-
-def _unheard(account: Account, order: Order) -> str:
-    """What the account believes of an order that has gone on, as the venue says; nothing where it has heard of that."""
-    if order.key in account.triggered:
+def _known_as(account: Account, order: Order) -> str:
+    """The status that the account believes of an order which has gone on, as the venue lists it; empty where the account
+    knows of that."""
+    if account.is_triggered(order.key):
         return "TRIGGERED" if is_final(order) else ""
     known = order.key in account.orders or account.finished_ms(order.key)
     return "" if known or order.venue_time_ms < account.remembers_orders_since_ms else "unknown"
 
 
-def _compare_settings(account: Account, answer: Check, found: dict[str, Difference]) -> None:
-    for symbol, told in (answer.symbol_configs or {}).items():
-        known = account.symbol_configs.get(symbol)
-        if known is None:
-            continue
-        if known.leverage is not None and known.leverage != told.leverage:
-            _note(found, f"{symbol} leverage", known.leverage, 0, told.leverage, "settings", symbol)
-        if known.margin_type is not None and known.margin_type != told.margin_type and account.has_rows(symbol):
-            _note(found, f"{symbol} margin type", known.margin_type, 0, told.margin_type, "settings", symbol)
-    if answer.multi_assets is not None and answer.multi_assets is not account.multi_assets:
-        _note(found, "multi-assets mode", account.multi_assets, 0, answer.multi_assets, "settings")
-
-
 class _Discrepancy(NamedTuple):
     difference: Difference
-    since_s: float
+    since_mono_s: float
     answer: Check
     repeated: bool = False
 
@@ -190,29 +202,30 @@ class _Discrepancy(NamedTuple):
 class Discrepancies:
     """Differences that may still be explained: by the stream, or by a later answer. Times are monotonic seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, traits: Traits) -> None:
+        self._traits = traits
         self._found: dict[str, _Discrepancy] = {}
 
     def __bool__(self) -> bool:
         return bool(self._found)
 
     def __str__(self) -> str:
-        return describe([suspicion.difference.told for suspicion in self._found.values()])
+        return describe([one.difference.text for one in self._found.values()])
 
     @property
     def doubtful(self) -> bool:
-        """Whether one of them is more than news that REST may not have yet."""
-        return any(not one.difference.young for one in self._found.values())
+        """Whether one of them is more than an event that REST may not have yet."""
+        return any(not one.difference.recent for one in self._found.values())
 
     @property
     def of_history(self) -> bool:
-        """Whether one of them is that something was not told of an order: the log may lack it."""
-        return any(one.difference.kind in ("history", "beginning") for one in self._found.values())
+        """Whether one of them is that events of an order are missing: the log may not have them."""
+        return any(one.difference.kind in ("history", "opening") for one in self._found.values())
 
-    def only_beginnings(self, now_s: float) -> list[str]:
-        """What has differed for longer than the grace, in words, if it is nothing but beginnings."""
-        old = [one.difference for one in self._found.values() if now_s - one.since_s >= GRACE_S]
-        return [one.told for one in old] if all(one.kind == "beginning" for one in old) else []
+    def only_openings(self, now_mono_s: float) -> list[str]:
+        """What has differed for longer than the grace, in words, if it is nothing but opening events."""
+        old = [one.difference for one in self._found.values() if now_mono_s - one.since_mono_s >= GRACE_S]
+        return [one.text for one in old] if all(one.kind == "opening" for one in old) else []
 
     @property
     def repeated(self) -> bool:
@@ -221,50 +234,56 @@ class Discrepancies:
 
     @property
     def order_symbols(self) -> frozenset[str] | None:
-        """Whose open orders have to be asked for again; None: of all symbols."""
+        """Whose open orders have to be asked for again; None: of all symbols, which costs less than each of so many."""
         symbols = frozenset(one.difference.symbol for one in self._found.values() if one.difference.kind == "orders")
-        return symbols if len(symbols) <= MAX_SYMBOLS else None
+        return symbols if len(symbols) <= self._traits.checks.orders_by_symbol else None
 
     @property
     def settings(self) -> bool:
         """Whether settings have to be asked for again."""
         return any(one.difference.kind == "settings" for one in self._found.values())
 
-    def take(self, account: Account, answer: Check, now_s: float) -> None:
+    def forget(self) -> None:
+        """The account was read anew."""
+        self._found.clear()
+
+    def take(self, account: Account, answer: Check, now_mono_s: float) -> None:
         """What the answer says otherwise, and what it was not asked about.
 
-        What is young is noted by the first answer alone: where orders are placed all the time, every answer lacks some,
-        and asking again would have no end.
+        What is recent is noted by the first answer alone: where orders are placed all the time, every answer misses
+        some, and asking again would have no end.
         """
         asked_again = bool(self._found)
         self.explain(account)
-        # Of the thousands of orders that were placed meanwhile, what was heard need not be kept.
-        answer = replace(answer, created=tuple(order for order in answer.created if _unheard(account, order)))
+        # Of the thousands of orders that were placed meanwhile, those that the account knows need not be kept.
+        answer = replace(answer, created=tuple(order for order in answer.created if _known_as(account, order)))
         kept = {
-            what: one._replace(repeated=not one.difference.young)
+            what: one._replace(repeated=not one.difference.recent)
             for what, one in self._found.items()
             if not _covers(answer, one.difference)
         }
-        for what, difference in differences(account, answer).items():
+        for what, difference in differences(account, answer, self._traits).items():
             before = self._found.get(what)
-            if before is None and difference.young and asked_again:
+            if before is None and difference.recent and asked_again:
                 continue
-            since_s = before.since_s if before is not None else now_s
-            kept[what] = _Discrepancy(difference, since_s, answer, repeated=before is not None and not difference.young)
+            since_mono_s = before.since_mono_s if before is not None else now_mono_s
+            repeated = before is not None and not difference.recent
+            kept[what] = _Discrepancy(difference, since_mono_s, answer, repeated)
         self._found = kept
 
     def explain(self, account: Account) -> None:
-        """Forget what the account says otherwise by now: the stream has told it."""
+        """Forget what the account has otherwise by now: the stream has sent it."""
         answers = {id(one.answer): one.answer for one in self._found.values()}
-        still = {number: differences(account, answer).keys() for number, answer in answers.items()}
+        still = {number: differences(account, answer, self._traits).keys() for number, answer in answers.items()}
         self._found = {what: one for what, one in self._found.items() if what in still[id(one.answer)]}
 
-    def unexplained(self, now_s: float) -> list[str]:
+    def unexplained(self, now_mono_s: float) -> list[str]:
         """What has differed for longer than the grace, in words."""
-        return [one.difference.told for one in self._found.values() if now_s - one.since_s >= GRACE_S]
+        return [one.difference.text for one in self._found.values() if now_mono_s - one.since_mono_s >= GRACE_S]
 
 
 def _covers(answer: Check, difference: Difference) -> bool:
+    """Whether the answer would show the difference, were it still there."""
     match difference.kind:
         case "holdings":
             return True
@@ -272,5 +291,5 @@ def _covers(answer: Check, difference: Difference) -> bool:
             return answer.order_symbols is None or difference.symbol in answer.order_symbols
         case "settings":
             return answer.multi_assets is not None
-        case "history" | "beginning":
+        case "history" | "opening":
             return False

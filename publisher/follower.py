@@ -89,10 +89,6 @@ class Follower:
             await self._clock.sleep(pause_s)
             failures += 1
 
-    async def aclose(self, *, last: bool) -> None:
-        """At an orderly stop. `last`: nobody else publishes the account, so that what is shared may be given up."""
-        await self._account.aclose(last=last)
-
     async def _session_and_pause_s(self) -> float:
         """One session, and how long to wait after it at the least."""
         try:

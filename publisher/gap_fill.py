@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from publisher.committer import Committer
+from publisher.discrepancies import GRACE_S
 from publisher.history_cache import History, HistoryCache
 from publisher.lease import Lease
 from publisher.log_window import WRITTEN_LATE_MS, LogWindow
@@ -118,6 +119,11 @@ class GapFiller:
         """Every event until this venue time was submitted."""
         self._window.complete(until_ms)
         self._status.log_complete_until(self._window.complete_ms)
+
+    def agreed(self, until_ms: int) -> None:
+        """A comparison with the venue agrees: every event until then was received. A standby leaves the mark alone."""
+        if not self._lease.is_standby:
+            self.complete(until_ms - round(GRACE_S * 1000))
 
     def filled(self, until_ms: int) -> None:
         """What the histories have until then was submitted. The mark moves when they have been looked at again."""
@@ -228,11 +234,12 @@ class GapFiller:
         self, gap: _Gap, snapshot: Snapshot
     ) -> tuple[Reconstructed, list[LoggedEvent]]:
         """The gap's events, and entries for what nobody can say. Histories are computed apart, and one may be behind."""
-        for left in reversed(range(BEHIND_TRIES)):
-            lost = list(gap.lost)
-            found = await self._read(gap, snapshot, lost)
-            if not found.behind or not left:
+        tries = 1
+        while True:
+            found = await self._read(gap, snapshot, lost := list(gap.lost))
+            if not found.behind or tries == BEHIND_TRIES:
                 break
+            tries += 1
             self._log.warning("histories_disagree", orders=[row.order_id for row in found.behind])
             self._cache.forget_trades({row.symbol for row in found.behind})
             await self._clock.sleep(BEHIND_PAUSE_S)
@@ -269,7 +276,7 @@ class GapFiller:
         not_logged = (row for row in trades if row.time_ms <= gap.until_ms and _fill_id(row) not in gap.logged)
         for key in sorted({OrderKey(row.symbol, row.order_id) for row in not_logged} - orders.keys()):
             # It was neither placed in the window nor known to be open before it.
-            past = await self._venue.fetch_order(key, self._waits)
+            past = await self._venue.fetch_order(*key, self._waits)
             take([past] if past is not None else ())
         gap.ended |= {key: past.order for key, past in orders.items() if is_over(past.order)}
         return await self._reconstruct(gap, orders, trades)
@@ -304,7 +311,8 @@ class GapFiller:
                 continue
             if history.forgotten_until_ms > max(since_ms, gap.since_ms):
                 forgotten_ms = history.forgotten_until_ms
-                lost.append(gaps.of_time("ALL", query.symbol, gap.since_ms, forgotten_ms, self._clock.now_ms()))
+                entry = gaps.of_time("ALL", query.symbol, gap.since_ms, forgotten_ms, self._clock.now_ms())
+                lost.append(LoggedEvent(entry))
             found.append(history)
             self._progress(f"{at} of {len(queries)} histories of {kind}")
         return found
@@ -326,7 +334,8 @@ class GapFiller:
             if not query.symbol:
                 raise
             self._log.error("history_refused", symbol=query.symbol, reason=str(error))
-            lost.append(gaps.of_time("REFUSED", query.symbol, gap.since_ms, gap.until_ms, self._clock.now_ms()))
+            entry = gaps.of_time("REFUSED", query.symbol, gap.since_ms, gap.until_ms, self._clock.now_ms())
+            lost.append(LoggedEvent(entry))
             return None
 
     async def _triggered(self, gap: _Gap, found: Container[OrderKey]) -> dict[OrderKey, PastOrder]:
@@ -337,7 +346,7 @@ class GapFiller:
                 self._account.forget_triggered(key)
         finished: dict[OrderKey, PastOrder] = {}
         for key in sorted(key for key in {*gap.triggered, *self._account.triggered_orders()} if key not in found):
-            past = await self._venue.fetch_order(key, self._waits)
+            past = await self._venue.fetch_order(*key, self._waits)
             if past is not None and is_final(past.order):
                 finished[key] = past
         return finished
@@ -358,7 +367,7 @@ class GapFiller:
             if key in open_now:
                 past = PastOrder(open_now[key], 0)
             else:
-                past = await self._venue.fetch_order(key, self._waits)
+                past = await self._venue.fetch_order(*key, self._waits)
             if past is not None:
                 known.append(past)
             elif not is_end_logged(order, gap.logged):
@@ -465,10 +474,10 @@ def _within_retention(
     lost: list[LoggedEvent] = []
     kept_ms, unfilled_ms = now_ms - retention.kept_ms, now_ms - retention.unfilled_kept_ms
     if since_ms < kept_ms:
-        lost.append(gaps.of_time("ALL", "", since_ms, kept_ms, received_at_ms))
+        lost.append(LoggedEvent(gaps.of_time("ALL", "", since_ms, kept_ms, received_at_ms)))
         since_ms = kept_ms
     if since_ms < unfilled_ms:
-        lost.append(gaps.of_time("UNFILLED", "", since_ms, unfilled_ms, received_at_ms))
+        lost.append(LoggedEvent(gaps.of_time("UNFILLED", "", since_ms, unfilled_ms, received_at_ms)))
     return since_ms, lost
 
 

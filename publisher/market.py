@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from publisher.connection import Connection, Route
 from publisher.handover import Message
 from publisher.logs import Log
+from publisher.status import Status
+from publisher.updater import Updater
+from statecast.clock import Clock
+from statecast.domain.account import Account
 from statecast.domain.changes import MarkPriceUpdate
 from statecast.errors import FrameError, VenueError
 from statecast.venues.adapter import MarketSession, StreamEnded, StreamTraits, VenueAccount
@@ -109,3 +114,39 @@ class MarkPrices:
         for change in content.changes:
             if isinstance(change, MarkPriceUpdate) and change.symbol in self._symbols:
                 self._newest[change.symbol] = change
+
+
+class MarkPriceFeed:
+    """Mark prices into the account: one commit for all symbols, and no more than one per interval."""
+
+    def __init__(
+        self,
+        prices: MarkPrices,
+        account: Account,
+        updater: Updater,
+        resync: Callable[[str], None],
+        status: Status,
+        clock: Clock,
+        *,
+        every_s: float,
+    ) -> None:
+        """`resync` is called with the reason where the prices cannot be applied."""
+        self._prices = prices
+        self._account = account
+        self._updater = updater
+        self._resync = resync
+        self._status = status
+        self._clock = clock
+        self._every_s = every_s
+
+    async def run(self) -> None:
+        """Apply what has come, until cancelled."""
+        while True:
+            await self._clock.sleep(self._every_s)
+            updates = self._prices.take()
+            self._status.set_malformed_market_frames(self._prices.malformed_frames)
+            if updates and self._account.complete:
+                try:
+                    self._updater.apply(updates, "derived")
+                except FrameError as error:
+                    self._resync(str(error))

@@ -120,6 +120,16 @@ class Reconciler:
         self._settle()
         self._changed.set()
 
+    def offer(self, answer: Check) -> None:
+        """An answer that was fetched for readers: as good as one of the publisher's own, while the account follows the
+        stream."""
+        if not self._hooks.is_following():
+            return
+        try:
+            self.take(answer, self._clock.monotonic())
+        except FrameError as error:
+            self._hooks.incomplete(str(error))
+
     # The work
 
     async def run(self) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 from publisher.config import AccountConfig
-from publisher.follower import Follower
 from publisher.logs import Log
 from statecast.clock import Clock
 from statecast.domain.changes import Check, Snapshot
@@ -30,21 +30,22 @@ class RefreshResponder:
         config: AccountConfig,
         publisher_id: str,
         venue: VenueAccount,
-        follower: Follower,
+        offer: Callable[[Check], None],
         clock: Clock,
         log: Log,
     ) -> None:
+        """`offer` is called with what was fetched for readers: it is as good as a check of the publisher's own."""
         self._redis = client.redis
         self._config = config
         self._publisher_id = publisher_id
         self._venue = venue
-        self._follower = follower
+        self._offer = offer
         self._clock = clock
         self._log = log
         self._numbers = itertools.count(1)
 
     async def run(self) -> None:
-        """Answer until cancelled, on a connection of its own. A Redis that is away is the committer's to tell."""
+        """Answer until cancelled, on a connection of its own. The committer logs that Redis is away."""
         async with connect(self._redis, client_name="statecast-answers", timeout_s=TIMEOUT_S) as client:
             account_id = self._config.account_id
             requests = RefreshRequests(client, account_id, self._publisher_id)
@@ -67,8 +68,8 @@ class RefreshResponder:
         if isinstance(step, Fetch):
             snapshot = await shared.fetch(step, self._venue)
             if snapshot is not None:
-                self._follower.take_answer(_light_part(snapshot))
+                self._offer(_figures(snapshot))
 
 
-def _light_part(snapshot: Snapshot) -> Check:
+def _figures(snapshot: Snapshot) -> Check:
     return Check(snapshot.totals, snapshot.balances, snapshot.positions, snapshot.taken_ms)
