@@ -13,11 +13,11 @@ import uvloop
 
 from statecast.clock import SystemClock
 from statecast.secret import Secret
-from statecast.simulator.binance import Exchange
+from statecast.simulator.binance.exchange import Exchange
+from statecast.simulator.binance.signing import ApiKey
 from statecast.simulator.ledger import Ledger
 from statecast.simulator.orders import OrderRequest, OrderType, Side
 from statecast.simulator.server import SimulatorServer
-from statecast.simulator.signing import ApiKey
 
 FIELDS = 31
 """As many as an order event has."""

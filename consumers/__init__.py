@@ -12,7 +12,7 @@ from __future__ import annotations
 from consumers.account import AccountReader
 from consumers.config import credentials
 from consumers.mirror import AccountMirror, Rejoin
-from consumers.models import AccountSnapshot, Balance, Freshness, Order, Position, Rows, Totals
+from consumers.models import AccountSnapshot, Balance, Freshness, Order, OrderRows, Position, Rows, Totals
 from consumers.order_events import Gap, OrderEvent, OrderEvents
 from statecast.errors import (
     ConfigError,
@@ -39,6 +39,7 @@ __all__ = [
     "Order",
     "OrderEvent",
     "OrderEvents",
+    "OrderRows",
     "Position",
     "Rejoin",
     "Rows",

@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from consumers import config
-from consumers.models import AccountSnapshot, Balance, Order, Position, Rows, Totals, check_side
+from consumers.models import AccountSnapshot, Balance, OrderRows, Position, Rows, Totals, check_side
 from consumers.refresh import NoAnswer, Refresher
 from consumers.tables import Tables, of_publisher, of_refresh
 from statecast.clock import Clock, SystemClock
@@ -106,8 +106,8 @@ class AccountReader:
             check_side(symbol, side, positions.by_name)
         return found or Position.flat(symbol, side, positions.freshness)
 
-    async def open_orders(self, *, max_age_s: float | None = None) -> Rows[Order]:
-        """All open orders, also by order id."""
+    async def open_orders(self, *, max_age_s: float | None = None) -> OrderRows:
+        """All open orders, also by name (`BTCUSDT:1001`), or by the id alone where one symbol has it."""
         return (await self._tables(("orders",), max_age_s)).open_orders()
 
     async def snapshot(self, *, max_age_s: float | None = None) -> AccountSnapshot:

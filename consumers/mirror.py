@@ -27,6 +27,7 @@ from consumers.models import (
     Balance,
     Freshness,
     Order,
+    OrderRows,
     Position,
     Rows,
     Source,
@@ -212,10 +213,10 @@ class AccountMirror:
             row = _flat(symbol, side, table.source)
         return row.at(freshness)
 
-    def open_orders(self, *, max_age_s: float | None = None) -> Rows[Order]:
-        """All open orders, also by order id."""
+    def open_orders(self, *, max_age_s: float | None = None) -> OrderRows:
+        """All open orders, also by name (`BTCUSDT:1001`), or by the id alone where one symbol has it."""
         view = self._view
-        return Rows(view.orders.rows, self._fresh(view, view.orders, max_age_s))
+        return OrderRows(view.orders.rows, self._fresh(view, view.orders, max_age_s))
 
     def snapshot(self, *, max_age_s: float | None = None) -> AccountSnapshot:
         """All of it at one `seq`."""
@@ -227,7 +228,7 @@ class AccountMirror:
             totals=view.account.rows[""].at(freshness),
             balances=Rows(view.balances.rows, freshness),
             positions=Rows(view.positions.rows, freshness),
-            open_orders=Rows(view.orders.rows, freshness),
+            open_orders=OrderRows(view.orders.rows, freshness),
             freshness=freshness,
         )
 
@@ -248,10 +249,11 @@ class AccountMirror:
     ) -> int:
         """Wait until something changes after commit `since` (default: now); returns the copy's `seq` then.
 
-        `what` is a part of the account, `name` one of it: an asset, a position as `BTCUSDT:BOTH`, an order id. Give
-        what this returned, or the `seq` of an answer, as the next `since`, and no change between two calls is lost;
-        changes meanwhile count as one. Reading the account again after a hole counts as a change of all that differs.
-        A `since` that the account has not reached (Redis lost everything, and numbers began anew) is answered at once.
+        `what` is a part of the account, `name` one of it: an asset, a position as `BTCUSDT:BOTH`, an order as
+        `BTCUSDT:1001`. Give what this returned, or the `seq` of an answer, as the next `since`, and no change between
+        two calls is lost; changes meanwhile count as one. Reading the account again after a hole counts as a change of
+        all that differs. A `since` that the account has not reached (Redis lost everything, and numbers began anew) is
+        answered at once.
 
         Raises:
             TimeoutError: nothing changed within `timeout_s`.
@@ -588,6 +590,8 @@ def _table_of(what: What | None, name: str | None) -> str | None:
         raise ConfigError("name", name, "a name within balances, positions or orders")
     if name is not None and what == "positions" and name.rpartition(":")[2] not in ("BOTH", "LONG", "SHORT"):
         raise ConfigError("name", name, "a position as SYMBOL:SIDE, such as BTCUSDT:BOTH")
+    if name is not None and what == "orders" and ":" not in name:
+        raise ConfigError("name", name, "an order as SYMBOL:ORDERID, such as BTCUSDT:1001")
     return None if what is None else _TABLE_OF[what]
 
 

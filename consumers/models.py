@@ -12,8 +12,9 @@ from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from typing import Any, ClassVar, Generic, Literal, NamedTuple, Self, TypeVar, overload
 
+from statecast.domain import gaps
+from statecast.domain.gaps import GapInfo
 from statecast.errors import ConfigError
-from statecast.store.event_log import Untold, untold
 from statecast.store.keys import ACCOUNT_FIELDS, BALANCE_FIELDS, EVENT_FIELDS, ORDER_FIELDS, POSITION_FIELDS
 
 Source = Literal["stream", "rest", "derived"]
@@ -196,7 +197,8 @@ class OrderFields:
 
 @dataclass(frozen=True, kw_only=True)
 class Order(OrderFields, Answer):
-    """An open order. A conditional one has an `algo_id`, and `order_id` is `algo-<id>`."""
+    """An open order. Symbol and `order_id` together are its identity. A conditional one has an `algo_id`, and its
+    `order_id` is `algo-<id>`."""
 
     FIELDS: ClassVar = ORDER_FIELDS
 
@@ -208,7 +210,7 @@ class EventFields(OrderFields):
     `event_id` is made of venue facts alone and stays the same however often it is delivered: the key for a handler that
     must not do a thing twice. From `last_qty` to `maker` it is one fill, else None.
 
-    An `event_type` of `GAP` is no event, but stands for those that nobody can tell any more: `untold` says which. Its
+    An `event_type` of `GAP` is no event, but stands for those that the venue no longer has: `gap_info` says which. Its
     order is as it was last known, or empty.
     """
 
@@ -228,9 +230,9 @@ class EventFields(OrderFields):
     epoch: int
 
     @property
-    def untold(self) -> Untold | None:
+    def gap_info(self) -> GapInfo | None:
         """Which events are missing for good, for a GAP; None for every event that is one."""
-        return untold(
+        return gaps.parse(
             {
                 "eventType": self.event_type,
                 "eventId": self.event_id,
@@ -279,17 +281,23 @@ class Rows(Sequence[Row_co], Generic[Row_co]):
 
     def get(self, name: str) -> Row_co | None:
         """The row of that name, None where there is none."""
-        row = self.by_name.get(name)
+        row = self._find(name)
         return None if row is None else row.at(self.freshness)
+
+    def _find(self, name: str) -> Row_co | None:
+        return self.by_name.get(name)
 
     @overload
     def __getitem__(self, key: int | str) -> Row_co: ...
     @overload
     def __getitem__(self, key: slice) -> list[Row_co]: ...
     def __getitem__(self, key: int | str | slice) -> Row_co | list[Row_co]:
-        if isinstance(key, str):
-            return self.by_name[key].at(self.freshness)
-        return list(self)[key]
+        if not isinstance(key, str):
+            return list(self)[key]
+        row = self._find(key)
+        if row is None:
+            raise KeyError(key)
+        return row.at(self.freshness)
 
     def __iter__(self) -> Iterator[Row_co]:
         return (row.at(self.freshness) for row in self.by_name.values())
@@ -298,12 +306,25 @@ class Rows(Sequence[Row_co], Generic[Row_co]):
         return len(self.by_name)
 
     def __contains__(self, key: object) -> bool:
-        return key in self.by_name if isinstance(key, str) else any(row == key for row in self.by_name.values())
+        return self._find(key) is not None if isinstance(key, str) else any(row == key for row in self.by_name.values())
 
     def __eq__(self, other: object) -> bool:
         return self.by_name == other.by_name if isinstance(other, Rows) else NotImplemented
 
     __hash__ = None  # type: ignore[assignment]  # as of any collection
+
+
+class OrderRows(Rows[Order]):
+    """Open orders, by name: `open_orders["BTCUSDT:1001"]`. The id alone is enough where one symbol has it. Venues
+    number orders per symbol: where two have it, it names neither."""
+
+    __slots__ = ()
+
+    def _find(self, name: str) -> Order | None:
+        if name in self.by_name:
+            return self.by_name[name]
+        found = [order for order in self.by_name.values() if order.order_id == name]
+        return found[0] if len(found) == 1 else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -314,7 +335,7 @@ class AccountSnapshot(Answer):
     totals: Totals
     balances: Rows[Balance]
     positions: Rows[Position]
-    open_orders: Rows[Order]
+    open_orders: OrderRows
 
     @property
     def source(self) -> Source:

@@ -25,6 +25,7 @@ from consumers import config
 from consumers.models import EventFields
 from consumers.tables import values
 from statecast.clock import Clock, SystemClock
+from statecast.domain.gaps import GAP
 from statecast.errors import (
     ConfigError,
     ContractMismatch,
@@ -35,7 +36,7 @@ from statecast.errors import (
     StoreRefused,
 )
 from statecast.store.client import SOCKET_TIMEOUT_S, AnyRedis, Client
-from statecast.store.event_log import GAP, first_entry_from_seq, seq_before
+from statecast.store.event_log import first_entry_from_seq, seq_before
 from statecast.store.groups import (
     ConsumerGroup,
     Entry,
@@ -84,7 +85,7 @@ class Gap:
     `found_event_seq`, where these are known. `reset`: Redis lost data, and with it the numbers, or the group before
     this consumer knew how far it had come; what is in the log comes again. `progress`: Redis forgot how far the group
     had come, so that events that were trimmed meanwhile would not be noticed. `untold`: the log itself says that
-    nobody can tell some events any more; its entry comes as an event of type GAP as well, with `event.untold`.
+    nobody can tell some events any more; its entry comes as an event of type GAP as well, with `event.gap_info`.
     """
 
     kind: Literal["trimmed", "reset", "progress", "untold"]
@@ -716,7 +717,7 @@ class OrderEvents(AsyncIterator[OrderEvent]):
                 reason = f"not an order event of this contract: {error}"
                 await self._dead_letter(p, term, entry_id, f"entry {entry_id}", 1, reason)
                 continue
-            if event.untold is not None:
+            if event.gap_info is not None:
                 await self._tell_untold(p, event)
             p.add(event, again=pending and redelivered)
             self._wake.set()
@@ -809,7 +810,7 @@ class OrderEvents(AsyncIterator[OrderEvent]):
 
     async def _tell_untold(self, p: _Partition, event: OrderEvent) -> None:
         """Beside the event itself, which a handler may take for an ordinary one; once for all partitions."""
-        gap = Gap("untold", None, event.event_seq, f"{event.untold} ({event.event_id})")
+        gap = Gap("untold", None, event.event_seq, f"{event.gap_info} ({event.event_id})")
         if gap not in self.gaps:
             await self._tell(p, gap)
 

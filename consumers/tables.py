@@ -9,7 +9,7 @@ from decimal import Decimal
 from functools import cache
 from typing import Any, NamedTuple, TypeVar
 
-from consumers.models import AccountSnapshot, Answer, Balance, Freshness, Order, Position, Rows, Totals
+from consumers.models import AccountSnapshot, Answer, Balance, Freshness, Order, OrderRows, Position, Rows, Totals
 from statecast.errors import ContractMismatch
 from statecast.store.codec import entities
 from statecast.store.keys import CONTRACT, AccountId
@@ -44,13 +44,13 @@ class Tables(NamedTuple):
             raise self._mismatch("account", error) from error
 
     def balances(self) -> Rows[Balance]:
-        return self._rows("balances", self.balance_rows, balance)
+        return Rows(self._decoded("balances", self.balance_rows, balance), self.freshness)
 
     def positions(self) -> Rows[Position]:
-        return self._rows("positions", self.position_rows, position)
+        return Rows(self._decoded("positions", self.position_rows, position), self.freshness)
 
-    def open_orders(self) -> Rows[Order]:
-        return self._rows("orders", self.order_rows, order)
+    def open_orders(self) -> OrderRows:
+        return OrderRows(self._decoded("orders", self.order_rows, order), self.freshness)
 
     def snapshot(self) -> AccountSnapshot:
         return AccountSnapshot(
@@ -62,9 +62,9 @@ class Tables(NamedTuple):
             freshness=self.freshness,
         )
 
-    def _rows(
+    def _decoded(
         self, table: str, rows: Mapping[str, Text] | None, decode: Callable[[str, Text, Freshness], Row]
-    ) -> Rows[Row]:
+    ) -> dict[str, Row]:
         assert rows is not None
         found: dict[str, Row] = {}
         for name, row in rows.items():
@@ -72,7 +72,7 @@ class Tables(NamedTuple):
                 found[name] = decode(name, row, self.freshness)
             except ValueError as error:
                 raise self._mismatch(f"{table} {name}", error) from error
-        return Rows(found, self.freshness)
+        return found
 
     def _mismatch(self, where: str, error: ValueError) -> ContractMismatch:
         reason = f"{self.account_id} {where} is not as contract {CONTRACT} has it: {error}"
@@ -131,7 +131,7 @@ def position(name: str, row: Text, freshness: Freshness) -> Position:
 
 
 def order(name: str, row: Text, freshness: Freshness) -> Order:
-    """One entity of `…:orders`."""
+    """One entity of `…:orders`; its name is `SYMBOL:ORDERID`."""
     return Order(**values(Order, row), freshness=freshness)
 
 

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 from statecast.domain.account import YOUNG_MS, Account, stream_is_newer
 from statecast.domain.changes import Check
 from statecast.domain.models import Order
-from statecast.venues.binance.history import is_final
+from statecast.domain.orders import is_final
 
 GRACE_S = 5.0
 """So long, news may be on its way by one of the two before the other counts as wrong."""
@@ -55,9 +55,9 @@ def differences(account: Account, answer: Check) -> dict[str, Difference]:
     _compare_positions(account, answer, found)
     _compare_orders(account, answer, found)
     _compare_created(account, answer, found)
-    for order_id, incomplete in account.incomplete.items():
-        told = f"order {order_id}: not all was told of what happened to it"
-        kind: Kind = "beginning" if incomplete.filled < 0 and account.finished_ms(order_id) else "history"
+    for key, incomplete in account.incomplete.items():
+        told = f"order {key}: not all was told of what happened to it"
+        kind: Kind = "beginning" if incomplete.filled < 0 and account.finished_ms(key) else "history"
         found[told] = Difference(told, kind, incomplete.order.symbol, young=True)
     _compare_settings(account, answer, found)
     return found
@@ -123,24 +123,24 @@ def _compare_positions(account: Account, answer: Check, found: dict[str, Differe
 
 
 def _compare_orders(account: Account, answer: Check, found: dict[str, Difference]) -> None:
-    listed = {order.order_id: order for order in answer.orders}
-    for order in account.orders.values():
+    listed = {order.key: order for order in answer.orders}
+    for key, order in account.orders.items():
         if answer.order_symbols is not None and order.symbol not in answer.order_symbols:
             continue
-        told, since_ms = listed.get(order.order_id), order.venue_time_ms
-        what = f"order {order.order_id}"
+        told, since_ms = listed.get(key), order.venue_time_ms
+        what = f"order {key}"
         if told is None:
             if not stream_is_newer(since_ms, answer.taken_ms, answer.taken_ms):
                 young = _is_young(since_ms, answer)
                 _note(found, what, order.status, since_ms, "none", "orders", order.symbol, young=young)
         elif _terms(order) != _terms(told) and not stream_is_newer(since_ms, told.venue_time_ms, answer.taken_ms):
             _note(found, what, _worded(order), since_ms, _worded(told), "orders", order.symbol)
-    for order_id, told in listed.items():
-        ended_ms = account.finished_ms(order_id)
-        if order_id in account.orders or ended_ms == told.venue_time_ms:
+    for key, told in listed.items():
+        ended_ms = account.finished_ms(key)
+        if key in account.orders or ended_ms == told.venue_time_ms:
             continue
         if not stream_is_newer(ended_ms, told.venue_time_ms, answer.taken_ms):
-            _note(found, f"order {order_id}", "none", ended_ms, told.status, "orders", told.symbol)
+            _note(found, f"order {key}", "none", ended_ms, told.status, "orders", told.symbol)
 
 
 def _terms(order: Order) -> tuple[object, ...]:
@@ -156,14 +156,14 @@ def _compare_created(account: Account, answer: Check, found: dict[str, Differenc
     for order in answer.created:
         if ours := _unheard(account, order):
             young = ours == "TRIGGERED"
-            _note(found, f"order {order.order_id}", ours, 0, order.status, "history", order.symbol, young=young)
+            _note(found, f"order {order.key}", ours, 0, order.status, "history", order.symbol, young=young)
 
 
 def _unheard(account: Account, order: Order) -> str:
     """What the account believes of an order that has gone on, as the venue says; nothing where it has heard of that."""
-    if order.algo_id in account.triggered:
+    if order.key in account.triggered:
         return "TRIGGERED" if is_final(order) else ""
-    known = order.order_id in account.orders or account.finished_ms(order.order_id)
+    known = order.key in account.orders or account.finished_ms(order.key)
     return "" if known or order.venue_time_ms < account.remembers_orders_since_ms else "unknown"
 
 

@@ -34,22 +34,19 @@ from publisher.websocket import BACKOFF_S, Connector
 from statecast.clock import Clock
 from statecast.domain.account import (
     BEFORE_OPENING,
-    INTERMEDIATE_EVENTS,
-    OPENING_EVENTS,
     Account,
     Delta,
     IncompleteOrder,
     MissingEvents,
-    filled_of,
 )
 from statecast.domain.changes import Change, Check, Frame, LoggedEvent, OrderUpdate, Snapshot
-from statecast.domain.models import OrderEvent, Source
+from statecast.domain.models import OrderEvent, OrderKey, Source
+from statecast.domain.orders import INTERMEDIATE_EVENTS, OPENING_EVENTS, filled_of, is_over
 from statecast.errors import AuthFailed, FrameError, RateLimited, StoreError, VenueError, VenueUnreachable
 from statecast.venues import registry
 from statecast.venues.adapter import StreamEnded, VenueAccount
 from statecast.venues.binance.account import BinanceAccount
 from statecast.venues.binance.decode import decode_user_frame
-from statecast.venues.binance.history import is_over
 from statecast.venues.binance.venue import BinanceAccess
 
 REFUSED_RETRY_S = 60.0
@@ -99,7 +96,7 @@ class Follower:
         """What the stream has said while the state is in doubt; None while the account follows the stream."""
         self._pending: list[OrderEvent] = []
         """Order events of before that, which are in no log: they come behind what the histories tell of a gap."""
-        self._lacking: dict[str, IncompleteOrder] = {}
+        self._lacking: dict[OrderKey, IncompleteOrder] = {}
         """Orders of them of which something before was not told, and histories were asked for it again."""
         self._doubt = asyncio.Event()
         self._listening = asyncio.Event()
@@ -313,7 +310,7 @@ class Follower:
         if self._unreconciled is None:
             lacks = list(self._account.missing_before(frame.changes))
             if all(lack.only_beginning for lack in lacks):
-                self._account.incomplete |= {lack.incomplete.order.order_id: lack.incomplete for lack in lacks}
+                self._account.incomplete |= {lack.incomplete.order.key: lack.incomplete for lack in lacks}
                 self._apply(frame.changes, "stream")
                 self._light.moved()
                 for change in frame.changes:
@@ -322,7 +319,7 @@ class Follower:
                 return
             # This frame waits for what the histories tell of the time before it.
             order = lacks[0].incomplete.order
-            self._resync(f"what happened to order {order.order_id} before it was {order.status} was not told")
+            self._resync(f"what happened to order {order.key} before it was {order.status} was not told")
         assert self._unreconciled is not None, "there is a doubt"
         self._unreconciled.append(frame)
         if len(self._unreconciled) + len(self._pending) > MAX_REMEMBERED_FRAMES:
@@ -364,7 +361,7 @@ class Follower:
     def _take_over(self, taken: LeaseAcquired) -> None:
         """The lease was taken, for the first time or again. What the log lacks comes before all else."""
         forget_finished(self._account)
-        missing = _without_late_steps(taken, {event.order.order_id for event in self._committer.record if _ends(event)})
+        missing = _without_late_steps(taken, {event.order.key for event in self._committer.record if _ends(event)})
         if taken.gap:
             self._pending[:0] = missing
             self._gap_filler.begin_again(taken.previous, taken.complete_ms)
@@ -417,8 +414,8 @@ class Follower:
             lacks = self._missing_before(found, snapshot)
             if not all(lack.only_beginning for lack in lacks):
                 # The stream is not as whole as it seemed: what is missing in what it has told since is asked for, too.
-                self._log.warning("not_told", orders=[lack.incomplete.order.order_id for lack in lacks][:MAX_TOLD])
-                self._lacking |= {lack.incomplete.order.order_id: lack.incomplete for lack in lacks}
+                self._log.warning("not_told", orders=[str(lack.incomplete.order.key) for lack in lacks][:MAX_TOLD])
+                self._lacking |= {lack.incomplete.order.key: lack.incomplete for lack in lacks}
                 self._keep_rows()
                 self._gap_filler.stream_begins()
                 self._doubt.set()
@@ -447,15 +444,15 @@ class Follower:
         filled = self._logged_filled(found)
         for order in snapshot.orders:
             if order.venue_time_ms <= found.until_ms:
-                filled.setdefault(order.order_id, filled_of(order))
+                filled.setdefault(order.key, filled_of(order))
         changes = [change for frame in self._unreconciled or () for change in frame.changes]
         return list(self._account.missing_before(changes, filled))
 
-    def _logged_filled(self, found: GapFill) -> dict[str, Decimal]:
-        """By order id, what is filled as far as the log tells, or is about to tell with what was found."""
+    def _logged_filled(self, found: GapFill) -> dict[OrderKey, Decimal]:
+        """What is filled as far as the log tells, or is about to tell with what was found."""
         filled = dict(found.filled or {})
         for order in (event.order for event in self._pending):
-            filled[order.order_id] = max(filled.get(order.order_id, Decimal(0)), filled_of(order))
+            filled[order.key] = max(filled.get(order.key, Decimal(0)), filled_of(order))
         return filled
 
     def _log_gap_events(self, events: Iterable[LoggedEvent]) -> bool:
@@ -474,16 +471,16 @@ class Follower:
             self._committer.record.begin(found.until_ms)
         filled = self._logged_filled(found)
         listed = (*found.ended.values(), *snapshot.orders)
-        self._account.remember_ended(found.ended)
+        self._account.remember_ended(found.ended.values())
         self._account.incomplete = {
-            order.order_id: IncompleteOrder(order, filled.get(order.order_id, BEFORE_OPENING))
+            order.key: IncompleteOrder(order, filled.get(order.key, BEFORE_OPENING))
             for order in listed
             if order.venue_time_ms > found.until_ms
-            or filled_of(order) > max(Decimal(0), filled.get(order.order_id, filled_of(order)))
-        } | {lack.incomplete.order.order_id: lack.incomplete for lack in lacks}
+            or filled_of(order) > max(Decimal(0), filled.get(order.key, filled_of(order)))
+        } | {lack.incomplete.order.key: lack.incomplete for lack in lacks}
         explained = found.filled or {}
         self._account.incomplete |= {
-            name: one for name, one in self._lacking.items() if explained.get(name, one.filled) <= one.filled
+            key: one for key, one in self._lacking.items() if explained.get(key, one.filled) <= one.filled
         }
         self._lacking.clear()
         merged = merge_with_stream(found, self._waiting_events())
@@ -549,16 +546,14 @@ def _ends(event: OrderEvent) -> bool:
     return event.event_type not in INTERMEDIATE_EVENTS and is_over(event.order)
 
 
-def _without_late_steps(taken: LeaseAcquired, over: Container[str]) -> list[OrderEvent]:
+def _without_late_steps(taken: LeaseAcquired, over: Container[OrderKey]) -> list[OrderEvent]:
     """What the log lacks, but for steps of orders that it tells to be over: they would come after the end, and so does
     nothing at the venue. Another publisher has missed them, and no history tells them. It has them `over` where it has
     events that this process has heard as well, or where they are among the open orders no more."""
     if not taken.previous.published:
         return list(taken.missing)
-    goes_on = {order.order_id for order in taken.previous.orders if order.order_id not in over}
-    goes_on |= {event.order.order_id for event in taken.missing if event.event_type in OPENING_EVENTS}
+    goes_on = {order.key for order in taken.previous.orders if order.key not in over}
+    goes_on |= {event.order.key for event in taken.missing if event.event_type in OPENING_EVENTS}
     return [
-        event
-        for event in taken.missing
-        if event.event_type not in INTERMEDIATE_EVENTS or event.order.order_id in goes_on
+        event for event in taken.missing if event.event_type not in INTERMEDIATE_EVENTS or event.order.key in goes_on
     ]

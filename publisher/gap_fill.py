@@ -19,25 +19,27 @@ from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
 from publisher.committer import Committer
-from publisher.history_cache import LAG_MS, HistoryCache, OrderKey
+from publisher.history_cache import LAG_MS, HistoryCache
 from publisher.logs import Log
 from statecast.clock import Clock
-from statecast.domain.account import INTERMEDIATE_EVENTS, OPENING_EVENTS, REMEMBERED_EVENTS, Account, filled_of
+from statecast.domain import event_ids, gaps
+from statecast.domain.account import REMEMBERED_EVENTS, Account
 from statecast.domain.changes import Change, LoggedEvent, OrderUpdate, Snapshot
-from statecast.domain.history import PastOrder, PastTrade
-from statecast.domain.models import Order, OrderEvent
+from statecast.domain.history import PastOrder, PastTrade, Reconstructed, events_from_history
+from statecast.domain.models import Order, OrderEvent, OrderKey
+from statecast.domain.orders import (
+    ENDED_BY,
+    FINAL_CONDITIONAL_STATUSES,
+    INTERMEDIATE_EVENTS,
+    OPENING_EVENTS,
+    filled_of,
+    is_final,
+    is_over,
+)
 from statecast.errors import AuthFailed, Rejected
 from statecast.store.writer import PreviousState
 from statecast.venues.adapter import VenueAccount, WantsSymbol
 from statecast.venues.binance import wire
-from statecast.venues.binance.history import (
-    EXECUTIONS,
-    Reconstructed,
-    events_from_history,
-    fill_id,
-    is_final,
-    is_over,
-)
 
 OVERLAP_MS = 30_000
 """Asked for again before the moment until which the log is complete: frames may be late, and a clean reconciliation
@@ -77,8 +79,8 @@ class GapFill(NamedTuple):
     """What the histories tell of a gap: entries for what is `lost` to them, and the events, in the venue's order.
 
     The log is then complete until `until_ms`, as far as histories can be believed that may lag: orders created from
-    `since_ms` on are to be asked for once more. `ended` are the orders that they tell to be over, by id. `filled` is,
-    by order id, what is filled as far as log and histories tell; None where no history was asked for. `symbols` are
+    `since_ms` on are to be asked for once more. `ended` are the orders that they tell to be over. `filled` is, by
+    order, what is filled as far as log and histories tell; None where no history was asked for. `symbols` are
     those in which conditional orders were looked for.
     """
 
@@ -86,8 +88,8 @@ class GapFill(NamedTuple):
     since_ms: int
     lost: tuple[Change, ...] = ()
     updates: tuple[OrderUpdate, ...] = ()
-    ended: Mapping[str, Order] = MappingProxyType({})
-    filled: Mapping[str, Decimal] | None = None
+    ended: Mapping[OrderKey, Order] = MappingProxyType({})
+    filled: Mapping[OrderKey, Decimal] | None = None
     symbols: frozenset[str] = frozenset()
 
 
@@ -106,14 +108,14 @@ class _Gap:
 
     since_ms: int
     until_ms: int
-    known: dict[str, Order]
-    filled: dict[str, Decimal]
-    """By order id, what is filled of it as far as the log tells or the histories do."""
+    known: dict[OrderKey, Order]
+    filled: dict[OrderKey, Decimal]
+    """What is filled of it as far as the log tells or the histories do."""
     symbols: set[str]
     told: Container[str]
     lost: list[Change] = field(default_factory=list)
-    triggered: frozenset[str] = frozenset()
-    ended: dict[str, Order] = field(default_factory=dict)
+    triggered: frozenset[OrderKey] = frozenset()
+    ended: dict[OrderKey, Order] = field(default_factory=dict)
 
 
 class GapFiller:
@@ -222,7 +224,7 @@ class GapFiller:
             self._history_cache.forget_trades({row.symbol for row in found.behind})
             await self._clock.sleep(BEHIND_PAUSE_S)
             found = await self._read(gap, snapshot, lost := list(gap.lost))
-        lost += [LoggedEvent(_lost_order(row, self._clock.now_ms())) for row in found.behind]
+        lost += [LoggedEvent(gaps.of_order(row, self._clock.now_ms())) for row in found.behind]
         lost = [change for change in lost if _event(change).event_id not in gap.told]
         for change in lost:
             self._log.error("order_events_lost", gap=_event(change).event_id, reason="the venue does not tell them")
@@ -271,17 +273,18 @@ class GapFiller:
         since_ms = max(since_ms, await self._committer.trimmed_until_ms() + 1)
         lost: list[Change] = []
         if since_ms < now_ms - wire.KEPT_MS:
-            lost.append(_gap_entry("ALL", "", since_ms, now_ms - wire.KEPT_MS, received_at_ms))
+            lost.append(LoggedEvent(gaps.of_time("ALL", "", since_ms, now_ms - wire.KEPT_MS, received_at_ms)))
             since_ms = now_ms - wire.KEPT_MS
         if since_ms < now_ms - wire.UNFILLED_KEPT_MS:
-            lost.append(_gap_entry("UNFILLED", "", since_ms, now_ms - wire.UNFILLED_KEPT_MS, received_at_ms))
+            until = now_ms - wire.UNFILLED_KEPT_MS
+            lost.append(LoggedEvent(gaps.of_time("UNFILLED", "", since_ms, until, received_at_ms)))
         previous = self._previous
         # What the last writer has left is of the time before the gap, and so is what this one knows of its own.
         incomplete = self._account.incomplete
-        known = self._account.orders | {order_id: one.order for order_id, one in incomplete.items()}
-        known |= {order.order_id: order for order in previous.orders}
-        filled = {order_id: filled_of(order) for order_id, order in known.items()}
-        filled |= {order_id: one.filled for order_id, one in incomplete.items()}
+        known = self._account.orders | {key: one.order for key, one in incomplete.items()}
+        known |= {order.key: order for order in previous.orders}
+        filled = {key: filled_of(order) for key, order in known.items()}
+        filled |= {key: one.filled for key, one in incomplete.items()}
         symbols = self._account.symbols_with_position | previous.symbols
         if previous.unreadable:
             self._log.error("open_orders_unreadable", orders=previous.unreadable)
@@ -294,15 +297,13 @@ class GapFiller:
         self._account.remember_events(event_id for event_id, _ in written[-REMEMBERED_EVENTS // 2 :])
         symbols |= {symbol for _, symbol in written if symbol}
         told = _InLog(self._account, frozenset(event_id for event_id, _ in written))
-        return _Gap(
-            since_ms, until_ms, known, filled, set(symbols), told, lost, _triggered(event_id for event_id, _ in written)
-        )
+        return _Gap(since_ms, until_ms, known, filled, set(symbols), told, lost, _triggered(written))
 
     # The histories
 
     async def _read(self, gap: _Gap, snapshot: Snapshot, lost: list[Change]) -> Reconstructed:
         """Orders first, trades after them, so that these explain all that the orders have filled."""
-        since_ms, open_now = gap.since_ms, {order.order_id: order for order in snapshot.orders}
+        since_ms, open_now = gap.since_ms, {order.key: order for order in snapshot.orders}
         # Histories list orders by when they were placed. Which ones were open before the gap is known, as long as Redis
         # or the account tells it.
         long_before_ms = since_ms - wire.UNFILLED_KEPT_MS
@@ -315,7 +316,7 @@ class GapFiller:
 
         def take(found: Iterable[PastOrder]) -> None:
             of_gap = (past for past in found if past.order.venue_time_ms >= since_ms or not is_over(past.order))
-            orders.update({(past.order.symbol, past.order.order_id): past for past in of_gap})
+            orders.update({past.order.key: past for past in of_gap})
 
         try:
             of_all = await self._history_cache.orders_since(placed_ms, "", open_now)
@@ -330,26 +331,30 @@ class GapFiller:
         for symbol in sorted(symbols):
             conditional = self._history_cache.algo_orders_since(conditional_ms, symbol, open_now)
             take(await self._unless_refused(gap, symbol, conditional, lost) or ())
-        for algo_id in [*self._account.triggered]:
-            if _is_finish_logged(algo_id, gap.told):
-                del self._account.triggered[algo_id]
+        for key in [*self._account.triggered]:
+            if _is_finish_logged(key, gap.told):
+                del self._account.triggered[key]
         triggered = gap.triggered | self._account.triggered.keys()
-        for algo_id in sorted(triggered - {past.order.algo_id for past in orders.values()}):
-            past = await self._rest.fetch_order("", f"algo-{algo_id}", self._waits)
+        for key in sorted(triggered - orders.keys()):
+            past = await self._rest.fetch_order(key, self._waits)
             if past is not None and is_final(past.order):  # However long ago: this process has not heard of it.
-                orders[past.order.symbol, past.order.order_id] = past
+                orders[past.order.key] = past
         take(await self._known_orders(gap, orders, open_now, lost))
         trades: list[PastTrade] = []
         for at, symbol in enumerate(sorted(symbols), start=1):
             fills = self._history_cache.trades_since(since_ms, symbol)
             trades += await self._unless_refused(gap, symbol, fills, lost) or ()
             self._progress(f"{at} of {len(symbols)} symbols, {len(orders)} orders, {len(trades)} trades")
-        incomplete = (trade for trade in trades if trade.time_ms <= gap.until_ms and fill_id(trade) not in gap.told)
-        for symbol, order_id in sorted({(trade.symbol, trade.order_id) for trade in incomplete} - orders.keys()):
+
+        def is_new(trade: PastTrade) -> bool:
+            return event_ids.of_fill(trade.order, trade.trade_id) not in gap.told
+
+        incomplete = (trade for trade in trades if trade.time_ms <= gap.until_ms and is_new(trade))
+        for key in sorted({trade.order for trade in incomplete} - orders.keys()):
             # It was neither placed in the window nor known to be open before it.
-            past = await self._rest.fetch_order(symbol, order_id, self._waits)
+            past = await self._rest.fetch_order(key, self._waits)
             take([past] if past is not None else ())
-        gap.ended |= {past.order.order_id: past.order for past in orders.values() if is_over(past.order)}
+        gap.ended |= {past.order.key: past.order for past in orders.values() if is_over(past.order)}
         return await self._events_from_history(gap, orders, trades)
 
     async def _events_from_history(
@@ -359,13 +364,13 @@ class GapFiller:
         would take longer than the lease lasts, and its loss would make everything begin again, for ever."""
         own: defaultdict[OrderKey, list[PastTrade]] = defaultdict(list)
         for trade in trades:
-            own[trade.symbol, trade.order_id].append(trade)
+            own[trade.order].append(trade)
         known_filled = {
-            order_id: (order.executed_qty or Decimal(0), order.venue_time_ms)
-            for order_id, order in gap.known.items()
-            if order_id not in self._account.incomplete  # As of when is not known of these.
+            key: (order.executed_qty or Decimal(0), order.venue_time_ms)
+            for key, order in gap.known.items()
+            if key not in self._account.incomplete  # As of when is not known of these.
         }
-        keys = sorted(orders, key=lambda key: (len(key[1]), key[1]))
+        keys = sorted(orders, key=lambda key: (len(key.order_id), key.order_id))
         reached: dict[OrderKey, int] = {}
         timed: list[tuple[int, OrderUpdate]] = []
         behind: list[Order] = []
@@ -376,15 +381,15 @@ class GapFiller:
                 [trade for key in part for trade in own[key]],
                 since_ms=gap.since_ms,
                 until_ms=gap.until_ms,
-                told=gap.told,
+                logged=gap.told,
                 known_filled=known_filled,
                 received_at_ms=self._clock.now_ms(),
             )
             behind += found.behind
-            for order_id, filled in found.filled.items():
-                gap.filled[order_id] = max(gap.filled.get(order_id, filled), filled)
+            for key, filled in found.filled.items():
+                gap.filled[key] = max(gap.filled.get(key, filled), filled)
             for update in found.updates:
-                key = update.order.symbol, update.order.order_id
+                key = update.order.key
                 reached[key] = max(reached.get(key, 0), update.order.venue_time_ms)
                 timed.append((reached[key], update))
             await self._clock.sleep(0)
@@ -392,22 +397,22 @@ class GapFiller:
         return Reconstructed(tuple(update for _, update in timed), tuple(behind), gap.filled)
 
     async def _known_orders(
-        self, gap: _Gap, found: Container[OrderKey], open_now: dict[str, Order], lost: list[Change]
+        self, gap: _Gap, found: Container[OrderKey], open_now: dict[OrderKey, Order], lost: list[Change]
     ) -> list[PastOrder]:
         """The orders that were open before the gap and are older than it: those that ended are asked for one by one."""
         known: list[PastOrder] = []
-        for at, order in enumerate(gap.known.values(), start=1):
-            if (order.symbol, order.order_id) in found:
+        for at, (key, order) in enumerate(gap.known.items(), start=1):
+            if key in found:
                 continue
             past: PastOrder | None
-            if order.order_id in open_now:
-                past = PastOrder(open_now[order.order_id], 0)
+            if key in open_now:
+                past = PastOrder(open_now[key], 0)
             else:
                 past = await self._history_cache.fetch(order)
             if past is not None:
                 known.append(past)
             elif not _is_end_logged(order, gap.told):
-                lost.append(OrderUpdate(_lost_order(order, self._clock.now_ms()), open=False))
+                lost.append(OrderUpdate(gaps.of_order(order, self._clock.now_ms()), open=False))
             self._progress(f"{at} of {len(gap.known)} known orders")
         return known
 
@@ -421,7 +426,8 @@ class GapFiller:
             raise
         except Rejected as error:
             self._log.error("history_refused", symbol=symbol, reason=str(error))
-            lost.append(_gap_entry("REFUSED", symbol, gap.since_ms, gap.until_ms, self._clock.now_ms()))
+            entry = gaps.of_time("REFUSED", symbol, gap.since_ms, gap.until_ms, self._clock.now_ms())
+            lost.append(LoggedEvent(entry))
             return None
 
     # How far it is
@@ -484,7 +490,7 @@ def merge_with_stream(found: GapFill, buffered: Iterable[OrderEvent]) -> MergePl
     that is not older, and behind the last one that both tell."""
     heard: defaultdict[OrderKey, list[OrderEvent]] = defaultdict(list)
     for event in buffered:
-        own = heard[event.order.symbol, event.order.order_id]
+        own = heard[event.order.key]
         # What was missed and comes again, late, has its place where the history tells it.
         if not own or _place(event) >= _place(own[-1]):
             own.append(event)
@@ -493,9 +499,11 @@ def merge_with_stream(found: GapFill, buffered: Iterable[OrderEvent]) -> MergePl
     last: list[OrderUpdate] = []
     reached: dict[OrderKey, int] = {}
     for update in found.updates:
-        key = update.order.symbol, update.order.order_id
+        key = update.order.key
         own, at = heard.get(key, []), reached.get(key, 0)
-        same = next((i for i, other in enumerate(own) if _same(update.event, other)), None)
+        same = next(
+            (i for i, other in enumerate(own) if event_ids.is_same(update.event.event_id, other.event_id)), None
+        )
         if same is not None:
             reached[key] = max(at, same + 1)
             continue
@@ -520,25 +528,18 @@ def _place(event: OrderEvent) -> tuple[int, bool, Decimal, bool]:
 def without_repeated_steps(heard: Iterable[OrderEvent]) -> list[OrderEvent]:
     """Without steps of an order that were missed and come again behind what came after them: no history tells their
     place."""
-    reached: dict[str, int] = {}
+    reached: dict[OrderKey, int] = {}
     kept: list[OrderEvent] = []
     for event in heard:
-        order_id, at_ms = event.order.order_id, event.order.venue_time_ms
+        key, at_ms = event.order.key, event.order.venue_time_ms
         if (
             event.event_type not in INTERMEDIATE_EVENTS
             or event.event_type in OPENING_EVENTS
-            or at_ms >= reached.get(order_id, 0)
+            or at_ms >= reached.get(key, 0)
         ):
             kept.append(event)
-            reached[order_id] = max(at_ms, reached.get(order_id, 0))
+            reached[key] = max(at_ms, reached.get(key, 0))
     return kept
-
-
-def _same(event: OrderEvent, heard: OrderEvent) -> bool:
-    """Of a trailing stop that is active from the beginning, the stream tells the activation alone."""
-    return heard.event_id == event.event_id or (
-        event.event_type == "ALGO_NEW" and heard.event_id == event.event_id + ":ACTIVATED"
-    )
 
 
 def _event(change: Change) -> OrderEvent:
@@ -546,66 +547,32 @@ def _event(change: Change) -> OrderEvent:
     return change.event
 
 
-def _triggered(event_ids: Iterable[str]) -> frozenset[str]:
-    """Conditional orders that stand among the open orders no more, and whose end is not told."""
-    steps: dict[str, str] = {}
-    for event_id in event_ids:
-        if event_id.startswith("algo-"):
-            name, _, step = event_id.partition(":")
-            steps[name.removeprefix("algo-")] = step
-    return frozenset(algo_id for algo_id, step in steps.items() if step == "TRIGGERED")
+def _triggered(written: Iterable[tuple[str, str]]) -> frozenset[OrderKey]:
+    """Conditional orders that stand among the open orders no more, and whose end is not logged. `written` are the ids
+    and symbols of the log's events."""
+    steps: dict[OrderKey, str] = {}
+    for event_id, symbol in written:
+        if event_id.startswith(event_ids.CONDITIONAL_PREFIX) and (parts := event_ids.parse(event_id)) is not None:
+            steps[OrderKey(symbol, parts.order_id)] = parts.step
+    return frozenset(key for key, step in steps.items() if step == "TRIGGERED")
 
 
 def forget_finished(account: Account) -> None:
     """Wait for the ends of those conditional orders alone of which the log tells that they were triggered, and nothing
     later: another publisher may have written what this one has not heard."""
     told = _InLog(account, frozenset())
-    for algo_id in [*account.triggered]:
-        if f"algo-{algo_id}:TRIGGERED" not in told or _is_finish_logged(algo_id, told):
-            del account.triggered[algo_id]
+    for key in [*account.triggered]:
+        triggered = event_ids.of_conditional(key.order_id, "TRIGGERED")
+        if triggered not in told or _is_finish_logged(key, told):
+            del account.triggered[key]
 
 
-def _is_finish_logged(algo_id: str, told: Container[str]) -> bool:
-    statuses = wire.ALGO_STATUSES - wire.OPEN_ALGO_STATUSES - {"TRIGGERED"}
-    return any(f"algo-{algo_id}:{status}" in told for status in statuses)
+def _is_finish_logged(key: OrderKey, told: Container[str]) -> bool:
+    return any(event_ids.of_conditional(key.order_id, status) in told for status in FINAL_CONDITIONAL_STATUSES)
 
 
 def _is_end_logged(order: Order, told: Container[str]) -> bool:
     if order.algo_id is not None:
-        return f"{order.order_id}:TRIGGERED" in told or _is_finish_logged(order.algo_id, told)
-    return any(f"{order.symbol}:{order.order_id}:{status}" in told for status in EXECUTIONS)
-
-
-def _lost_order(order: Order, received_at_ms: int) -> OrderEvent:
-    """That the venue does not tell all of what became of an order; with the order as it was last known."""
-    name = order.order_id if order.algo_id is not None else f"{order.symbol}:{order.order_id}"
-    return OrderEvent(f"{name}:GAP", "GAP", order._replace(status="", source="rest"), received_at_ms)
-
-
-def _gap_entry(what: str, symbol: str, since_ms: int, until_ms: int, received_at_ms: int) -> LoggedEvent:
-    """That the venue does not tell what happened from `since_ms` to `until_ms`, which is the entry's venue time.
-
-    `ALL` is everything, `UNFILLED` are orders that ended without a fill, `REFUSED` everything of the symbol. The id has
-    no end in it: the same gap found again a moment later is the same.
-    """
-    nothing = Order(
-        order_id="",
-        symbol=symbol,
-        client_order_id="",
-        side="",
-        position_side="",
-        type="",
-        orig_type="",
-        time_in_force="",
-        status="",
-        price=None,
-        stop_price=None,
-        quantity=None,
-        executed_qty=None,
-        avg_price=None,
-        reduce_only=None,
-        venue_time_ms=until_ms,
-        source="rest",
-    )
-    event_id = f"{symbol}:GAP:{since_ms}:{what}" if symbol else f"GAP:{since_ms}:{what}"
-    return LoggedEvent(OrderEvent(event_id, "GAP", nothing, received_at_ms))
+        triggered = event_ids.of_conditional(order.order_id, "TRIGGERED")
+        return triggered in told or _is_finish_logged(order.key, told)
+    return any(event_ids.of_end(order.key, status) in told for status in ENDED_BY)

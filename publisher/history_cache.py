@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from statecast.domain.history import PastOrder, PastTrade
-from statecast.domain.models import Order
+from statecast.domain.models import Order, OrderKey
+from statecast.domain.orders import is_final
 from statecast.errors import AuthFailed, Rejected
 from statecast.venues.adapter import HistoryQuery, VenueAccount
-from statecast.venues.binance.history import is_final
 
 LAG_MS = 60_000
 """Histories may be so far behind: what they tell of that time is worth a second look."""
@@ -23,9 +23,6 @@ LAG_MS = 60_000
 MAX_ASKED_ALONE = 20
 """Orders that were open when they were listed are asked for one by one up to this many: a page of a thousand weighs as
 much as five of them."""
-
-OrderKey = tuple[str, str]
-"""Symbol and order id."""
 
 
 @dataclass(slots=True)
@@ -70,13 +67,15 @@ class HistoryCache:
         for symbol in symbols:
             self._fills.pop(symbol, None)
 
-    async def orders_since(self, since_ms: int, symbol: str, open_now: Mapping[str, Order]) -> list[PastOrder]:
+    async def orders_since(self, since_ms: int, symbol: str, open_now: Mapping[OrderKey, Order]) -> list[PastOrder]:
         """The ordinary orders created since then, of one symbol or, where that is empty, of all. `open_now` are orders
-        as they are now, by id."""
+        as they are now."""
         listing = self._orders.setdefault(symbol, _Listing(since_ms, since_ms))
         return await self._listed(listing, HistoryQuery("orders", symbol, symbol), since_ms, open_now)
 
-    async def algo_orders_since(self, since_ms: int, symbol: str, open_now: Mapping[str, Order]) -> list[PastOrder]:
+    async def algo_orders_since(
+        self, since_ms: int, symbol: str, open_now: Mapping[OrderKey, Order]
+    ) -> list[PastOrder]:
         """A symbol's conditional orders created since then."""
         listing = self._algo_orders.setdefault(symbol, _Listing(since_ms, since_ms))
         return await self._listed(listing, HistoryQuery("conditional", symbol, symbol), since_ms, open_now)
@@ -95,40 +94,40 @@ class HistoryCache:
 
     async def fetch(self, order: Order) -> PastOrder | None:
         """One order as it is now; None when the venue has forgotten it."""
-        return await self._rest.fetch_order(order.symbol, order.order_id, self._waiting)
+        return await self._rest.fetch_order(order.key, self._waiting)
 
     async def _listed(
         self,
         listing: _Listing,
         query: HistoryQuery,
         since_ms: int,
-        open_now: Mapping[str, Order],
+        open_now: Mapping[OrderKey, Order],
     ) -> list[PastOrder]:
         if not listing.since_ms <= since_ms <= listing.until_ms:
             listing.since_ms = listing.until_ms = since_ms
             listing.rows.clear()
         await self._look_again(listing, open_now)
         async for page in self._rest.history_pages(query, listing.until_ms, self._waiting):
-            listing.rows.update({(past.order.symbol, past.order.order_id): past for past in page.orders})
+            listing.rows.update({past.order.key: past for past in page.orders})
             listing.until_ms = max(listing.until_ms, page.settled_ms)
             self._progress(f"{len(listing.rows)} orders")
         return [past for past in listing.rows.values() if past.created_ms >= since_ms]
 
-    async def _look_again(self, listing: _Listing, open_now: Mapping[str, Order]) -> None:
+    async def _look_again(self, listing: _Listing, open_now: Mapping[OrderKey, Order]) -> None:
         """At orders that were not over when they were listed: one by one, or by listing again from the first of those
         that are too many."""
         unsettled = sorted(
             ((key, past) for key, past in listing.rows.items() if not is_final(past.order)),
             key=lambda pair: pair[1].created_ms,
         )
-        alone = [pair for pair in unsettled if pair[1].order.order_id not in open_now][:MAX_ASKED_ALONE]
+        alone = [pair for pair in unsettled if pair[0] not in open_now][:MAX_ASKED_ALONE]
         if len(alone) == MAX_ASKED_ALONE:
             listing.until_ms = min(listing.until_ms, alone[-1][1].created_ms)
         for key, past in unsettled:
             if past.created_ms >= listing.until_ms:
                 break
-            if past.order.order_id in open_now:
-                listing.rows[key] = past._replace(order=open_now[past.order.order_id])
+            if key in open_now:
+                listing.rows[key] = past._replace(order=open_now[key])
                 continue
             try:
                 now = await self.fetch(past.order)

@@ -19,6 +19,7 @@ from publisher.logs import Log
 from statecast.clock import Clock
 from statecast.domain.account import Account
 from statecast.domain.changes import Check
+from statecast.domain.event_ids import algo_id
 from statecast.errors import AuthFailed, FrameError, RateLimited, VenueError
 from statecast.venues.adapter import FIGURES_ONLY, CheckScope, StreamEnded, VenueAccount
 
@@ -217,7 +218,7 @@ class Reconciler:
     def _triggered(self) -> list[str]:
         """Conditional orders that should be finished."""
         orders = self._account.orders
-        ids = [algo_id for algo_id, actual_id in self._account.triggered.items() if actual_id not in orders]
+        ids = [algo_id(key.order_id) for key, child in self._account.triggered.items() if child not in orders]
         start = self._triggered_turn % len(ids) if len(ids) > MAX_TRIGGERED else 0
         self._triggered_turn = start + MAX_TRIGGERED
         return (ids[start:] + ids[:start])[:MAX_TRIGGERED]

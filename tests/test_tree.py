@@ -25,9 +25,8 @@ TESTED_ELSEWHERE = {
 
 NO_TEST_FILE = {
     "statecast/domain/changes.py": "dataclasses without a line of code; test_fold.py goes through every one of them",
-    "statecast/domain/history.py": "values without a line of code; tests/statecast/venues/binance/test_history.py",
     "statecast/venues/adapter.py": "protocols and values without a line of code; every venue's tests",
-    "statecast/simulator/events.py": "dataclasses without a line of code; test_ledger.py and test_binance_frames.py",
+    "statecast/simulator/events.py": "dataclasses without a line of code; test_ledger.py and binance/test_frames.py",
 }
 
 
@@ -90,9 +89,18 @@ FORBIDDEN = {
     "a venue in the store": ("statecast/store/codec.py", "import statecast.venues.binance.wire"),
     "a command in the service": ("publisher/service.py", "import statecast.cli.main"),
     "a clock in a pure module": ("publisher/discrepancies.py", "import time"),
-    "an adapter in the simulated exchange": ("statecast/simulator/binance.py", "import statecast.venues.binance.wire"),
+    "an adapter in the simulated exchange": (
+        "statecast/simulator/binance/exchange.py",
+        "import statecast.venues.binance.wire",
+    ),
     "websockets outside its home": ("publisher/market.py", "import websockets"),
     "httpx outside its home": ("publisher/follower.py", "import httpx"),
+    "httpx in a venue": ("statecast/venues/binance/rest.py", "import httpx"),
+    "a venue in the publisher": ("publisher/service.py", "import statecast.venues.binance.wire"),
+    "a venue in the readers' library": ("consumers/refresh.py", "from statecast.venues.binance.limits import LIMIT"),
+    "a venue in what all venues share": ("statecast/venues/http.py", "import statecast.venues.binance.wire"),
+    "the registry in a venue": ("statecast/venues/binance/venue.py", "import statecast.venues.registry"),
+    "a clock in a venue's pure module": ("statecast/venues/binance/session.py", "import time"),
 }
 
 

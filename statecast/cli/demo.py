@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from publisher.config import Config
     from statecast.cli.bots import Bots
     from statecast.cli.page import Block, LivePage
-    from statecast.simulator.binance import Exchange
+    from statecast.simulator.binance.exchange import Exchange
     from statecast.simulator.server import SimulatorServer
     from statecast.store.client import Client
     from statecast.store.keys import AccountId
@@ -131,9 +131,9 @@ def _traded_exchange(seed: int, hedge: bool, now_ms: int) -> Exchange:
 
     from statecast.secret import Secret
     from statecast.simulator import trading
-    from statecast.simulator.binance import Exchange
+    from statecast.simulator.binance.exchange import Exchange
+    from statecast.simulator.binance.signing import ApiKey
     from statecast.simulator.ledger import Ledger
-    from statecast.simulator.signing import ApiKey
 
     ledger = Ledger({"USDT": Decimal(10_000), "USDC": Decimal(2_500)}, now_ms=now_ms, hedge=hedge)
     exchange = Exchange(ledger, [ApiKey(KEY, Secret(SECRET))], Random(seed))
@@ -294,7 +294,7 @@ async def _blocks(source: _Source, bots: Bots, page: LivePage) -> list[Block]:
 
     from statecast.cli.page import Table
     from statecast.cli.views import account_blocks, event_line
-    from statecast.store.event_log import GAP
+    from statecast.domain.gaps import GAP
 
     entries, stored = await source.events(), await source.account()
     hints = [Text("the same from another terminal (Ctrl-C ends the demo):", "bold")]

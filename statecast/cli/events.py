@@ -23,7 +23,7 @@ EPILOG = """\
 
 Numbers (eventSeq) follow each other without a hole. A hole in what is shown is told on standard error, and so is, while
 waiting for more, that nobody publishes or that Redis cannot be read: silence alone would read as "nothing happens".
-An entry of type GAP stands for events that the venue does not tell any more. What Redis lost and the publisher wrote
+An entry of type GAP stands for events that the venue no longer has. What Redis lost and the publisher wrote
 again is told, and not printed a second time.
 This command reads beside all consumer groups and acknowledges nothing.
 Exit codes: 0 at the end of the log, 3 if the account was never published, 2 for wrong settings, 1 without Redis.
@@ -147,7 +147,7 @@ class _Output:
         import orjson
 
         from statecast.cli.views import event_line
-        from statecast.store.event_log import GAP, untold
+        from statecast.domain import gaps
 
         for entry in entries:
             number = int(entry["eventSeq"])
@@ -169,8 +169,8 @@ class _Output:
             self.printed[entry["eventId"]] = None
             if len(self.printed) > REMEMBERED:
                 del self.printed[next(iter(self.printed))]
-            if self.as_json and (missing := untold(entry)) is not None:
-                _tell(f"{GAP}: {missing}")
+            if self.as_json and (missing := gaps.parse(entry)) is not None:
+                _tell(f"{gaps.GAP}: {missing}")
             print(orjson.dumps(entry).decode() if self.as_json else event_line(entry))
         sys.stdout.flush()
 

@@ -74,10 +74,10 @@ async def _serve(args: argparse.Namespace) -> int:
 
     from statecast.clock import SystemClock
     from statecast.secret import Secret
-    from statecast.simulator.binance import Exchange
+    from statecast.simulator.binance.exchange import Exchange
+    from statecast.simulator.binance.signing import ApiKey
     from statecast.simulator.ledger import Ledger
     from statecast.simulator.server import SimulatorServer
-    from statecast.simulator.signing import ApiKey
 
     clock = SystemClock()
     balances = dict(args.balance or [("USDT", Decimal(10_000))])

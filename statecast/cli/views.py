@@ -13,8 +13,9 @@ import orjson
 from rich.text import Text
 
 from statecast.cli.page import Block, Column, Table
+from statecast.domain import gaps
 from statecast.domain.freshness import Verdict, judge
-from statecast.store.event_log import GAP, untold, utc
+from statecast.domain.gaps import GAP, utc
 from statecast.store.keys import CONTRACT, AccountId, AccountKeys
 from statecast.store.reader import StoredAccount
 
@@ -150,7 +151,7 @@ def _pairs(row: Row, names: Iterable[str]) -> str:
 
 def event_line(entry: Row) -> str:
     """An order event in one line; of a GAP, what it says is missing for good."""
-    if (missing := untold(entry)) is not None:
+    if (missing := gaps.parse(entry)) is not None:
         return f"#{entry['eventSeq']} {GAP}: {missing}"
     filled = f" {entry['lastQty']} @ {entry['lastPrice']}" if entry.get("lastQty") else ""
     profit = f" profit {entry['realizedProfit']}" if _number(entry.get("realizedProfit")) else ""

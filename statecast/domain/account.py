@@ -21,6 +21,7 @@ from dataclasses import replace
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import NamedTuple, TypeVar
 
+from statecast.domain import event_ids
 from statecast.domain.changes import (
     BalanceUpdate,
     Change,
@@ -37,6 +38,7 @@ from statecast.domain.models import (
     Balance,
     Order,
     OrderEvent,
+    OrderKey,
     Position,
     PositionKey,
     Source,
@@ -44,6 +46,7 @@ from statecast.domain.models import (
     SymbolConfig,
     Totals,
 )
+from statecast.domain.orders import IMMEDIATE_ENDS, INTERMEDIATE_EVENTS, OPENING_EVENTS, filled_of
 
 REMEMBERED_EVENTS = 50_000
 """Ids of order events kept to tell a repeated one; by estimate 10 MB. Overlapping sockets repeat seconds of them."""
@@ -65,14 +68,7 @@ REMEMBERED_FINISHED_ORDERS = 20_000
 K = TypeVar("K")
 V = TypeVar("V")
 
-OPENING_EVENTS = frozenset({"NEW", "ALGO_NEW"})
-
-INTERMEDIATE_EVENTS = frozenset({"AMENDMENT", "ALGO_NEW", "ALGO_TRIGGERING", "ALGO_TRIGGERED"})
-"""Events that no history tells, or not always."""
-
 BEFORE_OPENING = Decimal(-1)
-
-IMMEDIATE_ENDS = frozenset({"EXPIRED", "REJECTED", "ALGO_REJECTED", "ALGO_EXPIRED"})
 
 EIGHT_PLACES = Decimal("0.00000001")
 ZERO = Decimal(0)
@@ -138,7 +134,7 @@ class Account:
         self.totals: Totals | None = None
         self.balances: dict[str, Balance] = {}
         self.positions: dict[PositionKey, Position] = {}
-        self.orders: dict[str, Order] = {}
+        self.orders: dict[OrderKey, Order] = {}
         self.symbol_configs: dict[str, SymbolConfig] = {}
         self.margin_assets: dict[str, str] = {}
         self.multi_assets = False
@@ -146,16 +142,16 @@ class Account:
         self._derives_totals = False
         self._marks: dict[str, MarkPriceUpdate] = {}
         self._closed: dict[PositionKey, Stamp] = {}
-        self._finished: OrderedDict[str, int] = OrderedDict()
-        self.triggered: OrderedDict[str, str | None] = OrderedDict()
-        """Ids of conditional orders that were triggered, and of which no later event has told; with the ordinary order
-        that each has become."""
-        self._ended_conditional: OrderedDict[str, None] = OrderedDict()
-        self._logged_ends: set[str] = set()
+        self._finished: OrderedDict[OrderKey, int] = OrderedDict()
+        self.triggered: OrderedDict[OrderKey, OrderKey | None] = OrderedDict()
+        """Conditional orders that were triggered, and of which no later event has told; with the ordinary order that
+        each has become."""
+        self._ended_conditional: OrderedDict[OrderKey, None] = OrderedDict()
+        self._logged_ends: set[OrderKey] = set()
         """Finished orders that an event has told to be over."""
-        self._logged_ms: dict[str, int] = {}
+        self._logged_ms: dict[OrderKey, int] = {}
         """The venue's time of what was told last of an order that is not over."""
-        self.incomplete: dict[str, IncompleteOrder] = {}
+        self.incomplete: dict[OrderKey, IncompleteOrder] = {}
         """Orders of which the stream has still to tell something. Where it does not, the log lacks it."""
         self._seen: OrderedDict[str, None] = OrderedDict()
         self._times = Times()
@@ -188,9 +184,9 @@ class Account:
         event, and only then: it takes a symbol without position and orders."""
         return any(key.symbol == symbol for table in (self.positions, self._closed) for key in table)
 
-    def finished_ms(self, order_id: str) -> int:
+    def finished_ms(self, key: OrderKey) -> int:
         """When an order ended that is not open any more, in the venue's time; 0 where that is not known."""
-        return self._finished.get(order_id, 0)
+        return self._finished.get(key, 0)
 
     @property
     def remembers_orders_since_ms(self) -> int:
@@ -199,13 +195,13 @@ class Account:
             return 0
         return max(next(iter(self._finished.values())), 1)
 
-    def remember_ended(self, orders: Mapping[str, Order]) -> None:
+    def remember_ended(self, orders: Iterable[Order]) -> None:
         """These orders are over: none of them is open, whatever is told of its past."""
-        for order_id, order in orders.items():
-            self._finish_order(order_id, order.venue_time_ms)
+        for order in orders:
+            self._finish_order(order.key, order.venue_time_ms)
 
     def missing_before(
-        self, changes: Iterable[Change], known_filled: Mapping[str, Decimal] | None = None
+        self, changes: Iterable[Change], known_filled: Mapping[OrderKey, Decimal] | None = None
     ) -> Iterator[MissingEvents]:
         """What must have happened to orders before `changes` and was not told. `known_filled` are orders that are known
         beside the account's, with what is filled of them.
@@ -218,34 +214,35 @@ class Account:
             if not isinstance(change, OrderUpdate):
                 continue
             order, event = change.order, change.event
-            before = max(filled.get(order.order_id, BEFORE_OPENING), self._logged_filled(order.order_id))
+            key = order.key
+            before = max(filled.get(key, BEFORE_OPENING), self._logged_filled(key))
             now_filled = filled_of(order)
-            filled[order.order_id] = max(before, now_filled)
+            filled[key] = max(before, now_filled)
             if event.event_id in self._seen or (change.may_be_first and before < ZERO):
                 continue
-            if order.order_id in self._finished and order.order_id not in self.incomplete:
+            if key in self._finished and key not in self.incomplete:
                 continue
             if now_filled - (event.last_qty or ZERO) > before:
                 only_beginning = before < ZERO and not now_filled and event.event_type in IMMEDIATE_ENDS
                 yield MissingEvents(IncompleteOrder(order, before), only_beginning)
 
-    def _logged_filled(self, order_id: str) -> Decimal:
-        if order_id in self.incomplete:
-            return self.incomplete[order_id].filled
-        return filled_of(self.orders[order_id]) if order_id in self.orders else BEFORE_OPENING
+    def _logged_filled(self, key: OrderKey) -> Decimal:
+        if key in self.incomplete:
+            return self.incomplete[key].filled
+        return filled_of(self.orders[key]) if key in self.orders else BEFORE_OPENING
 
     def _tell(self, event: OrderEvent) -> None:
         """An event has told what has become of its order."""
-        order = event.order
-        self._logged_ms[order.order_id] = max(order.venue_time_ms, self._logged_ms.get(order.order_id, 0))
-        awaited = self.incomplete.get(order.order_id)
+        order, key = event.order, event.order.key
+        self._logged_ms[key] = max(order.venue_time_ms, self._logged_ms.get(key, 0))
+        awaited = self.incomplete.get(key)
         if awaited is None or awaited.order is order:
             return  # Of one that is itself the last thing to happen, something else is missing.
-        only_beginning = event.event_type in OPENING_EVENTS and order.order_id in self._logged_ends
+        only_beginning = event.event_type in OPENING_EVENTS and key in self._logged_ends
         if only_beginning or _reaches(order, awaited.order):
-            del self.incomplete[order.order_id]
+            del self.incomplete[key]
         else:
-            self.incomplete[order.order_id] = awaited._replace(filled=max(awaited.filled, filled_of(order)))
+            self.incomplete[key] = awaited._replace(filled=max(awaited.filled, filled_of(order)))
 
     def remember_only(self, event_ids: Iterable[str]) -> None:
         """Count `event_ids` as told, and nothing else: whatever is not among them stands in no log."""
@@ -270,8 +267,8 @@ class Account:
                     self._tell(event)
                     self._note_trigger(event)
                     if ends:
-                        self._logged_ends.add(event.order.order_id)
-                        self._logged_ms.pop(event.order.order_id, None)
+                        self._logged_ends.add(event.order.key)
+                        self._logged_ms.pop(event.order.key, None)
                 case PositionUpdate():
                     self._apply_position(change)
                 case BalanceUpdate():
@@ -320,7 +317,7 @@ class Account:
         self._totals_before = self.totals
         self._old_balances: dict[str, Balance | None] = {}
         self._old_positions: dict[PositionKey, Position | None] = {}
-        self._old_orders: dict[str, Order | None] = {}
+        self._old_orders: dict[OrderKey, Order | None] = {}
         self._events: list[OrderEvent] = []
         self._touched_ms = 0
         self._replaces = False
@@ -371,14 +368,15 @@ class Account:
         self._closed[key] = stamp
 
     def _put_order(self, row: Order) -> None:
-        self._old_orders.setdefault(row.order_id, self.orders.get(row.order_id))
-        self.orders[row.order_id] = row
+        key = row.key
+        self._old_orders.setdefault(key, self.orders.get(key))
+        self.orders[key] = row
 
-    def _finish_order(self, order_id: str, venue_time_ms: int) -> None:
-        self._old_orders.setdefault(order_id, self.orders.get(order_id))
-        self.orders.pop(order_id, None)
-        self._logged_ms.pop(order_id, None)
-        self._finished[order_id] = venue_time_ms
+    def _finish_order(self, key: OrderKey, venue_time_ms: int) -> None:
+        self._old_orders.setdefault(key, self.orders.get(key))
+        self.orders.pop(key, None)
+        self._logged_ms.pop(key, None)
+        self._finished[key] = venue_time_ms
         if len(self._finished) > REMEMBERED_FINISHED_ORDERS:
             self._logged_ends.discard(self._finished.popitem(last=False)[0])
 
@@ -396,7 +394,7 @@ class Account:
         return True
 
     def _apply_order(self, update: OrderUpdate) -> None:
-        order = update.order
+        order, key = update.order, update.order.key
         if self._is_late(update.event):
             return
         if self._is_logged_as_placed(update.event):
@@ -408,16 +406,16 @@ class Account:
             self._events.append(update.event)
             self._touch(order.venue_time_ms)
         # A repeated event goes on: told again after a snapshot that was behind the stream, it puts the order right.
-        if order.order_id in self._finished:
-            self._logged_ms.pop(order.order_id, None)
+        if key in self._finished:
+            self._logged_ms.pop(key, None)
             if not update.open:
-                self._logged_ends.add(order.order_id)
+                self._logged_ends.add(key)
             return
         if not update.open:
-            self._logged_ends.add(order.order_id)
-            self._finish_order(order.order_id, order.venue_time_ms)
+            self._logged_ends.add(key)
+            self._finish_order(key, order.venue_time_ms)
             return
-        known = self.orders.get(order.order_id)
+        known = self.orders.get(key)
         # Of two events of one moment the later told counts, unless it was told before.
         if known is None or _progress(order) > _progress(known) or (is_new and _progress(order) == _progress(known)):
             self._put_order(order)
@@ -427,22 +425,23 @@ class Account:
         order = event.order
         if event.event_type not in INTERMEDIATE_EVENTS:
             return False
-        if order.order_id in self._logged_ends:
-            has_gone_on = order.algo_id in self._ended_conditional and event.event_type not in OPENING_EVENTS
+        if order.key in self._logged_ends:
+            has_gone_on = order.key in self._ended_conditional and event.event_type not in OPENING_EVENTS
             return order.source == "stream" or has_gone_on
-        is_late = order.source == "stream" and order.venue_time_ms < self._logged_ms.get(order.order_id, 0)
+        is_late = order.source == "stream" and order.venue_time_ms < self._logged_ms.get(order.key, 0)
         return is_late and event.event_type not in OPENING_EVENTS and event.event_id not in self._seen
 
     def _note_trigger(self, event: OrderEvent) -> None:
-        algo_id = event.order.algo_id
-        if algo_id is None:
+        order, key = event.order, event.order.key
+        if order.algo_id is None:
             return
         if event.event_type != "ALGO_TRIGGERED":
-            self.triggered.pop(algo_id, None)
+            self.triggered.pop(key, None)
             if event.event_type not in INTERMEDIATE_EVENTS:
-                self._ended_conditional[algo_id] = None
-        elif algo_id not in self._ended_conditional:
-            self.triggered[algo_id] = event.order.actual_order_id
+                self._ended_conditional[key] = None
+        elif key not in self._ended_conditional:
+            child = order.actual_order_id
+            self.triggered[key] = None if child is None else OrderKey(order.symbol, child)
         for remembered in (self.triggered, self._ended_conditional):
             if len(remembered) > REMEMBERED_TRIGGERED:
                 remembered.popitem(last=False)
@@ -450,12 +449,13 @@ class Account:
     def _is_logged_as_placed(self, event: OrderEvent) -> bool:
         """Of a trailing stop that is active from the beginning, the stream tells the activation alone; a history tells
         that it was placed."""
-        order, known = event.order, self.orders.get(event.order.order_id)
-        if event.event_type != "ALGO_NEW" or known is None or known.source != "rest":
+        placed = event_ids.placing_of(event.event_id)
+        if placed is None or placed not in self._seen:
             return False
-        placed = f"{order.order_id}:NEW"
-        same = (known.status, known.venue_time_ms) == (order.status, order.venue_time_ms)
-        return same and event.event_id != placed and placed in self._seen
+        order, known = event.order, self.orders.get(event.order.key)
+        if known is None or known.source != "rest":
+            return False
+        return (known.status, known.venue_time_ms) == (order.status, order.venue_time_ms)
 
     # Balances and positions
 
@@ -601,34 +601,35 @@ class Account:
         latest_ms = snapshot.taken_ms + REST_LAG_MS
         self._closed = {key: stamp for key, stamp in self._closed.items() if stamp.venue_time_ms <= latest_ms}
 
-        orders: dict[str, Order] = {}
+        orders: dict[OrderKey, Order] = {}
         for order in snapshot.orders:
-            finished_ms = self._finished.get(order.order_id)
-            known_order = self.orders.get(order.order_id)
+            order_key = order.key
+            finished_ms = self._finished.get(order_key)
+            known_order = self.orders.get(order_key)
             if finished_ms is not None:
                 if finished_ms == order.venue_time_ms or stream_is_newer(
                     finished_ms, order.venue_time_ms, snapshot.taken_ms
                 ):
                     continue
-                del self._finished[order.order_id]
-                self._logged_ends.discard(order.order_id)
-            orders[order.order_id] = (
+                del self._finished[order_key]
+                self._logged_ends.discard(order_key)
+            orders[order_key] = (
                 known_order
                 if known_order is not None
                 and _progress(known_order) > _progress(order)
                 and abs(known_order.venue_time_ms - snapshot.taken_ms) <= REST_LAG_MS
                 else order
             )
-        for order_id, known_order in self.orders.items():
-            if order_id in orders:
+        for order_key, known_order in self.orders.items():
+            if order_key in orders:
                 continue
             if stream_is_newer(known_order.venue_time_ms, snapshot.taken_ms, snapshot.taken_ms):
-                orders[order_id] = known_order
+                orders[order_key] = known_order
             else:
                 last = known_order._replace(status="", venue_time_ms=known_order.venue_time_ms + 1)
-                self.incomplete.setdefault(order_id, IncompleteOrder(last, filled_of(known_order)))
+                self.incomplete.setdefault(order_key, IncompleteOrder(last, filled_of(known_order)))
         self.orders = orders
-        self._logged_ms = {order_id: time_ms for order_id, time_ms in self._logged_ms.items() if order_id in orders}
+        self._logged_ms = {key: time_ms for key, time_ms in self._logged_ms.items() if key in orders}
 
         self._totals_asset = snapshot.totals_asset
         self._take_totals(snapshot.totals, snapshot.balances)
@@ -754,11 +755,6 @@ NOTHING_SET = SymbolConfig(leverage=None, margin_type=None)
 def _progress(order: Order) -> tuple[int, Decimal]:
     """Orders the news about one order: by time, and within one millisecond by what is filled."""
     return order.venue_time_ms, order.executed_qty or ZERO
-
-
-def filled_of(order: Order) -> Decimal:
-    """What is filled of an ordinary order; a conditional one says what its child has filled, which tells it itself."""
-    return ZERO if order.algo_id is not None else order.executed_qty or ZERO
 
 
 def _reaches(told: Order, listed: Order) -> bool:

@@ -21,6 +21,17 @@ class PositionKey(NamedTuple):
     position_side: str
 
 
+class OrderKey(NamedTuple):
+    """An order's identity: venues number orders per symbol, so two symbols can have one id. In text `SYMBOL:ORDERID`,
+    where the last colon separates the two: a symbol may hold colons itself."""
+
+    symbol: str
+    order_id: str
+
+    def __str__(self) -> str:
+        return f"{self.symbol}:{self.order_id}"
+
+
 class Stamp(NamedTuple):
     """Orders what the venue says of one row: transaction time first, then the time it was pushed (0 by REST)."""
 
@@ -101,6 +112,10 @@ class Order(NamedTuple):
     source: Source
     algo_id: str | None = None
     actual_order_id: str | None = None
+
+    @property
+    def key(self) -> OrderKey:
+        return OrderKey(self.symbol, self.order_id)
 
 
 class OrderEvent(NamedTuple):

@@ -28,9 +28,9 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from statecast.simulator import trading
-from statecast.simulator.binance import Exchange
-from statecast.simulator.binance_frames import Frame, Json, order_body
-from statecast.simulator.binance_rest import Params, RestApi
+from statecast.simulator.binance.exchange import Exchange
+from statecast.simulator.binance.frames import Frame, Json, order_body
+from statecast.simulator.binance.rest import Params, RestApi
 from statecast.simulator.faults import FaultError
 from statecast.simulator.orders import OrderRequest, OrderType, PositionSide, Refused, Side
 

@@ -19,8 +19,8 @@ from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
 from statecast.clock import Clock
 from statecast.simulator import trading
-from statecast.simulator.binance import Exchange, Response
-from statecast.simulator.binance_streams import ABNORMAL_CLOSURE, Stream
+from statecast.simulator.binance.exchange import Exchange, Response
+from statecast.simulator.binance.streams import ABNORMAL_CLOSURE, Stream
 from statecast.simulator.control import ControlError, control
 
 PING_INTERVAL_S = 180.0

@@ -240,7 +240,7 @@ def _balance_name(row: Balance) -> str:
 
 
 def _order_name(row: Order) -> str:
-    return row.order_id
+    return str(row.key)
 
 
 def commit(delta: Delta, seq: int, event_seq: int, epoch: int, verified_at_ms: int) -> list[object]:

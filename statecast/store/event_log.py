@@ -1,10 +1,8 @@
-"""Reading the log of order events outside of any consumer group, and what its entries of type GAP say."""
+"""Reading the log of order events outside of any consumer group."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import Literal, NamedTuple, cast
+from typing import cast
 
 from statecast.store.client import Client
 from statecast.store.keys import AccountId, AccountKeys
@@ -12,64 +10,6 @@ from statecast.store.keys import AccountId, AccountKeys
 PAGE = 500
 
 Entries = list[tuple[str, dict[str, str]]]
-
-GAP = "GAP"
-"""The `eventType` of an entry that stands for events which the venue does not tell any more."""
-
-
-class Untold(NamedTuple):
-    """What nobody can tell any more: order events that happened while no publisher listened.
-
-    `what`: "all" order events of the time and, if it is not empty, the symbol; of "unfilled" orders alone, which ended
-    without a fill; or of one "order". A kind that this version does not know is "other". Times are the venue's;
-    `since_ms` is None, and `until_ms` that of the last known change, where an order is named.
-    """
-
-    what: Literal["all", "unfilled", "order", "other"]
-    symbol: str
-    order_id: str
-    since_ms: int | None
-    until_ms: int
-
-    def __str__(self) -> str:
-        of = f" of {self.symbol}" if self.symbol else ""
-        when = f"until {utc(self.until_ms)}" if self.since_ms is None else ""
-        when = when or f"between {utc(self.since_ms or 0)} and {utc(self.until_ms)}"
-        match self.what:
-            case "all":
-                what = f"any order event{of} {when}"
-            case "unfilled":
-                what = f"the orders{of} that ended without a fill {when}"
-            case "order":
-                what = f"all that became of order {self.order_id}{of} after {utc(self.until_ms)}"
-            case _:
-                what = f"some order events{of} {when}"
-        return f"the venue does not tell {what}"
-
-
-def untold(entry: Mapping[str, str]) -> Untold | None:
-    """What an entry of type GAP says; None for any other entry.
-
-    Its id is `GAP:<since_ms>:ALL` or `UNFILLED`, `<SYMBOL>:GAP:<since_ms>:REFUSED`, `<SYMBOL>:<ORDERID>:GAP` or
-    `algo-<ID>:GAP`.
-    """
-    if entry.get("eventType") != GAP:
-        return None
-    symbol, order_id, time = entry.get("symbol", ""), entry.get("orderId", ""), entry.get("venueTimeMs", "")
-    until_ms = int(time) if time.isdecimal() else 0
-    if order_id:
-        return Untold("order", symbol, order_id, None, until_ms)
-    before, _, after = entry.get("eventId", "").rpartition(f"{GAP}:")
-    since, _, kind = after.partition(":")
-    if not since.isdecimal() or before not in ("", f"{symbol}:"):
-        return Untold("other", symbol, "", None, until_ms)
-    kinds: dict[str, Literal["all", "unfilled"]] = {"ALL": "all", "REFUSED": "all", "UNFILLED": "unfilled"}
-    return Untold(kinds.get(kind, "other"), symbol, "", int(since), until_ms)
-
-
-def utc(ms: int) -> str:
-    """A time for people."""
-    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 async def seq_before(client: Client, account_id: AccountId, entry_id: str) -> int | None:

@@ -7,7 +7,7 @@ script can write all of it.
     …:account                hash     totals                                    publisher  for ever
     …:balances               hash     <ASSET>.<field>                           publisher  for ever
     …:positions              hash     <SYMBOL>:<POSITIONSIDE>.<field>           publisher  for ever
-    …:orders                 hash     <ORDERID>.<field>, algo-<ID>.<field>      publisher  for ever
+    …:orders                 hash     <SYMBOL>:<ORDERID>.<field>                publisher  for ever
     …:order-events           stream   EVENT_FIELDS, in this order               publisher  see trim.lua
     …:changes                stream   CHANGE_FIELDS                             publisher  about CHANGES_LENGTH entries
     …:status                 hash     is this true, and who says so             publisher  for ever
@@ -21,6 +21,9 @@ script can write all of it.
     …:group-activity         hash     when each group was served last           consumers, publisher  likewise
     …:dead-letters:<GROUP>   stream   order events that a group gave up on      consumers  until requeued or dropped
     statecast:accounts       set      all accounts that were ever written       publisher  for ever
+
+A field's last dot separates its entity from its attribute, an entity's last colon its symbol from position side or
+order id: symbols hold `:`, `/`, `-` and dots. A conditional order's id is `algo-<ID>`.
 
 State has no time to live: a key that vanished by itself would read as "flat".
 """

@@ -187,7 +187,7 @@ async def test_reads_are_typed_and_know_their_age_and_commit(mirror: AccountMirr
     assert held
     assert found["BTCUSDT:BOTH"] == held == found[0]
     assert mirror.balances()["USDT"].wallet_balance == Decimal(1000)
-    assert mirror.open_orders()["1001"].status == "NEW"
+    assert mirror.open_orders()["BTCUSDT:1001"].status == "NEW"
     for answer in (totals, held, found, mirror.snapshot()):
         assert answer.seq == desk.writer.seq
         assert 0 <= answer.age_s < 10
@@ -560,7 +560,7 @@ async def test_a_lost_account_is_unknown_and_no_position_is_told_closed(
     told: list[object] = []
     mirror.on_position(lambda before, after: told.append((before, after)))
     mirror.on_order(lambda before, after: told.append((before, after)))
-    before, order = mirror.position("BTCUSDT"), mirror.open_orders()["1001"]
+    before, order = mirror.position("BTCUSDT"), mirror.open_orders()["BTCUSDT:1001"]
     stored = Stored(client, account_id)
     await stored.redis.delete(*await stored.redis.keys(f"*{account_id}*"))
     refused = await refuses(mirror, "not flat")
@@ -711,7 +711,7 @@ async def test_a_wait_ends_with_the_commit_that_changes_it(mirror: AccountMirror
         "asset": asyncio.create_task(mirror.changed("balances", "USDT")),
         "positions": asyncio.create_task(mirror.changed("positions")),
         "position": asyncio.create_task(mirror.changed("positions", "ETHUSDT:BOTH")),
-        "order": asyncio.create_task(mirror.changed("orders", "1001")),
+        "order": asyncio.create_task(mirror.changed("orders", "BTCUSDT:1001")),
     }
     await asyncio.sleep(0)
     ended: dict[str, int] = {}
@@ -820,10 +820,10 @@ async def test_what_was_forgotten_counts_as_changed(
     for at in range(2, 7):
         await desk.commit([event(10 * at, "NEW", order_id=f"20{at}")])
     await follows(mirror, desk)
-    assert await mirror.changed("orders", "202", since=1, timeout_s=DEADLINE_S) == 6
-    assert await mirror.changed("orders", "206", since=5, timeout_s=DEADLINE_S) == 6
-    assert await stays_waiting(mirror.changed("orders", "205", since=5))
-    assert await stays_waiting(mirror.changed("orders", "202", since=4))
+    assert await mirror.changed("orders", "BTCUSDT:202", since=1, timeout_s=DEADLINE_S) == 6
+    assert await mirror.changed("orders", "BTCUSDT:206", since=5, timeout_s=DEADLINE_S) == 6
+    assert await stays_waiting(mirror.changed("orders", "BTCUSDT:205", since=5))
+    assert await stays_waiting(mirror.changed("orders", "BTCUSDT:202", since=4))
 
 
 @pytest.mark.parametrize(
@@ -831,6 +831,7 @@ async def test_what_was_forgotten_counts_as_changed(
     [
         ("trades", None, "what is 'trades'; accepted: totals, balances, positions, orders"),
         ("positions", "BTCUSDT", "name is 'BTCUSDT'; accepted: a position as SYMBOL:SIDE"),
+        ("orders", "1001", "name is '1001'; accepted: an order as SYMBOL:ORDERID, such as BTCUSDT:1001"),
         (None, "USDT", "name is 'USDT'; accepted: a name within balances, positions or orders"),
         ("totals", "USDT", "name is 'USDT'; accepted: a name within"),
     ],

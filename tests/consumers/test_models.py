@@ -15,6 +15,7 @@ from consumers.models import (
     EventFields,
     Freshness,
     Order,
+    OrderRows,
     Position,
     Rows,
     Totals,
@@ -40,12 +41,13 @@ SHORT = position("BTCUSDT:BOTH", TEXT, YOUNG)
 LONG = position("ETHUSDT:BOTH", TEXT | {"symbol": "ETHUSDT", "side": "long", "positionAmt": "2"}, YOUNG)
 ORDER = order("1001", dict.fromkeys(ORDER_FIELDS, "5") | {"orderId": "1001", "reduceOnly": "true"}, YOUNG)
 POSITIONS = Rows({"BTCUSDT:BOTH": SHORT, "ETHUSDT:BOTH": LONG}, YOUNG)
+ORDERS = OrderRows({"5:1001": ORDER}, YOUNG)
 SNAPSHOT = AccountSnapshot(
     account_id="binance:main",
     totals=TOTALS,
     balances=Rows({"USDT": USDT}, YOUNG),
     positions=POSITIONS,
-    open_orders=Rows({"1001": ORDER}, YOUNG),
+    open_orders=ORDERS,
     freshness=YOUNG,
 )
 
@@ -165,3 +167,17 @@ def test_rows_are_compared_by_what_they_hold() -> None:
     assert Rows({}, YOUNG) != POSITIONS
     assert POSITIONS != [SHORT, LONG]
     assert not Rows({}, YOUNG)
+
+
+def test_an_open_order_is_found_by_its_name_and_by_its_id_where_one_symbol_has_it() -> None:
+    ether = dataclasses.replace(ORDER, symbol="xyz:ETH")
+    assert (ORDERS["5:1001"], ORDERS["1001"], ORDERS.get("1001")) == (ORDER, ORDER, ORDER)
+    assert "1001" in ORDERS
+    assert "1002" not in ORDERS
+    both = OrderRows({"5:1001": ORDER, "xyz:ETH:1001": ether}, OLD)
+    assert both["xyz:ETH:1001"] == ether
+    assert both["5:1001"].age_s == OLD.age_s
+    assert both.get("1001") is None, "it names neither"
+    assert "1001" not in both
+    with pytest.raises(KeyError, match="1001"):
+        both["1001"]

@@ -1245,7 +1245,7 @@ async def write_gap(log: Log, event_id: str = ALL, **fields: Any) -> None:
         "executed_qty": None, "avg_price": None, "reduce_only": None, "source": "rest",
     }  # fmt: skip
     told = order_update(3_600_000, "GAP", "", event_id=event_id, **(nothing | fields)).event
-    await log.desk.commit([changes.Told(told)])
+    await log.desk.commit([changes.LoggedEvent(told)])
 
 
 @pytest.mark.parametrize(
@@ -1254,18 +1254,18 @@ async def write_gap(log: Log, event_id: str = ALL, **fields: Any) -> None:
         (
             ALL,
             {},
-            "the venue does not tell any order event between 2026-10-26 07:33:20 UTC and 2026-10-26 08:33:20 UTC",
+            "the venue no longer has any order event between 2026-10-26 07:33:20 UTC and 2026-10-26 08:33:20 UTC",
         ),
         (
             f"ETHUSDT:GAP:{NOW}:REFUSED",
             {"symbol": "ETHUSDT"},
-            "the venue does not tell any order event of ETHUSDT between 2026-10-26 07:33:20 UTC and"
+            "the venue no longer has any order event of ETHUSDT between 2026-10-26 07:33:20 UTC and"
             " 2026-10-26 08:33:20 UTC",
         ),
         (
             "ETHUSDT:77:GAP",
             {"symbol": "ETHUSDT", "order_id": "77", "client_order_id": "other-1", "side": "BUY"},
-            "the venue does not tell all that became of order 77 of ETHUSDT after 2026-10-26 08:33:20 UTC",
+            "the venue no longer has what became of order 77 of ETHUSDT after 2026-10-26 08:33:20 UTC",
         ),
     ],
 )
@@ -1280,8 +1280,8 @@ async def test_a_gap_of_the_log_passes_every_filter_and_is_told_twice(
         await log.write(1, client_order_id="bot7-1")
         gap, ordinary = await take(events, 2)
         assert (gap.event_seq, gap.event_type, gap.event_id) == (2, "GAP", event_id)
-        assert str(gap.untold) == sentence
-        assert ordinary.untold is None
+        assert str(gap.gap_info) == sentence
+        assert ordinary.gap_info is None
         assert told == [Gap("untold", None, 2, f"{sentence} ({event_id})")] == list(events.gaps)
 
         async def passed() -> bool:  # the first, which is not wanted, is acknowledged a moment later
@@ -1301,8 +1301,8 @@ async def test_a_gap_reaches_the_handlers_of_all_partitions_and_is_told_once(log
             await event.ack()
         await write_gap(log, "BTCUSDT:77:GAP", symbol="BTCUSDT", order_id="77")
         (of_one_order,) = await take(events, 1)
-        assert of_one_order.untold is not None
-        assert of_one_order.untold.order_id == "77"
+        assert of_one_order.gap_info is not None
+        assert of_one_order.gap_info.order_id == "77"
         await of_one_order.ack()
         await nothing_comes(events)
         assert [gap.kind for gap in events.gaps] == ["untold", "untold"]
@@ -1398,14 +1398,14 @@ async def test_a_gap_disturbs_neither_a_mirror_nor_code_that_is_not_async(log: L
         with blocking.OrderEvents(log.account_id, url, "bot", start="beginning", lease_s=LEASE_S) as events:
             one = next(iter(events))
             one.ack()
-            return str(one.untold)
+            return str(one.gap_info)
 
     await log.desk.beat()
     async with AccountMirror(log.account_id, url) as mirror:
         seq = mirror.snapshot(max_age_s=60).seq
         await write_gap(log)
         assert await mirror.changed(since=seq - 1) >= seq
-        assert (await asyncio.to_thread(first)).startswith("the venue does not tell any order event between")
+        assert (await asyncio.to_thread(first)).startswith("the venue no longer has any order event between")
 
         async def followed() -> bool:
             return mirror.snapshot(max_age_s=60).seq > seq

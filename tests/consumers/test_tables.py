@@ -51,7 +51,7 @@ def test_text_becomes_numbers_as_exact_as_they_were_sent() -> None:
     assert (position.side, str(position.position_amt), str(position.entry_price)) == ("short", "-0.500", "91250.40")
     assert (position.leverage, position.margin_type) == (20, "cross")
     assert read.totals.total_wallet_balance == D("1000.50")
-    order = read.open_orders["1001"]
+    order = read.open_orders["BTCUSDT:1001"]
     assert (order.reduce_only, order.quantity, order.status) == (True, D("0.050"), "NEW")
 
 
@@ -59,7 +59,7 @@ def test_what_the_venue_has_not_said_is_none() -> None:
     read = tables().snapshot()
     assert read.balances["BNB"].available_balance is None
     assert read.position("ETH.USDT_261225", "LONG").liquidation_price is None
-    order = read.open_orders["algo-7"]
+    order = read.open_orders["BTCUSDT:algo-7"]
     assert (order.executed_qty, order.avg_price, order.reduce_only, order.actual_order_id) == (None, None, None, None)
 
 
@@ -102,8 +102,12 @@ WRONG: dict[str, tuple[str, dict[str, str | None], str]] = {
     "a price that is none": ("positions", {"BTCUSDT:BOTH.entryPrice": "1,5"}, "entryPrice is '1,5'"),
     "no number at all": ("balances", {"USDT.walletBalance": "NaN"}, "walletBalance is 'NaN'"),
     "an endless number": ("account", {"availableBalance": "Infinity"}, "availableBalance is 'Infinity'"),
-    "a time that is none": ("orders", {"1001.venueTimeMs": "soon"}, "orders 1001 is not as contract 1 has it: venueTi"),
-    "a flag that is none": ("orders", {"1001.reduceOnly": "perhaps"}, "reduceOnly is 'perhaps'"),
+    "a time that is none": (
+        "orders",
+        {"BTCUSDT:1001.venueTimeMs": "soon"},
+        "orders BTCUSDT:1001 is not as contract 1 has it: venueTi",
+    ),
+    "a flag that is none": ("orders", {"BTCUSDT:1001.reduceOnly": "perhaps"}, "reduceOnly is 'perhaps'"),
     "a field that is missing": ("balances", {"USDT.walletBalance": None}, "walletBalance is missing"),
     "a total that is missing": ("account", {"availableBalance": None}, "account is not as contract 1 has it: avail"),
     "a side that is missing": ("positions", {"BTCUSDT:BOTH.side": None}, "side is missing"),

@@ -137,8 +137,8 @@ ORDERS: dict[str, tuple[Iterable[Change], dict[str, Any], list[str]]] = {
         {"orders": (rest_order(10, order_id="algo-7", executed_qty=D("0.00"), price=D("0.0"), quantity=D("0.05")),)},
         [],
     ),
-    "an order that only the venue has": ((), {"orders": (rest_order(10),)}, ["order 1001 none, venue NEW"]),
-    "an order that the venue has no more": ((event(10, "NEW"),), {}, ["order 1001 NEW, venue none"]),
+    "an order that only the venue has": ((), {"orders": (rest_order(10),)}, ["order BTCUSDT:1001 none, venue NEW"]),
+    "an order that the venue has no more": ((event(10, "NEW"),), {}, ["order BTCUSDT:1001 NEW, venue none"]),
     "an order that was placed after the venue was asked": ((event(ASKED + 5, "NEW"),), {}, []),
     "an order that the stream has ended since": (
         (event(10, "NEW"), event(50, "CANCELED", "CANCELED")),
@@ -148,7 +148,7 @@ ORDERS: dict[str, tuple[Iterable[Change], dict[str, Any], list[str]]] = {
     "an order that is filled further than was told": (
         (event(10, "NEW"),),
         {"orders": (rest_order(30, "PARTIALLY_FILLED", executed_qty=D("0.02")),)},
-        ["order 1001 NEW 0 of 0.050 at 91250.4, venue PARTIALLY_FILLED 0.02 of 0.050 at 91250.4"],
+        ["order BTCUSDT:1001 NEW 0 of 0.050 at 91250.4, venue PARTIALLY_FILLED 0.02 of 0.050 at 91250.4"],
     ),
     "an order whose fill the stream has told first": (
         (event(10, "NEW"), fill(30, "0.02")),
@@ -158,7 +158,7 @@ ORDERS: dict[str, tuple[Iterable[Change], dict[str, Any], list[str]]] = {
     "an order that was amended": (
         (event(10, "NEW"),),
         {"orders": (rest_order(30, price=D("91000")),)},
-        ["order 1001 NEW 0 of 0.050 at 91250.4, venue NEW 0 of 0.050 at 91000"],
+        ["order BTCUSDT:1001 NEW 0 of 0.050 at 91250.4, venue NEW 0 of 0.050 at 91000"],
     ),
     "orders of symbols that were not asked for": (
         (event(10, "NEW"), event(10, "NEW", order_id="2", symbol="ETHUSDT")),
@@ -168,12 +168,12 @@ ORDERS: dict[str, tuple[Iterable[Change], dict[str, Any], list[str]]] = {
     "an order of a symbol that was asked for": (
         (event(10, "NEW"), event(10, "NEW", order_id="2", symbol="ETHUSDT")),
         {"order_symbols": BTC},
-        ["order 1001 NEW, venue none"],
+        ["order BTCUSDT:1001 NEW, venue none"],
     ),
     "an order that came and went unheard": (
         (),
         {"created": (rest_order(20, "CANCELED"),)},
-        ["order 1001 unknown, venue CANCELED"],
+        ["order BTCUSDT:1001 unknown, venue CANCELED"],
     ),
     "an order that came and went and was told": (
         (event(10, "NEW"), event(20, "CANCELED", "CANCELED")),
@@ -223,11 +223,11 @@ def test_an_order_that_is_forgotten_is_not_unknown(monkeypatch: pytest.MonkeyPat
     known = account(*(event(at, "CANCELED", "CANCELED", order_id=str(at)) for at in (10, 20, 30)))
     created = tuple(rest_order(at, "CANCELED", order_id=str(at)) for at in (10, 20, 30, 40))
     found = differences(known, replace(refresh(ASKED), created=created))
-    assert [one.told for one in found.values()] == ["order 40 unknown, venue CANCELED"]
+    assert [one.told for one in found.values()] == ["order BTCUSDT:40 unknown, venue CANCELED"]
 
 
 @pytest.mark.parametrize(
-    ("status", "told"), [("TRIGGERED", []), ("FINISHED", ["order algo-7 TRIGGERED, venue FINISHED"])]
+    ("status", "told"), [("TRIGGERED", []), ("FINISHED", ["order BTCUSDT:algo-7 TRIGGERED, venue FINISHED"])]
 )
 def test_a_triggered_order_that_is_forgotten_among_the_finished_is_not_unknown(
     monkeypatch: pytest.MonkeyPatch, status: str, told: list[str]
@@ -286,13 +286,13 @@ def test_an_answer_about_something_else_explains_nothing() -> None:
     settings = {"symbol_configs": {"BTCUSDT": SymbolConfig(7, "cross")}, "multi_assets": False}
     created = (rest_order(20, "FILLED", order_id="77"),)
     suspicions.take(known, replace(refresh(ASKED), order_symbols=ALL, created=created, **settings), 0.0)
-    told = "order 1001 NEW, venue none; order 77 unknown, venue FILLED; BTCUSDT leverage 20, venue 7"
+    told = "order BTCUSDT:1001 NEW, venue none; order BTCUSDT:77 unknown, venue FILLED; BTCUSDT leverage 20, venue 7"
     assert str(suspicions) == told
     assert (suspicions.order_symbols, suspicions.settings) == (BTC, True)
     suspicions.take(known, refresh(ASKED), 1.0)
     assert str(suspicions) == told
     suspicions.take(known, replace(refresh(ASKED), order_symbols=BTC, orders=(rest_order(10),)), 2.0)
-    assert str(suspicions) == "order 77 unknown, venue FILLED; BTCUSDT leverage 20, venue 7"
+    assert str(suspicions) == "order BTCUSDT:77 unknown, venue FILLED; BTCUSDT leverage 20, venue 7"
     known.apply((fill(20, "0.050", order_id="77"),), "stream")
     suspicions.explain(known)
     assert str(suspicions) == "BTCUSDT leverage 20, venue 7"

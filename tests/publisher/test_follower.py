@@ -430,4 +430,4 @@ def test_steps_that_the_log_lacks_are_not_told_behind_an_end_that_it_has() -> No
     amended = event(1200, "AMENDMENT").event
     taken = LeaseAcquired(PreviousState(published=True, orders=(order,)), (amended,), 0, gap=False)
     assert _without_late_steps(taken, frozenset()) == [amended]
-    assert _without_late_steps(taken, {order.order_id}) == [], "the hashes may be older than the log"
+    assert _without_late_steps(taken, {order.key}) == [], "the hashes may be older than the log"

@@ -410,7 +410,7 @@ async def test_an_end_that_another_publisher_has_told_is_not_waited_for_after_ta
 
     async def awaited() -> set[str]:
         await asyncio.sleep(0)
-        return {algo_id for one in standby for algo_id in one._account.triggered}
+        return {key.order_id.removeprefix("algo-") for one in standby for key in one._account.triggered}
 
     async def private_streams() -> int:
         await asyncio.sleep(0)

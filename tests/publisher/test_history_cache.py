@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from decimal import Decimal
 
@@ -13,7 +13,7 @@ from publisher import history_cache
 from publisher.history_cache import LAG_MS, HistoryCache
 from statecast.clock import SystemClock
 from statecast.domain.history import PastOrder
-from statecast.domain.models import Order
+from statecast.domain.models import Order, OrderKey
 from statecast.secret import Secret
 from statecast.simulator.ledger import Ledger
 from statecast.simulator.orders import OrderRequest, OrderType, Side
@@ -28,7 +28,7 @@ COUNT = 14
 AGO_MS = 10 * LAG_MS
 ORDERS = "GET /fapi/v1/allOrders 200"
 TRADES = "GET /fapi/v1/userTrades 200"
-NONE_OPEN: dict[str, Order] = {}
+NONE_OPEN: Mapping[OrderKey, Order] = {}
 
 
 class Interrupted(Exception):
@@ -71,7 +71,9 @@ class Desk:
             self.ledger.cancel(number, self.began_ms + at * 1000 + 100)
         return numbers
 
-    async def listed(self, since_ms: int | None = None, open_now: dict[str, Order] = NONE_OPEN) -> dict[int, PastOrder]:
+    async def listed(
+        self, since_ms: int | None = None, open_now: Mapping[OrderKey, Order] = NONE_OPEN
+    ) -> dict[int, PastOrder]:
         found = await self.histories.orders_since(self.began_ms if since_ms is None else since_ms, "", open_now)
         return {int(past.order.order_id): past for past in found}
 
@@ -112,7 +114,7 @@ async def test_an_order_that_was_open_is_looked_at_again(desk: Desk) -> None:
     assert found[numbers[1]].order.status == "NEW"
     assert desk.asked["GET /fapi/v1/order 200"] == 2
     known = found[numbers[1]].order._replace(status="PARTIALLY_FILLED")
-    found = await desk.listed(open_now={known.order_id: known})
+    found = await desk.listed(open_now={known.key: known})
     assert found[numbers[1]] == PastOrder(known, desk.began_ms + 1000), "when it was placed is still known"
     assert desk.asked["GET /fapi/v1/order 200"] == 2
 

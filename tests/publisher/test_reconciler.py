@@ -24,7 +24,7 @@ from publisher.reconciler import (
 )
 from statecast.domain.account import BEFORE_OPENING, Account, IncompleteOrder
 from statecast.domain.changes import Change, Check
-from statecast.domain.models import SymbolConfig
+from statecast.domain.models import OrderKey, SymbolConfig
 from statecast.errors import AuthFailed, RateLimited, VenueError, VenueUnreachable
 from statecast.store.client import Client
 from statecast.store.keys import AccountId
@@ -207,7 +207,7 @@ async def test_a_mute_stream_is_believed_no_longer_than_a_period_and_ends_after_
 
     look()
     ended = await story.run(3 * PERIOD_S)
-    assert ended == "drift from the venue: BTCUSDT BOTH 0.5, venue none; order 1001 NEW, venue none"
+    assert ended == "drift from the venue: BTCUSDT BOTH 0.5, venue none; order BTCUSDT:1001 NEW, venue none"
     assert story.clock.elapsed_s <= PERIOD_S + GRACE_S
     assert max(believed) <= PERIOD_S
     assert story.committer.health.drifts == 1
@@ -320,7 +320,8 @@ async def test_conditional_orders_that_came_and_went_are_compared_symbol_by_symb
 
     story.venue = venue
     if told:
-        story.clock.at(71, lambda: story.stream(event(70_000, "ALGO_CANCELED", "CANCELED", order_id="algo-7")))
+        ended_by = event(70_000, "ALGO_CANCELED", "CANCELED", order_id="algo-7", algo_id="7", symbol="S14USDT")
+        story.clock.at(71, lambda: story.stream(ended_by))
     ended = await story.run(4 * PERIOD_S)
     assert ("algo-7" in ended) is not told
     asked = [scope.conditional_since_ms for _, scope in story.asked if scope.conditional_since_ms]
@@ -349,7 +350,7 @@ async def test_a_conditional_order_that_was_triggered_is_asked_for_once_its_own_
 
     story.venue = venue
     ended = await story.run(PERIOD_S + GRACE_S)
-    assert ("order algo-7 TRIGGERED, venue FINISHED" in ended) is not told
+    assert ("order BTCUSDT:algo-7 TRIGGERED, venue FINISHED" in ended) is not told
     assert story.asked[0][1].conditional_ids == ("7",)
 
 
@@ -361,7 +362,7 @@ async def test_of_many_triggered_conditional_orders_all_have_their_turn() -> Non
     await story.run(2 * PERIOD_S)
     first, second = (scope.conditional_ids for _, scope in story.asked[:2])
     assert len(first) == len(second) == MAX_TRIGGERED
-    assert {*first, *second} == story.account.triggered.keys()
+    assert {OrderKey("BTCUSDT", f"algo-{algo_id}") for algo_id in (*first, *second)} == story.account.triggered.keys()
 
 
 async def test_the_log_is_complete_only_until_the_longest_wait_of_a_symbol() -> None:
@@ -390,11 +391,11 @@ async def test_what_did_not_fit_into_an_answer_is_asked_for_again_and_the_log_is
 
 async def test_a_beginning_that_was_not_told_is_asked_for_without_another_connection() -> None:
     story = Story()
-    story.account.incomplete["1001"] = IncompleteOrder(rest_order(-50, "EXPIRED"), BEFORE_OPENING)
-    story.account.remember_ended({"1001": rest_order(-50, "EXPIRED")})
+    story.account.incomplete[rest_order(0).key] = IncompleteOrder(rest_order(-50, "EXPIRED"), BEFORE_OPENING)
+    story.account.remember_ended([rest_order(-50, "EXPIRED")])
     story.clock.at(PERIOD_S + GRACE_S, story.account.incomplete.clear)
     assert await story.run(PERIOD_S + GRACE_S) == ""
-    assert "order 1001" in story.incomplete[0]
+    assert "order BTCUSDT:1001" in story.incomplete[0]
 
 
 async def test_a_symbol_is_asked_for_once_the_account_trades_in_it() -> None:
@@ -412,7 +413,7 @@ async def test_a_symbol_is_asked_for_once_the_account_trades_in_it() -> None:
 async def test_what_the_stream_has_still_to_tell_of_an_order_is_drift_where_it_does_not(told: bool) -> None:
     """It is no doubt about the state: only the log lacks it."""
     story = Story()
-    story.account.incomplete["1001"] = IncompleteOrder(rest_order(-50), BEFORE_OPENING)
+    story.account.incomplete[rest_order(0).key] = IncompleteOrder(rest_order(-50), BEFORE_OPENING)
     vouched: list[bool] = []
 
     def venue(scope: CheckScope) -> Check:
@@ -426,7 +427,7 @@ async def test_what_the_stream_has_still_to_tell_of_an_order_is_drift_where_it_d
     story.venue = venue
     ended = await story.run(3 * PERIOD_S)
     assert vouched == [True]
-    assert ("order 1001: not all was told" in ended) is not told
+    assert ("order BTCUSDT:1001: not all was told" in ended) is not told
     assert bool(story.agreed) is told, "until when the log is complete is said when nothing is missing"
 
 
@@ -476,7 +477,7 @@ async def test_an_order_that_was_young_when_it_ended_unheard_is_found_all_the_sa
     story.clock.at(44, lambda: story.stream(event(44_000, "NEW", order_id="77")))
     story.clock.at(44.5, story.light.due)
     story.venue = lambda scope: story.answer(scope, gone)
-    assert await story.run(PERIOD_S) == "drift from the venue: order 77 NEW, venue none"
+    assert await story.run(PERIOD_S) == "drift from the venue: order BTCUSDT:77 NEW, venue none"
     assert story.clock.elapsed_s <= 44.5 + 2 * GRACE_S
 
 

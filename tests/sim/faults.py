@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import orjson
 from sim.promises import Broken
 
-from statecast.simulator.binance_frames import Frame
+from statecast.simulator.binance.frames import Frame
 
 if TYPE_CHECKING:
     from sim.world import Publisher, World

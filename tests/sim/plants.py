@@ -11,14 +11,14 @@ from unittest import mock
 import ormsgpack
 
 from statecast.domain import account as domain_account
+from statecast.domain import event_ids
 from statecast.domain.account import Account
 from statecast.domain.changes import BalanceUpdate, PositionUpdate
 from statecast.domain.models import Order, PositionKey
 from statecast.store.writer import AccountWriter, Batch
-from statecast.venues.binance import history
 
 _apply_balance, _apply_position = Account._apply_balance, Account._apply_position
-_send, _order_event_id = AccountWriter.send, history.order_event_id
+_send, _of_order = AccountWriter.send, event_ids.of_order
 
 
 def no_order_check(patch: Callable[[Any, str, object], None]) -> None:
@@ -56,13 +56,13 @@ def hash_beside_the_commit(patch: Callable[[Any, str, object], None]) -> None:
 
 
 def fills_of_rest_without_their_key(patch: Callable[[Any, str, object], None]) -> None:
-    """A fill that REST tells has another id than the same fill of the stream."""
+    """A fill that REST has got another id than the same fill of the stream."""
 
-    def event_id(order: Order, execution: str, trade_id: int) -> str:
-        told = _order_event_id(order, execution, trade_id)
-        return f"{told}:REST" if trade_id else told
+    def of_order(order: Order, event_type: str, trade_id: str | int = "") -> str:
+        made = _of_order(order, event_type, trade_id)
+        return f"{made}:REST" if trade_id and order.source == "rest" else made
 
-    patch(history, "order_event_id", event_id)
+    patch(event_ids, "of_order", of_order)
 
 
 PLANTS = {

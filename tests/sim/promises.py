@@ -19,7 +19,7 @@ from sim.redis_server import Server
 from support.truth import differences, gap_differences
 from support.written import applied
 
-from statecast.simulator.binance_frames import Frame
+from statecast.simulator.binance.frames import Frame
 from statecast.store.codec import entities
 from statecast.store.keys import AccountId, AccountKeys
 from statecast.store.reader import StoredAccount
@@ -74,11 +74,12 @@ class Truth:
             case "ORDER_TRADE_UPDATE":
                 told = body["o"]
                 order = (told["X"], _number(told["z"]), _number(told["p"]), _number(told["q"]))
-                self.put(("orders", str(told["i"])), None if told["X"] in FINISHED else order, at)
+                self.put(("orders", f"{told['s']}:{told['i']}"), None if told["X"] in FINISHED else order, at)
             case "ALGO_UPDATE":
                 told = body["o"]
                 algo = (told["X"], _number(told["p"]), _number(told["tp"]))
-                self.put(("orders", f"algo-{told['aid']}"), algo if told["X"] in WAITING_ALGOS else None, at)
+                name = f"{told['s']}:algo-{told['aid']}"
+                self.put(("orders", name), algo if told["X"] in WAITING_ALGOS else None, at)
 
     def departed(self, name: RowName, row: Row) -> float | None:
         """When the venue's row was last like this; None for now, and -1 for never."""
@@ -367,6 +368,7 @@ class Reader:
         ]
         self.history += [
             {
+                "symbol": event["s"],
                 "orderId": f"algo-{event['aid']}",
                 "eventType": f"ALGO_{event['X']}",
                 "actualOrderId": event["ai"],

@@ -12,9 +12,9 @@ from typing import Any
 from sim.loop import SimLoop
 from sim.network import Connection
 
-from statecast.simulator.binance import Exchange, Response
-from statecast.simulator.binance_frames import Frame
-from statecast.simulator.binance_streams import ABNORMAL_CLOSURE, Stream
+from statecast.simulator.binance.exchange import Exchange, Response
+from statecast.simulator.binance.frames import Frame
+from statecast.simulator.binance.streams import ABNORMAL_CLOSURE, Stream
 
 _HANDSHAKE_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 PING_INTERVAL_S = 180.0

@@ -34,9 +34,9 @@ from publisher.service import publishing
 from statecast import settings
 from statecast.secret import Secret
 from statecast.simulator import trading
+from statecast.simulator.binance.signing import ApiKey
 from statecast.simulator.control import ledger_dump
 from statecast.simulator.ledger import Ledger
-from statecast.simulator.signing import ApiKey
 from statecast.store.keys import LEASE_TTL_MS
 from statecast.venues.binance import wire
 

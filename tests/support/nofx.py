@@ -14,9 +14,9 @@ from support.world import DEADLINE_S
 
 from statecast.clock import SystemClock
 from statecast.secret import Secret
+from statecast.simulator.binance.signing import ApiKey
 from statecast.simulator.orders import OrderRequest, OrderType, PositionSide, Side
 from statecast.simulator.server import SimulatorServer
-from statecast.simulator.signing import ApiKey
 
 ACCOUNT_KEYS = ["totalWalletBalance", "availableBalance", "totalUnrealizedProfit"]
 POSITION_KEYS = [

@@ -23,7 +23,7 @@ import orjson
 from support.world import NotingExchange
 
 from statecast.errors import StoreError
-from statecast.simulator.binance_frames import Frame
+from statecast.simulator.binance.frames import Frame
 from statecast.store.client import Client
 from statecast.store.codec import entities
 from statecast.store.keys import AccountId, AccountKeys
@@ -62,10 +62,10 @@ class RecordingExchange(NotingExchange):
             case "ORDER_TRADE_UPDATE":
                 row = body["o"]
                 told = (row["X"], Decimal(row["z"]), Decimal(row["p"]), Decimal(row["q"]))
-                self._note("orders", str(row["i"]), told if row["X"] in OPEN else None)
+                self._note("orders", f"{row['s']}:{row['i']}", told if row["X"] in OPEN else None)
             case "ALGO_UPDATE":
                 row = body["o"]
-                self._note("orders", f"algo-{row['aid']}", row["X"] if row["X"] in OPEN else None)
+                self._note("orders", f"{row['s']}:algo-{row['aid']}", row["X"] if row["X"] in OPEN else None)
         super().send_user(frame, now_ms)
 
     def _note(self, table: str, name: str, value: Value) -> None:
@@ -197,9 +197,7 @@ def _values(hashes: Mapping[str, dict[str, str]]) -> dict[Key, Value]:
     for name, row in entities(hashes["orders"]).items():
         numbers = ("executedQty", "price", "quantity")
         values["orders", name] = (
-            row["status"]
-            if name.startswith("algo-")
-            else (row["status"], *(Decimal(row[number]) for number in numbers))
+            row["status"] if "algoId" in row else (row["status"], *(Decimal(row[number]) for number in numbers))
         )
     return values
 

@@ -86,8 +86,8 @@ def differences(stored: StoredAccount, ledger: Mapping[str, Any]) -> list[str]:
         if (row.get("marginType"), row.get("side")) != (margin_type, side):
             found.append(f"position {name} is {row.get('marginType')} {row.get('side')}, ledger {margin_type} {side}")
 
-    orders = {str(row["orderId"]): (row, ORDER) for row in ledger["openOrders"]}
-    orders |= {f"algo-{row['algoId']}": (row, ALGO) for row in ledger["openAlgoOrders"]}
+    orders = {f"{row['symbol']}:{row['orderId']}": (row, ORDER) for row in ledger["openOrders"]}
+    orders |= {f"{row['symbol']}:algo-{row['algoId']}": (row, ALGO) for row in ledger["openAlgoOrders"]}
     found += _same_names("order", stored.orders.keys(), orders.keys())
     for name in stored.orders.keys() & orders.keys():
         truth, fields = orders[name]
@@ -157,16 +157,16 @@ def gap_differences(
     ours: dict[str, list[Identity]] = {}
     theirs: dict[str, list[Identity]] = {}
     for entry in entries:
-        ours.setdefault(entry["orderId"], []).append(_told(entry))
+        ours.setdefault(f"{entry['symbol']}:{entry['orderId']}", []).append(_told(entry))
     for event in ledger_events:
-        theirs.setdefault(str(event["i"]), []).append((str(event["x"]), *_ledger_identity(event)))
+        theirs.setdefault(f"{event['s']}:{event['i']}", []).append((str(event["x"]), *_ledger_identity(event)))
     for row in algo_events:
-        theirs.setdefault(f"algo-{row['aid']}", []).append((f"ALGO_{row['X']}", row.get("ai") or ""))
-    for order_id in ours.keys() | theirs.keys():
-        mine, truth = ours.get(order_id, []), theirs.get(order_id, [])
+        theirs.setdefault(f"{row['s']}:algo-{row['aid']}", []).append((f"ALGO_{row['X']}", row.get("ai") or ""))
+    for name in ours.keys() | theirs.keys():
+        mine, truth = ours.get(name, []), theirs.get(name, [])
         if not in_order:
             mine = sorted(mine, key=lambda one, truth=truth: truth.index(one) if one in truth else len(truth))  # type: ignore[misc]
-        found += _of_one_order(order_id, mine, truth)
+        found += _of_one_order(name, mine, truth)
     return found
 
 

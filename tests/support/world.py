@@ -19,12 +19,12 @@ from statecast import settings
 from statecast.clock import Clock, SystemClock
 from statecast.secret import Secret
 from statecast.simulator import trading
-from statecast.simulator.binance import Exchange
-from statecast.simulator.binance_frames import Frame
+from statecast.simulator.binance.exchange import Exchange
+from statecast.simulator.binance.frames import Frame
+from statecast.simulator.binance.signing import ApiKey
 from statecast.simulator.control import ledger_dump
 from statecast.simulator.ledger import Ledger
 from statecast.simulator.server import SimulatorServer
-from statecast.simulator.signing import ApiKey
 from statecast.store.client import Client, connect
 from statecast.store.keys import AccountId, AccountKeys
 from statecast.store.reader import StoredAccount, read_account

@@ -80,7 +80,7 @@ def expected_state(account: Account) -> State:
             POSITION_FIELDS,
             {f"{key.symbol}:{key.position_side}": position_cells(row) for key, row in account.positions.items()},
         ),
-        "orders": _rows(ORDER_FIELDS, {order_id: order_cells(row) for order_id, row in account.orders.items()}),
+        "orders": _rows(ORDER_FIELDS, {str(key): order_cells(row) for key, row in account.orders.items()}),
     }
 
 

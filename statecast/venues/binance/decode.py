@@ -19,8 +19,8 @@ listenKeyExpired has been text. Position rows say `cross` or `isolated`, margin 
 from __future__ import annotations
 
 from collections.abc import Callable
-from decimal import Decimal
 
+from statecast.domain import event_ids
 from statecast.domain.changes import (
     BalanceUpdate,
     Change,
@@ -32,7 +32,8 @@ from statecast.domain.changes import (
     OrderUpdate,
     PositionUpdate,
 )
-from statecast.domain.models import Order, OrderEvent, Stamp, plain
+from statecast.domain.models import Order, OrderEvent, Stamp
+from statecast.domain.orders import FILL_EVENTS, FIRST_EVENTS, is_over
 from statecast.errors import FrameError
 from statecast.venues.binance.fields import (
     Json,
@@ -55,9 +56,7 @@ from statecast.venues.binance.fields import (
 )
 from statecast.venues.binance.wire import (
     ALGO_STATUSES,
-    CLOSED_ORDER_STATUSES,
     COIN_M,
-    OPEN_ALGO_STATUSES,
     ORDER_STATUSES,
     POSITION_SIDES,
     SIDES,
@@ -153,8 +152,6 @@ _MARK_PRICE_FIELDS = frozenset(["e", "E", "s", "p", "ap", "P", "i", "r", "T", "s
 _TRADE_LITE_FIELDS = frozenset(["e", "E", "T", "s", "q", "p", "m", "c", "S", "L", "l", "t", "i"])
 _MARGIN_CALL_FIELDS = frozenset(["e", "E", "cw", "p"])
 _KEY_EXPIRED_FIELDS = frozenset(["e", "E", "listenKey"])
-
-_EXECUTIONS = frozenset({"TRADE", "CALCULATED"})
 
 
 def decode_user_frame(frame: bytes | str, received_at_ms: int) -> Frame:
@@ -292,8 +289,8 @@ def _order_trade_update(body: Json, received_at_ms: int) -> Frame:
         source="stream",
     )
     trade_id = whole(o, "t", event)
-    event_id = order_event_id(order, execution, trade_id)
-    if execution in _EXECUTIONS and (trade_id or number(o, "l", event)):
+    event_id = event_ids.of_order(order, execution, trade_id)
+    if execution in FILL_EVENTS and (trade_id or number(o, "l", event)):
         order_event = OrderEvent(
             event_id=event_id,
             event_type=execution,
@@ -310,41 +307,13 @@ def _order_trade_update(body: Json, received_at_ms: int) -> Frame:
     else:
         order_event = OrderEvent(event_id, execution, order, received_at_ms)
     # Liquidations and the like begin with their fills.
-    may_be_first = execution in ("NEW", "CALCULATED") or order.client_order_id.startswith(SYSTEM_ORDERS)
+    may_be_first = execution in FIRST_EVENTS or order.client_order_id.startswith(SYSTEM_ORDERS)
     return Frame(
         event,
         event_time_ms,
-        (OrderUpdate(order_event, status not in CLOSED_ORDER_STATUSES, may_be_first),),
+        (OrderUpdate(order_event, not is_over(order), may_be_first),),
         unknown_fields=count_beyond(body, _ORDER_FRAME_FIELDS) + count_beyond(o, _ORDER_FIELDS),
     )
-
-
-def order_event_id(order: Order, execution: str, trade_id: int) -> str:
-    """Made of what order and trade histories by REST know too: one event has one id wherever it was found.
-
-    Of a history by REST the executions are NEW, TRADE or CALCULATED with a trade id, CANCELED and EXPIRED.
-    """
-    order_id = f"{order.symbol}:{order.order_id}"
-    if execution in _EXECUTIONS and trade_id:
-        return f"{order_id}:FILL:{trade_id}"
-    if execution == "NEW":
-        return f"{order_id}:NEW"
-    if execution == "AMENDMENT":
-        # By what it became, too: an order can be amended twice within a millisecond.
-        return f"{order_id}:AMENDMENT:{order.venue_time_ms}:{_shortest(order.quantity)}@{_shortest(order.price)}"
-    if execution == "CALCULATED":
-        return f"{order_id}:CALCULATED:{order.venue_time_ms}"
-    if execution != "TRADE" and order.status in CLOSED_ORDER_STATUSES:
-        return f"{order_id}:{order.status}"
-    return f"{order_id}:{execution}:{order.status}:{order.venue_time_ms}:{_shortest(order.executed_qty)}"
-
-
-def _shortest(quantity: Decimal | None) -> str:
-    """The same text for equal numbers: stream and REST may pad with different zeros."""
-    if quantity is None:
-        return ""
-    digits = plain(quantity)
-    return digits.rstrip("0").rstrip(".") if "." in digits else digits
 
 
 def _algo_update(body: Json, received_at_ms: int) -> Frame:
@@ -363,7 +332,7 @@ def _algo_update(body: Json, received_at_ms: int) -> Frame:
     order_type = text(o, "o", event)
     algo_id = str(whole(o, "aid", event))
     order = Order(
-        order_id=f"algo-{algo_id}",
+        order_id=event_ids.conditional_order_id(algo_id),
         symbol=name(o, "s", event),
         client_order_id=text(o, "caid", event),
         side=one_of(o, "S", SIDES, event),
@@ -383,24 +352,17 @@ def _algo_update(body: Json, received_at_ms: int) -> Frame:
         algo_id=algo_id,
         actual_order_id=maybe_id(o, "ai", event),
     )
-    # A trailing stop says NEW twice since 2026-08-21, the second time when its activation price was reached.
+    # Since 2026-08-21.
     activated = status == "NEW" and order_type == "TRAILING_STOP_MARKET" and maybe_flag(o, "ia", event) is True
-    event_id = algo_event_id(order) + (":ACTIVATED" if activated else "")
-    order_event = OrderEvent(event_id, f"ALGO_{status}", order, received_at_ms)
-    # One that was triggered may end long after it has left the open orders.
-    may_be_first = status in ("NEW", "FINISHED")
+    made = event_ids.of_activation(order.order_id) if activated else event_ids.of_conditional(order.order_id, status)
+    order_event = OrderEvent(made, f"ALGO_{status}", order, received_at_ms)
     return Frame(
         event,
         event_time_ms,
-        (OrderUpdate(order_event, status in OPEN_ALGO_STATUSES, may_be_first),),
+        (OrderUpdate(order_event, not is_over(order), order_event.event_type in FIRST_EVENTS),),
         detail=_short(o.get("rm") or ""),
         unknown_fields=count_beyond(body, _ORDER_FRAME_FIELDS) + count_beyond(o, _ALGO_FIELDS),
     )
-
-
-def algo_event_id(order: Order) -> str:
-    """Of a conditional order's step: by its own number and the status that it came to."""
-    return f"{order.order_id}:{order.status}"
 
 
 def _account_config_update(body: Json) -> Frame:

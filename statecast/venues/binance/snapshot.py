@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
+from statecast.domain.event_ids import conditional_order_id
 from statecast.domain.models import Balance, Order, Position, Stamp, SymbolConfig, Totals
+from statecast.domain.orders import is_over
 from statecast.errors import FrameError
 from statecast.venues.binance import wire
 from statecast.venues.binance.decode import margin_type
@@ -209,7 +211,7 @@ def open_orders(body: object) -> tuple[Order, ...]:
     """
     event = str(wire.OPEN_ORDERS)
     orders = (order_row(row, event) for row in rows(body, event, "body"))
-    return tuple(order for order in orders if order.status not in wire.CLOSED_ORDER_STATUSES)
+    return tuple(order for order in orders if not is_over(order))
 
 
 def order_row(row: Json, event: str) -> Order:
@@ -246,7 +248,7 @@ def open_algo_orders(body: object) -> tuple[Order, ...]:
     """
     event = str(wire.OPEN_ALGO_ORDERS)
     orders = (algo_order_row(row, event) for row in rows(body, event, "body"))
-    return tuple(order for order in orders if order.status in wire.OPEN_ALGO_STATUSES)
+    return tuple(order for order in orders if not is_over(order))
 
 
 def algo_order_row(row: Json, event: str) -> Order:
@@ -255,7 +257,7 @@ def algo_order_row(row: Json, event: str) -> Order:
     actual_order_id = maybe_id(row, "actualOrderId", event)
     order_type = text(row, "orderType", event)
     return Order(
-        order_id=f"algo-{algo_id}",
+        order_id=conditional_order_id(algo_id),
         symbol=name(row, "symbol", event),
         client_order_id=text(row, "clientAlgoId", event),
         side=one_of(row, "side", wire.SIDES, event),

@@ -14,6 +14,7 @@ from urllib.parse import quote, urlsplit
 
 import orjson
 
+from statecast.domain import orders
 from statecast.errors import ConfigError
 from statecast.secret import Secret
 
@@ -122,20 +123,14 @@ the same address."""
 POSITION_SIDES = frozenset({"BOTH", "LONG", "SHORT"})
 SIDES = frozenset({"BUY", "SELL"})
 
-CLOSED_ORDER_STATUSES = frozenset({"FILLED", "CANCELED", "EXPIRED", "EXPIRED_IN_MATCH", "REJECTED"})
-ORDER_STATUSES = CLOSED_ORDER_STATUSES | {"NEW", "PARTIALLY_FILLED", "PENDING_NEW", "NEW_INSURANCE", "NEW_ADL"}
-"""The last three are legacy names of a live order, no longer documented and still accepted."""
+ORDER_STATUSES = (frozenset(orders.ORDINARY) - {orders.LOST}) | {"PENDING_NEW", "NEW_INSURANCE", "NEW_ADL"}
+"""The contract's words are this venue's. The last three are older names of a live order, no longer documented and still
+accepted."""
 
 SYSTEM_ORDERS = ("autoclose-", "adl_autoclose", "settlement_autoclose-")
 """How client ids of the venue's own orders begin. Whether the stream tells their NEW is not certain."""
 
-OPEN_ALGO_STATUSES = frozenset({"NEW", "TRIGGERING"})
-"""From TRIGGERED on the order that the trigger created stands among the ordinary orders."""
-
-ALGO_PREFIX = "algo-"
-"""Before the number of a conditional order in `Order.order_id`: they are numbered apart from the ordinary ones."""
-
-ALGO_STATUSES = OPEN_ALGO_STATUSES | {"TRIGGERED", "FINISHED", "CANCELED", "REJECTED", "EXPIRED"}
+ALGO_STATUSES = orders.CONDITIONAL_STATUSES
 
 COIN_M = 2
 """`st` of market frames: 1 is USDⓈ-M, 2 is COIN-M, whose symbols share the all-market streams since 2026-06-30."""

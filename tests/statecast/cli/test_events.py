@@ -137,7 +137,7 @@ async def test_what_redis_lost_and_has_again_is_told_and_printed_once(
             await redis.xadd(key, fields | {"epoch": str(int(fields["epoch"]) + 1)})
         gap = entries[-1][1] | {"eventSeq": f"{last + 1}", "eventType": "GAP", "eventId": "GAP:1:ALL", "orderId": ""}
         await redis.xadd(key, gap)
-        await following.prints(f"#{last + 1} GAP: the venue does not tell any order event")
+        await following.prints(f"#{last + 1} GAP: the venue no longer has any order event")
         sentence = f"AGAIN: Redis lost events {last - 2} to {last}; they were written again under the same ids"
         await following.prints(sentence)
     assert numbers(following.lines) == list(range(1, last + 2))

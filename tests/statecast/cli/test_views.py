@@ -39,7 +39,7 @@ LIVE = StoredAccount(
     account={"totalWalletBalance": "9989.13296760", "availableBalance": "8892.90853760", "_seq": "7"},
     balances={"USDT": {"walletBalance": "9989.13296760", "unrealizedProfit": "-9.06780000"}},
     positions={"BTCUSDT:BOTH": POSITION},
-    orders={"8886774001": ORDER},
+    orders={"BTCUSDT:8886774001": ORDER},
 )
 FLAT = replace(LIVE, positions={}, orders={})
 NEVER = StoredAccount(LIVE.account_id, NOW_MS, {}, None, None, None, None)
@@ -138,7 +138,7 @@ def test_plain_lines_hold_every_field_as_it_stands_in_redis() -> None:
 
 
 def test_brief_lines_leave_out_times_and_long_tails() -> None:
-    many = replace(LIVE, orders={f"{number}": ORDER for number in range(1, 9)})
+    many = replace(LIVE, orders={f"BTCUSDT:{number}": ORDER for number in range(1, 9)})
     text = "\n".join(account_lines(many, brief=True))
     assert "TimeMs" not in text
     assert text.count("  order ") == 5
@@ -160,7 +160,7 @@ def test_a_figure_of_an_old_market_says_its_age() -> None:
 def test_what_is_missing_in_a_position_is_unknown_and_in_an_order_not_there() -> None:
     by_name = {line.split()[0]: line for line in page(LIVE) if line}
     assert "unknown" in by_name["BTCUSDT:BOTH"]
-    assert "unknown" not in by_name["8886774001"]
+    assert "unknown" not in by_name["BTCUSDT:8886774001"]
 
 
 def test_json_is_the_contracts_text() -> None:
@@ -231,7 +231,7 @@ GAP_ENTRY = dict.fromkeys(EVENT, "") | {
 
 def test_a_gap_says_what_is_missing_for_good() -> None:
     assert event_line(GAP_ENTRY) == (
-        "#6 GAP: the venue does not tell the orders that ended without a fill"
+        "#6 GAP: the venue no longer has the orders that ended without a fill"
         " between 2027-01-15 07:59:00 UTC and 2027-01-15 08:00:00 UTC"
     )
 

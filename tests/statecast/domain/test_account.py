@@ -28,12 +28,17 @@ from support.changes import (
 from statecast.domain import account as domain_account
 from statecast.domain.account import REST_LAG_MS, Account, Delta, IncompleteOrder, Times, stream_is_newer
 from statecast.domain.changes import Change, LeverageUpdate, LoggedEvent, MultiAssetsUpdate, OrderUpdate, Snapshot
-from statecast.domain.models import Balance, Order, Position, PositionKey, Source, Stamp, SymbolConfig
+from statecast.domain.models import Balance, Order, OrderKey, Position, PositionKey, Source, Stamp, SymbolConfig
 
 Frame = Sequence[Change]
 BOTH = PositionKey("BTCUSDT", "BOTH")
 LONG = PositionKey("BTCUSDT", "LONG")
 SHORT = PositionKey("BTCUSDT", "SHORT")
+
+
+def btc(*order_ids: str) -> list[OrderKey]:
+    """Orders of BTCUSDT, as these stories have them."""
+    return [OrderKey("BTCUSDT", order_id) for order_id in order_ids]
 
 
 def source_of(change: Change) -> Source:
@@ -70,8 +75,8 @@ class Story:
     def position(self, key: PositionKey = BOTH) -> Position:
         return self.account.positions[key]
 
-    def order(self, order_id: str = "1001") -> Order:
-        return self.account.orders[order_id]
+    def order(self, order_id: str = "1001", symbol: str = "BTCUSDT") -> Order:
+        return self.account.orders[OrderKey(symbol, order_id)]
 
 
 def known(account: Account) -> dict[str, Any]:
@@ -325,6 +330,26 @@ def test_late_news_does_not_reopen_a_finished_order(status: str) -> None:
     assert len(story.event_ids) == 3
 
 
+def test_two_open_orders_with_one_id_on_two_symbols_both_stand() -> None:
+    """Venues number orders per symbol."""
+    ether = {"symbol": "ETHUSDT"}
+    story = three_ways(
+        [event(10, "NEW")],
+        [event(20, "NEW", **ether)],
+        [fill(30, "0.02", **ether)],
+        [event(40, "CANCELED", "CANCELED")],
+        [event(45, "AMENDMENT", "PARTIALLY_FILLED", executed_qty=D("0.02"), price=D(3000), **ether)],
+    )
+    assert list(story.account.orders) == [OrderKey("ETHUSDT", "1001")]
+    assert (story.order(symbol="ETHUSDT").executed_qty, story.order(symbol="ETHUSDT").price) == (D("0.02"), D(3000))
+    assert len(story.event_ids) == 5
+    story.tell(snapshot(50, orders=[rest_order(46, executed_qty=D("0.03"), **ether), rest_order(47)]))
+    assert set(story.account.orders) == {OrderKey("BTCUSDT", "1001"), OrderKey("ETHUSDT", "1001")}
+    assert lacks(story.account, fill(60, "0.05", last_qty=D("0.02"), **ether)) == []
+    story.tell(snapshot(20_000, orders=[rest_order(46, **ether)]))
+    assert [*story.account.incomplete] == btc("1001"), "the other one is listed"
+
+
 def test_a_late_fill_after_a_cancel_is_kept_once_and_reopens_nothing() -> None:
     story = three_ways([event(10, "NEW")], [event(30, "CANCELED", "CANCELED")], [fill(20, "0.025")])
     assert story.account.orders == {}
@@ -353,7 +378,7 @@ def test_a_conditional_order_lives_beside_the_order_that_it_triggers() -> None:
         [event(20, "NEW", order_id="88")],  # the child may be heard of first
         [event(20, "ALGO_TRIGGERED", "TRIGGERED", actual_order_id="88", **algo)],
     )
-    assert list(story.account.orders) == ["88"]
+    assert list(story.account.orders) == btc("88")
     assert len(story.event_ids) == 3
 
 
@@ -363,7 +388,7 @@ def test_events_that_the_log_holds_already_are_not_told_again() -> None:
     account.remember_events(["BTCUSDT:1001:NEW:NEW:10"])
     delta = account.apply([event(10, "NEW")], "stream")
     assert delta.events == ()
-    assert list(account.orders) == ["1001"]
+    assert list(account.orders) == btc("1001")
 
 
 def test_a_gap_is_told_once_and_is_no_order() -> None:
@@ -392,7 +417,9 @@ def test_the_memory_of_events_and_finished_orders_is_bounded(monkeypatch: pytest
 # What was not told
 
 
-def lacks(account: Account, *changes: Change, filled: dict[str, Decimal] | None = None) -> list[tuple[str, str, bool]]:
+def lacks(
+    account: Account, *changes: Change, filled: dict[OrderKey, Decimal] | None = None
+) -> list[tuple[str, str, bool]]:
     """Order, what is known to be filled of it, and whether only its beginning is missing."""
     found = account.missing_before(changes, filled)
     return [(lack.incomplete.order.order_id, str(lack.incomplete.filled), lack.only_beginning) for lack in found]
@@ -455,7 +482,7 @@ def test_what_a_conditional_order_says_of_its_childs_fills_is_not_its_own() -> N
         return event(at, f"ALGO_{status}", status, order_id="algo-7", algo_id="7", executed_qty=D(filled))
 
     story = Story([snapshot()], [step(10, "NEW", "0")], [step(20, "TRIGGERING", "0")], [step(20, "TRIGGERED", "0")])
-    assert list(story.account.triggered) == ["7"]
+    assert list(story.account.triggered) == btc("algo-7")
     end = step(30, "FINISHED", "0.05")
     assert lacks(story.account, end) == []
     assert lacks(Account(), end) == [], "it was triggered before this process began"
@@ -465,7 +492,7 @@ def test_what_a_conditional_order_says_of_its_childs_fills_is_not_its_own() -> N
 
 def test_what_is_told_of_an_awaited_order_counts_for_what_comes_next() -> None:
     story = Story([snapshot()])
-    story.account.incomplete["1001"] = IncompleteOrder(
+    story.account.incomplete[btc("1001")[0]] = IncompleteOrder(
         rest_order(40, "PARTIALLY_FILLED", executed_qty=D("0.03")), D(-1)
     )
     story.tell(event(10, "NEW"))
@@ -479,15 +506,15 @@ def test_what_is_told_of_an_awaited_order_counts_for_what_comes_next() -> None:
 def test_what_is_known_beside_the_account_explains_a_fill() -> None:
     account = Story([snapshot()]).account
     half = fill(30, "0.05", last_qty=D("0.03"))
-    assert lacks(account, half, filled={"1001": D("0.02")}) == []
-    assert lacks(account, half, filled={"1001": D("0.01")}) == [("1001", "0.01", False)]
+    assert lacks(account, half, filled={btc("1001")[0]: D("0.02")}) == []
+    assert lacks(account, half, filled={btc("1001")[0]: D("0.01")}) == [("1001", "0.01", False)]
 
 
 def test_an_order_that_a_snapshot_does_not_list_any_more_is_untold_until_its_end_is_told() -> None:
     story = Story([snapshot()], [event(10, "NEW"), event(10, "NEW", order_id="1002")], [snapshot(20_000)])
-    assert set(story.account.incomplete) == {"1001", "1002"}
+    assert [*story.account.incomplete] == btc("1001", "1002")
     story.tell(event(11, "CANCELED", "CANCELED"))
-    assert set(story.account.incomplete) == {"1002"}
+    assert [*story.account.incomplete] == btc("1002")
     story.tell(LoggedEvent(event(11, "CANCELED", "CANCELED", order_id="1002").event))
     assert story.account.incomplete == {}
 
@@ -495,9 +522,9 @@ def test_an_order_that_a_snapshot_does_not_list_any_more_is_untold_until_its_end
 def test_a_listed_order_is_untold_until_an_event_reaches_it() -> None:
     story = Story([snapshot()], [event(10, "NEW")])
     listed = rest_order(30, "PARTIALLY_FILLED", executed_qty=D("0.02"))
-    story.account.incomplete["1001"] = IncompleteOrder(listed, D(0))
+    story.account.incomplete[btc("1001")[0]] = IncompleteOrder(listed, D(0))
     story.tell(event(29, "AMENDMENT"))
-    assert set(story.account.incomplete) == {"1001"}, "an amendment before the fill"
+    assert [*story.account.incomplete] == btc("1001"), "an amendment before the fill"
     assert lacks(story.account, fill(40, "0.05", last_qty=D("0.03"))) == [("1001", "0", False)], "its row is not news"
     story.tell(fill(31, "0.02"))
     assert story.account.incomplete == {}, "the stream's time of it may be another"
@@ -507,10 +534,10 @@ def test_what_lacks_its_beginning_is_not_told_whole_by_its_end() -> None:
     story = Story([snapshot()])
     end = event(20, "EXPIRED", "EXPIRED")
     story.account.incomplete = {
-        lack.incomplete.order.order_id: lack.incomplete for lack in story.account.missing_before([end])
+        lack.incomplete.order.key: lack.incomplete for lack in story.account.missing_before([end])
     }
     story.tell(end)
-    assert set(story.account.incomplete) == {"1001"}
+    assert [*story.account.incomplete] == btc("1001")
     assert [told.event_type for told in story.tell(event(19, "NEW")).events] == ["NEW"]
     assert story.account.incomplete == {}, "its beginning was told after all"
 
@@ -538,7 +565,7 @@ def test_a_conditional_order_whose_end_was_told_is_not_waited_for_again() -> Non
         event(20, "ALGO_FINISHED", "FINISHED", **row),
     )
     story = Story([snapshot()], [triggered])
-    assert story.account.triggered == {"7": "99"}
+    assert story.account.triggered == dict([btc("algo-7", "99")])
     story.tell(finished)
     assert story.account.triggered == {}
     for late in (triggered, event(10, "ALGO_TRIGGERED", "TRIGGERED", source="rest", event_id="other", **row)):
@@ -550,7 +577,7 @@ def test_a_conditional_order_whose_end_was_told_is_not_waited_for_again() -> Non
 def test_what_was_told_last_is_remembered_of_open_orders_alone() -> None:
     story = Story([snapshot()], [event(10, "NEW")], [event(10, "NEW", order_id="1002")], [fill(30, "0.05")])
     story.tell(fill(30, "0.05"))
-    assert story.account._logged_ms.keys() == {"1002"}
+    assert [*story.account._logged_ms] == btc("1002")
     story.tell(snapshot(20_000))
     assert story.account._logged_ms == {}
 
@@ -652,7 +679,7 @@ def test_rows_that_a_snapshot_does_not_list_are_gone_unless_younger_than_the_que
     )
     expect_wallets(story, USDT="1000", BTC="2")
     expect_amounts(story, ETHUSDT_BOTH="3")
-    assert list(story.account.orders) == ["1002"]
+    assert list(story.account.orders) == btc("1002")
     delta = story.deltas[-1]
     assert delta.replaces
     assert (delta.balance_count, delta.position_count, delta.order_count) == (2, 1, 1)
@@ -715,7 +742,7 @@ def test_the_frame_of_the_snapshots_own_moment_keeps_the_younger_figures_of_rest
 
 def test_an_order_that_the_venue_lists_after_we_thought_it_finished_is_followed_again() -> None:
     story = Story([snapshot()], [event(10, "EXPIRED", "EXPIRED")], [snapshot(40, orders=[rest_order(30)])])
-    assert list(story.account.orders) == ["1001"]
+    assert list(story.account.orders) == btc("1001")
     story.tell(event(50, "CANCELED", "CANCELED"))
     assert story.account.orders == {}
 
@@ -1201,7 +1228,7 @@ def test_the_commits_of_any_script_lead_from_the_snapshot_to_the_account(script:
     keys: dict[str, Callable[[Any], Any]] = {
         "balances": lambda row: row.asset,
         "positions": lambda row: row.key,
-        "orders": lambda row: row.order_id,
+        "orders": lambda row: row.key,
     }
     written_totals = None
     for delta in story.deltas:

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from statecast.secret import Secret
-from statecast.simulator.binance import Exchange
-from statecast.simulator.binance_streams import Stream
+from statecast.simulator.binance.exchange import Exchange
+from statecast.simulator.binance.signing import ApiKey
+from statecast.simulator.binance.streams import Stream
 from statecast.simulator.control import ControlError, control
 from statecast.simulator.ledger import Ledger
-from statecast.simulator.signing import ApiKey
 
 NOW = 1_793_000_000_000
 

@@ -14,10 +14,10 @@ import websockets
 
 from statecast.clock import SystemClock
 from statecast.secret import Secret
-from statecast.simulator.binance import Exchange
+from statecast.simulator.binance.exchange import Exchange
+from statecast.simulator.binance.signing import ApiKey
 from statecast.simulator.ledger import Ledger
 from statecast.simulator.server import SimulatorServer
-from statecast.simulator.signing import ApiKey
 
 CLOCK = SystemClock()
 

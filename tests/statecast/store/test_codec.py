@@ -290,7 +290,7 @@ class Table:
         account.totals = totals
         account.balances = {row.asset: row for row in rows if isinstance(row, Balance)}
         account.positions = {row.key: row for row in rows if isinstance(row, Position)}
-        account.orders = {row.order_id: row for row in rows if isinstance(row, Order)}
+        account.orders = {row.key: row for row in rows if isinstance(row, Order)}
         self.account = account
 
     def moved_to(self, other: Table) -> Delta:
@@ -382,9 +382,9 @@ def test_a_commit_writes_what_moved_and_no_more() -> None:
 def test_a_row_that_is_gone_takes_all_its_fields_with_it() -> None:
     _, deltas = told([event(10, "NEW"), position(10, "1")], [event(20, "CANCELED", "CANCELED"), position(20, "0")])
     written = Written(deltas[-1])
-    assert set(written.hashes["orders"][2]) == {f"1001.{field}" for field in ORDER_FIELDS}
+    assert set(written.hashes["orders"][2]) == {f"BTCUSDT:1001.{field}" for field in ORDER_FIELDS}
     assert set(written.hashes["positions"][2]) == {f"BTCUSDT:BOTH.{field}" for field in POSITION_FIELDS}
-    assert written.change["orders"] == {"set": {}, "removed": ["1001"], "count": 0, "venueTimeMs": NOW + 20}
+    assert written.change["orders"] == {"set": {}, "removed": ["BTCUSDT:1001"], "count": 0, "venueTimeMs": NOW + 20}
     assert written.hashes["positions"][1]["_count"] == "0"
 
 

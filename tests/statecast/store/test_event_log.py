@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-from support.changes import NOW, event, snapshot
+from support.changes import event, snapshot
 from support.written import Desk, Stored
 
 from statecast.store import event_log
 from statecast.store.client import Client, connect
-from statecast.store.event_log import first_entry_from_seq, last_entries, read_on, seq_before, untold
+from statecast.store.event_log import first_entry_from_seq, last_entries, read_on, seq_before
 from statecast.store.keys import AccountId, AccountKeys
 
 WRITTEN = 300
@@ -135,28 +135,6 @@ async def test_a_reader_that_waited_in_vain_reads_on_from_where_it_was(client: C
 
 
 FROM, UNTIL = "2026-10-26 07:33:20 UTC", "2026-10-26 08:33:20 UTC"
-
-
-@pytest.mark.parametrize(
-    ("event_id", "symbol", "order_id", "sentence"),
-    [
-        (f"GAP:{NOW}:ALL", "", "", f"any order event between {FROM} and {UNTIL}"),
-        (f"GAP:{NOW}:UNFILLED", "", "", f"the orders that ended without a fill between {FROM} and {UNTIL}"),
-        (f"BTCUSDT:GAP:{NOW}:REFUSED", "BTCUSDT", "", f"any order event of BTCUSDT between {FROM} and {UNTIL}"),
-        ("BTCUSDT:77:GAP", "BTCUSDT", "77", f"all that became of order 77 of BTCUSDT after {UNTIL}"),
-        ("algo-5:GAP", "BTCUSDT", "algo-5", f"all that became of order algo-5 of BTCUSDT after {UNTIL}"),
-        (f"GAP:{NOW}:LATER", "", "", f"some order events between {FROM} and {UNTIL}"),
-        ("whatever", "", "", f"some order events until {UNTIL}"),
-    ],
-)
-def test_a_gap_is_a_sentence(event_id: str, symbol: str, order_id: str, sentence: str) -> None:
-    entry = {"eventType": "GAP", "eventId": event_id, "symbol": symbol, "orderId": order_id}
-    found = untold(entry | {"venueTimeMs": f"{NOW + 3_600_000}"})
-    assert str(found) == f"the venue does not tell {sentence}"
-
-
-def test_what_happened_is_no_gap() -> None:
-    assert untold({"eventType": "NEW", "eventId": "BTCUSDT:GAP:1:ALL", "venueTimeMs": "1"}) is None
 
 
 async def test_the_number_before_an_entry(desk: Desk, client: Client, account_id: AccountId) -> None:

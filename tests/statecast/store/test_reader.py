@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-from support.changes import event, position, rest_balance, rest_order, rest_position, snapshot, wallet
+from support.changes import D, event, fill, position, rest_balance, rest_order, rest_position, snapshot, wallet
 from support.written import Desk, Stored, expected_state, without_provenance
 
 from statecast.embedded.server import EmbeddedServer
@@ -46,6 +46,32 @@ async def test_a_publisher_that_has_only_opened_has_published_nothing(client: Cl
     found = await read_account(client, account_id)
     assert found.status["state"] == "starting"
     assert (found.account, found.positions, found.age_ms) == (None, None, None)
+
+
+async def test_two_open_orders_with_one_id_on_two_symbols_both_stand(client: Client, account_id: AccountId) -> None:
+    """Venues number orders per symbol; the snapshot, events and amendments of one never touch the other."""
+    desk = Desk(client, account_id)
+    await desk.open()
+    ether = {"symbol": "ETHUSDT", "price": D("3000")}
+    await desk.commit([snapshot(orders=[rest_order(-9), rest_order(-9, **ether)])], verified=True)
+    await desk.commit(
+        [event(10, "NEW", order_id="5")],
+        [event(20, "NEW", order_id="5", **ether)],
+        [event(30, "AMENDMENT", order_id="5", **ether | {"price": D("3001")})],
+    )
+    found = await read_account(client, account_id)
+    assert found.orders is not None
+    assert {name: row["price"] for name, row in found.orders.items()} == {
+        "BTCUSDT:1001": "91250.4",
+        "ETHUSDT:1001": "3000",
+        "BTCUSDT:5": "91250.4",
+        "ETHUSDT:5": "3001",
+    }
+    await desk.commit([event(40, "CANCELED", "CANCELED", order_id="5", **ether)], [fill(40, "0.050")])
+    found = await read_account(client, account_id)
+    assert found.orders is not None
+    assert set(found.orders) == {"BTCUSDT:5", "ETHUSDT:1001"}
+    await Stored(client, account_id).expect(desk.account)
 
 
 async def test_everything_is_read_as_it_was_written(client: Client, account_id: AccountId) -> None:

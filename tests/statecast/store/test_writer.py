@@ -458,7 +458,9 @@ async def test_whatever_is_lost_on_the_way_every_commit_is_written_once(
         await stored.expect_without_holes()
         events = await stored.events()
         assert len(events) == desk.writer.event_seq
-        assert {entry["orderId"] for entry in events} == {row for row in desk.account.orders if "-" in row} - {"algo-7"}
+        assert {entry["orderId"] for entry in events} == {
+            key.order_id for key in desk.account.orders if "-" in key.order_id
+        } - {"algo-7"}
 
 
 async def test_a_commit_that_never_arrived_leaves_no_trace(any_redis_url: str, account_id: AccountId) -> None:
@@ -725,8 +727,9 @@ async def test_what_an_earlier_publisher_left_is_read_as_of_one_moment(desk: Des
     status: dict[str, str | int] = {"eventsCompleteMs": NOW + 7}
     await desk.writer.send(desk.batch(status=status, verified=True))
     left = await desk.writer.previous()
-    assert {order.order_id for order in left.orders} == set(desk.account.orders) >= {"9", "algo-7"}
-    assert {order.order_id: order for order in left.orders} == desk.account.orders
+    assert {order.key for order in left.orders} == set(desk.account.orders)
+    assert {"9", "algo-7"} <= {order.order_id for order in left.orders}
+    assert {order.key: order for order in left.orders} == desk.account.orders
     assert left.symbols == {"BTCUSDT", "ETHUSDT"}
     assert (left.events_complete_ms, left.last_event_ms) == (NOW + 7, NOW + 5)
     assert left.now_ms >= left.verified_at_ms > 0
@@ -736,7 +739,26 @@ async def test_a_row_that_makes_no_sense_is_named_and_hides_no_other(desk: Desk,
     await stored.redis.hset(stored.keys.orders, mapping={"777.orderId": "777", "778.status": "NEW"})
     left = await desk.writer.previous()
     assert left.unreadable == ("777", "778")
-    assert {order.order_id for order in left.orders} == set(desk.account.orders)
+    assert {order.key for order in left.orders} == set(desk.account.orders)
+
+
+async def test_a_publisher_that_starts_over_a_hash_of_before_leaves_no_name_without_a_symbol(
+    desk: Desk, client: Client, account_id: AccountId, stored: Stored
+) -> None:
+    """Orders once stood there by their ids alone."""
+    hashed = await stored.redis.hgetall(stored.keys.orders)
+    old = {name.removeprefix("BTCUSDT:"): value for name, value in hashed.items()} | {"777.status": "NEW"}
+    await stored.redis.delete(stored.keys.orders)
+    await stored.redis.hset(stored.keys.orders, mapping=old)
+    await desk.writer.release("stopped", "")
+    started = Desk(client, account_id, "publisher-2")
+    await started.open()
+    left = await started.writer.previous()
+    assert {order.key: order for order in left.orders} == desk.account.orders, "their fields say whose they are"
+    assert left.unreadable == ("777",)
+    await started.commit([snapshot(orders=[rest_order(-9)])])
+    names = {name.rpartition(".")[0] for name in await stored.redis.hgetall(stored.keys.orders) if name[0] != "_"}
+    assert names == {"BTCUSDT:1001"}
 
 
 async def test_nothing_remains_of_an_account_that_was_never_written(client: Client, account_id: AccountId) -> None:

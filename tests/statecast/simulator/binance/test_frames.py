@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 import pytest
 
-from statecast.simulator.binance_errors import REFUSAL_TEXTS
-from statecast.simulator.binance_frames import average, mark_price, money, plain, user_frames
+from statecast.simulator.binance.errors import REFUSAL_TEXTS
+from statecast.simulator.binance.frames import average, mark_price, money, plain, user_frames
 from statecast.simulator.events import Event
 from statecast.simulator.ledger import Ledger
 from statecast.simulator.orders import AlgoRequest, OrderRequest, OrderType, Refusal, Side

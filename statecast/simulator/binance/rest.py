@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 
 import orjson
 
-from statecast.simulator.binance_errors import ApiError, as_api_error, missing
-from statecast.simulator.binance_frames import (
+from statecast.simulator.binance.errors import ApiError, as_api_error, missing
+from statecast.simulator.binance.frames import (
     STP_MODE,
     Json,
     algo_type,

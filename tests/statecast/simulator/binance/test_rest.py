@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from statecast.simulator.binance_errors import ApiError
-from statecast.simulator.binance_rest import ROUTES, Params, RestApi
+from statecast.simulator.binance.errors import ApiError
+from statecast.simulator.binance.rest import ROUTES, Params, RestApi
 from statecast.simulator.ledger import Ledger
 
 NOW = 1_793_000_000_000

@@ -12,11 +12,11 @@ import pytest
 
 from statecast.secret import Secret
 from statecast.simulator import trading
-from statecast.simulator.binance import Exchange, Response
-from statecast.simulator.binance_streams import Stream
+from statecast.simulator.binance.exchange import Exchange, Response
+from statecast.simulator.binance.signing import ApiKey
+from statecast.simulator.binance.streams import Stream
 from statecast.simulator.ledger import Ledger
 from statecast.simulator.orders import PositionSide
-from statecast.simulator.signing import ApiKey
 
 NOW = 1_793_000_000_000
 SECRET = "s1"

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from statecast.secret import Secret
-from statecast.simulator.signing import ApiKey, split_signature
+from statecast.simulator.binance.signing import ApiKey, split_signature
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,8 @@ from urllib.parse import parse_qsl
 
 import orjson
 
-from statecast.simulator.binance_errors import REFUSAL_TEXTS, ApiError, as_api_error, missing
-from statecast.simulator.binance_frames import (
+from statecast.simulator.binance.errors import REFUSAL_TEXTS, ApiError, as_api_error, missing
+from statecast.simulator.binance.frames import (
     Frame,
     listen_key_expired,
     mark_price,
@@ -30,8 +30,9 @@ from statecast.simulator.binance_frames import (
     server_shutdown,
     user_frames,
 )
-from statecast.simulator.binance_rest import ORDER_LIMIT_10S, ROUTES, WEIGHT_LIMIT, Params, RestApi, Security
-from statecast.simulator.binance_streams import Stream, mark_streams, parse_target
+from statecast.simulator.binance.rest import ORDER_LIMIT_10S, ROUTES, WEIGHT_LIMIT, Params, RestApi, Security
+from statecast.simulator.binance.signing import ApiKey, split_signature
+from statecast.simulator.binance.streams import Stream, mark_streams, parse_target
 from statecast.simulator.events import Event
 from statecast.simulator.faults import (
     CutSockets,
@@ -45,7 +46,6 @@ from statecast.simulator.faults import (
 )
 from statecast.simulator.ledger import Ledger
 from statecast.simulator.orders import Refused
-from statecast.simulator.signing import ApiKey, split_signature
 from statecast.simulator.symbols import INDEX_PRICES
 
 if TYPE_CHECKING:

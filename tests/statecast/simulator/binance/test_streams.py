@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from statecast.simulator.binance_frames import Frame
-from statecast.simulator.binance_streams import MAX_BACKLOG, Stream, mark_streams, parse_target
+from statecast.simulator.binance.frames import Frame
+from statecast.simulator.binance.streams import MAX_BACKLOG, Stream, mark_streams, parse_target
 
 FRAME = Frame("ORDER_TRADE_UPDATE", {"e": "ORDER_TRADE_UPDATE"})
 

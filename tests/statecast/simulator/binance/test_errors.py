@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from statecast.simulator.binance_errors import REFUSALS, as_api_error
+from statecast.simulator.binance.errors import REFUSALS, as_api_error
 from statecast.simulator.orders import Refusal, Refused
 
 

@@ -15,7 +15,7 @@ from urllib.parse import unquote, unquote_plus
 
 import orjson
 
-from statecast.simulator.binance_frames import Frame
+from statecast.simulator.binance.frames import Frame
 
 CLIENT_FRAMES_PER_SECOND = 10
 """Pings, pongs and requests of a client; more closes the socket."""

@@ -1,0 +1,106 @@
+"""Entries of type GAP: each stands in the log for order events that the venue no longer has.
+
+what         in the id    which events are missing
+all          ALL          all of the time
+all          REFUSED      all of the time and the symbol: the venue refuses to list them
+unfilled     UNFILLED     those of orders that ended without a fill
+order        (an order)   whatever became of this order
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Literal, NamedTuple
+
+from statecast.domain import event_ids
+from statecast.domain.models import Order, OrderEvent
+from statecast.domain.orders import LOST
+
+GAP = event_ids.GAP
+"""The `eventType` of such an entry."""
+
+Kind = Literal["ALL", "UNFILLED", "REFUSED"]
+What = Literal["all", "unfilled", "order", "other"]
+
+_WHAT: Mapping[str, What] = {"ALL": "all", "REFUSED": "all", "UNFILLED": "unfilled"}
+
+
+class GapInfo(NamedTuple):
+    """Which order events are missing from the log for good.
+
+    `what`: `all` of the time and, if it is not empty, the symbol; of `unfilled` orders alone, which ended without a
+    fill; or of one `order`. `other` is a kind that this version does not know. Times are the venue's; of an order,
+    `since_ms` is None and `until_ms` that of its last known change.
+    """
+
+    what: What
+    symbol: str
+    order_id: str
+    since_ms: int | None
+    until_ms: int
+
+    def __str__(self) -> str:
+        of = f" of {self.symbol}" if self.symbol else ""
+        when = f"until {utc(self.until_ms)}"
+        if self.since_ms is not None:
+            when = f"between {utc(self.since_ms)} and {utc(self.until_ms)}"
+        match self.what:
+            case "all":
+                what = f"any order event{of} {when}"
+            case "unfilled":
+                what = f"the orders{of} that ended without a fill {when}"
+            case "order":
+                what = f"what became of order {self.order_id}{of} after {utc(self.until_ms)}"
+            case _:
+                what = f"some order events{of} {when}"
+        return f"the venue no longer has {what}"
+
+
+def parse(entry: Mapping[str, str]) -> GapInfo | None:
+    """What an entry of the log says is missing, by its fields in the contract's words; None for an event."""
+    if entry.get("eventType") != GAP:
+        return None
+    symbol, order_id, time = entry.get("symbol", ""), entry.get("orderId", ""), entry.get("venueTimeMs", "")
+    until_ms = int(time) if time.isdecimal() else 0
+    if order_id:
+        return GapInfo("order", symbol, order_id, None, until_ms)
+    parts = event_ids.parse(entry.get("eventId", ""))
+    if parts is None or parts.step != GAP or parts.order_id or parts.symbol not in ("", symbol):
+        return GapInfo("other", symbol, "", None, until_ms)
+    since, _, kind = parts.detail.partition(":")
+    return GapInfo(_WHAT.get(kind, "other"), symbol, "", int(since), until_ms)
+
+
+def of_time(kind: Kind, symbol: str, since_ms: int, until_ms: int, received_at_ms: int) -> OrderEvent:
+    """The entry for what happened from `since_ms` to `until_ms`, which is its venue time; `symbol` empty: of all."""
+    nothing = Order(
+        order_id="",
+        symbol=symbol,
+        client_order_id="",
+        side="",
+        position_side="",
+        type="",
+        orig_type="",
+        time_in_force="",
+        status=LOST,
+        price=None,
+        stop_price=None,
+        quantity=None,
+        executed_qty=None,
+        avg_price=None,
+        reduce_only=None,
+        venue_time_ms=until_ms,
+        source="rest",
+    )
+    return OrderEvent(event_ids.of_gap(symbol, since_ms, kind), GAP, nothing, received_at_ms)
+
+
+def of_order(order: Order, received_at_ms: int) -> OrderEvent:
+    """The entry for what became of one order after it was as it is here."""
+    return OrderEvent(event_ids.of_lost_order(order), GAP, order._replace(status=LOST, source="rest"), received_at_ms)
+
+
+def utc(ms: int) -> str:
+    """A time for people."""
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

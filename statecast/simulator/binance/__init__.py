@@ -1,0 +1,1 @@
+"""Binance USDⓈ-M futures as a dialect of the simulated exchange: REST routes, frames, streams, errors, signatures."""

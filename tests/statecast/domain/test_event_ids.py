@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from support.changes import NOW, D, order
+
+from statecast.domain import event_ids
+from statecast.domain.event_ids import EventId
+from statecast.domain.models import Order, OrderKey
+
+SYMBOLS = ("BTCUSDT", "BTC-USDT-SWAP", "xyz:TSLA", "PURR/USDC", "BTCUSDT_261225", "币安人生USDT", "a:b:1.5")
+
+ORDINARY: dict[str, tuple[str, dict[str, Any], str | int, str, str]] = {
+    "placed": ("NEW", {}, "", "NEW", ""),
+    "a fill": ("TRADE", {"status": "FILLED"}, 5512345678, "FILL", "5512345678"),
+    "a fill of a liquidation": ("CALCULATED", {}, "77", "FILL", "77"),
+    "a fill whose trade has letters": ("TRADE", {}, "ab-9", "FILL", "ab-9"),
+    "a liquidation's step without a trade": ("CALCULATED", {}, 0, "CALCULATED", f"{NOW}"),
+    "amended": ("AMENDMENT", {"quantity": D("0.0500"), "price": D("91250.40")}, 0, "AMENDMENT", f"{NOW}:0.05@91250.4"),
+    "cancelled": ("CANCELED", {"status": "CANCELED"}, 0, "CANCELED", ""),
+    "expired in a match": ("EXPIRED", {"status": "EXPIRED_IN_MATCH"}, 0, "EXPIRED_IN_MATCH", ""),
+    "something new": ("SUSPENDED", {"executed_qty": D("0.010")}, 0, "SUSPENDED", f"NEW:{NOW}:0.01"),
+    "a trade without a trade id": ("TRADE", {"executed_qty": None}, 0, "TRADE", f"NEW:{NOW}:"),
+}
+
+
+@pytest.mark.parametrize("symbol", SYMBOLS)
+@pytest.mark.parametrize("case", ORDINARY)
+def test_an_ordinary_orders_id_is_made_and_read(case: str, symbol: str) -> None:
+    event_type, fields, trade_id, step, detail = ORDINARY[case]
+    row = order(0, symbol=symbol, **fields)
+    made = event_ids.of_order(row, event_type, trade_id)
+    assert made == f"{symbol}:1001:{step}" + (f":{detail}" if detail else "")
+    assert event_ids.parse(made) == EventId(symbol, "1001", step, detail)
+
+
+def test_ids_of_two_symbols_orders_with_one_number_differ() -> None:
+    rows = [order(0, symbol=symbol) for symbol in SYMBOLS]
+    assert len({event_ids.of_order(row, "NEW") for row in rows}) == len(SYMBOLS)
+
+
+def test_a_fills_id_is_the_same_whoever_makes_it() -> None:
+    row = order(0, "PARTIALLY_FILLED")
+    assert event_ids.of_order(row, "TRADE", 5) == event_ids.of_fill(row.key, 5) == event_ids.of_fill(row.key, "5")
+    assert event_ids.of_order(order(0, "EXPIRED"), "EXPIRED") == event_ids.of_end(row.key, "EXPIRED")
+
+
+def test_equal_numbers_make_equal_ids() -> None:
+    def amended(quantity: str) -> str:
+        return event_ids.of_order(order(0, quantity=D(quantity), price=None), "AMENDMENT")
+
+    assert amended("10") == amended("10.0") == amended("1E+1")
+    assert amended("10") != amended("1")
+
+
+@pytest.mark.parametrize("status", ["NEW", "TRIGGERING", "TRIGGERED", "FINISHED", "CANCELED"])
+def test_a_conditional_orders_id_is_made_and_read(status: str) -> None:
+    order_id = event_ids.conditional_order_id("2148719")
+    assert event_ids.algo_id(order_id) == "2148719"
+    made = event_ids.of_conditional(order_id, status)
+    assert made == f"algo-2148719:{status}"
+    assert event_ids.parse(made) == EventId("", "algo-2148719", status)
+
+
+def test_a_trailing_stops_second_new_is_one_with_the_first_where_a_history_has_that_alone() -> None:
+    first, second = event_ids.of_conditional("algo-7", "NEW"), event_ids.of_activation("algo-7")
+    assert second == "algo-7:NEW:ACTIVATED"
+    assert event_ids.parse(second) == EventId("", "algo-7", "NEW", "ACTIVATED")
+    assert (event_ids.placing_of(second), event_ids.placing_of(first)) == (first, None)
+    assert event_ids.is_same(first, first)
+    assert event_ids.is_same(first, second)
+    assert not event_ids.is_same(second, first), "what the stream has as the first is not the activation"
+    assert not event_ids.is_same(first, event_ids.of_activation("algo-8"))
+    assert event_ids.is_logged(first, {second})
+    assert event_ids.is_logged(first, {first})
+    assert not event_ids.is_logged("algo-7:TRIGGERED", {second})
+    assert not event_ids.is_logged("BTCUSDT:7:NEW", {"BTCUSDT:7:NEW:ACTIVATED"}), "only conditional orders have one"
+
+
+@pytest.mark.parametrize("symbol", SYMBOLS)
+def test_gaps_are_made_and_read(symbol: str) -> None:
+    assert event_ids.of_gap("", NOW, "ALL") == f"GAP:{NOW}:ALL"
+    assert event_ids.parse(f"GAP:{NOW}:ALL") == EventId("", "", "GAP", f"{NOW}:ALL")
+    assert event_ids.parse(event_ids.of_gap(symbol, NOW, "REFUSED")) == EventId(symbol, "", "GAP", f"{NOW}:REFUSED")
+    lost = event_ids.of_lost_order(order(0, symbol=symbol))
+    assert event_ids.parse(lost) == EventId(symbol, "1001", "GAP")
+    conditional: Order = order(0, symbol=symbol, order_id="algo-7", algo_id="7")
+    assert event_ids.parse(event_ids.of_lost_order(conditional)) == EventId("", "algo-7", "GAP")
+
+
+@pytest.mark.parametrize("foreign", ["", "whatever", "a:b", ":", "BTCUSDT:1001:new", "algo-7", "algo-7::"])
+def test_what_is_no_id_of_ours_is_none(foreign: str) -> None:
+    assert event_ids.parse(foreign) is None
+
+
+def test_an_orders_name_is_its_symbol_and_its_id() -> None:
+    assert str(OrderKey("xyz:TSLA", "9")) == "xyz:TSLA:9"
