@@ -25,7 +25,6 @@ TESTED_ELSEWHERE = {
 
 NO_TEST_FILE = {
     "statecast/domain/changes.py": "dataclasses without a line of code; test_fold.py goes through every one of them",
-    "statecast/domain/history.py": "values without a line of code; tests/statecast/venues/binance/test_history.py",
     "publisher/tuning.py": "numbers without a line of code; the tests hand in others",
     "statecast/venues/adapter.py": "protocols and values without a line of code; every venue's tests",
     "statecast/simulator/events.py": "dataclasses without a line of code; test_ledger.py and binance/test_frames.py",
@@ -102,6 +101,12 @@ FORBIDDEN = {
     "a circle in the publisher": ("publisher/record.py", "from publisher.committer import Committer"),
     "a clock in the status": ("publisher/status.py", "import statecast.clock"),
     "a layer of the publisher from below": ("publisher/lease.py", "import publisher.follower"),
+    "httpx in a venue": ("statecast/venues/binance/rest.py", "import httpx"),
+    "a venue in the publisher": ("publisher/service.py", "import statecast.venues.binance.wire"),
+    "a venue in the readers' library": ("consumers/refresh.py", "from statecast.venues.binance.limits import LIMIT"),
+    "a venue in what all venues share": ("statecast/venues/http.py", "import statecast.venues.binance.wire"),
+    "the registry in a venue": ("statecast/venues/binance/venue.py", "import statecast.venues.registry"),
+    "a clock in a venue's pure module": ("statecast/venues/binance/session.py", "import time"),
 }
 
 

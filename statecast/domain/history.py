@@ -1,22 +1,41 @@
-"""Orders and trades as a venue's histories tell them by REST. Values alone; each venue's adapter makes them."""
+"""Orders and trades as a venue's histories have them by REST → the order events that its stream would have sent. Pure.
+
+A history has of each order when it was created, every fill, and how it ended. It has no amendments, and of a
+conditional order only the step that it is at: not that it was triggering, triggered before it was finished, or that a
+trailing stop was activated. Price and quantity of an order are those at the time of asking, also in the events that
+came before an amendment.
+"""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Container, Iterable, Mapping
 from decimal import Decimal
 from typing import NamedTuple
 
-from statecast.domain.models import Order, OrderKey
+from statecast.domain import event_ids
+from statecast.domain.changes import OrderUpdate
+from statecast.domain.models import Order, OrderEvent, OrderKey
+from statecast.domain.orders import ENDED_BY, filled_of, is_over
+
+ZERO = Decimal(0)
 
 
 class PastOrder(NamedTuple):
-    """An order as a history has it now. `created_ms` is the venue's time of its creation, 0 where that is not known."""
+    """An order as a history has it now. `created_ms` is the venue's time of its creation, 0 where that is not known.
+
+    How the venue's stream speaks of it: whether it has an event for the opening, and the type of its fills.
+    """
 
     order: Order
     created_ms: int
+    has_opening_event: bool = True
+    fill_event: str = "TRADE"
 
 
 class PastTrade(NamedTuple):
-    """One fill. A history does not say which state of the order it led to. `time_ms` is the venue's."""
+    """One fill. A history does not say which state of the order it led to. `time_ms` is the venue's; of one moment, the
+    fills of an order are in the order of their ids."""
 
     symbol: str
     order_id: str
@@ -31,4 +50,154 @@ class PastTrade(NamedTuple):
 
     @property
     def order(self) -> OrderKey:
+        """Of which order it is."""
         return OrderKey(self.symbol, self.order_id)
+
+
+class Reconstructed(NamedTuple):
+    """`updates` are in the venue's order. `behind` are orders whose fills do not add up to what they have filled: the
+    venue's histories are computed apart, and one may lag. They are logged all the same. `filled` is, by order, what is
+    filled by the last event, whether it is among `updates` or was logged before."""
+
+    updates: tuple[OrderUpdate, ...]
+    behind: tuple[Order, ...]
+    filled: Mapping[OrderKey, Decimal]
+
+
+def events_from_history(
+    past_orders: Iterable[PastOrder],
+    past_trades: Iterable[PastTrade],
+    *,
+    since_ms: int,
+    until_ms: int,
+    logged: Container[str],
+    known_filled: Mapping[OrderKey, tuple[Decimal, int]],
+    received_at_ms: int,
+) -> Reconstructed:
+    """The events of these orders up to `until_ms` whose ids are not in `logged`.
+
+    `past_trades` must hold every fill of these orders from `since_ms` until their rows were read, so the trades are to
+    be asked for after the orders. What an order says of a time after `until_ms` is left to the stream.
+    `known_filled` is, by order, what was known to be filled of orders older than `since_ms`, and as of when.
+    """
+    fills: defaultdict[OrderKey, dict[int, PastTrade]] = defaultdict(dict)
+    for trade in past_trades:
+        fills[trade.order][trade.trade_id] = trade
+    timed: list[tuple[int, OrderUpdate]] = []
+    behind: list[Order] = []
+    filled: dict[OrderKey, Decimal] = {}
+    for past in sorted(past_orders, key=lambda one: (len(one.order.order_id), one.order.order_id)):
+        key = past.order.key
+        own = sorted(fills[key].values(), key=_place) if key in fills else []
+        created_in_window = past.created_ms >= since_ms
+        if past.order.algo_id is not None:
+            events = _conditional_events(past, created_in_window, received_at_ms)
+        else:
+            events = _events(past, own, created_in_window, received_at_ms)
+            if _is_behind(past.order, own, created_in_window, logged, known_filled):
+                behind.append(past.order)
+        at_ms = 0
+        for update in events:
+            # Whatever the venue's clocks say, an order's own events stay in their order.
+            at_ms = max(at_ms, update.order.venue_time_ms)
+            if at_ms > until_ms:
+                break
+            filled[update.order.key] = filled_of(update.order)
+            if not event_ids.is_logged(update.event.event_id, logged):
+                timed.append((at_ms, update))
+    timed.sort(key=lambda pair: pair[0])
+    return Reconstructed(tuple(update for _, update in timed), tuple(behind), filled)
+
+
+def _place(trade: PastTrade) -> tuple[int, int]:
+    """By which the fills of one order follow each other."""
+    return trade.time_ms, trade.trade_id
+
+
+def _events(past: PastOrder, fills: list[PastTrade], created_in_window: bool, received_at_ms: int) -> list[OrderUpdate]:
+    """Everything that the rows say of an ordinary order, in its order."""
+    row = past.order
+    events: list[OrderUpdate] = []
+    if created_in_window and past.has_opening_event:
+        placed = row._replace(
+            status="NEW", executed_qty=ZERO, avg_price=ZERO, venue_time_ms=past.created_ms, source="rest"
+        )
+        events.append(OrderUpdate(OrderEvent(event_ids.of_order(placed, "NEW"), "NEW", placed, received_at_ms), True))
+    assert row.executed_qty is not None, "a row of an ordinary order says what is filled"
+    # Of an order that is older than the trades asked for, the row alone says where its sum began.
+    within = fills if created_in_window else [trade for trade in fills if trade.time_ms <= row.venue_time_ms]
+    filled = ZERO if created_in_window else row.executed_qty - sum((trade.qty for trade in within), ZERO)
+    for trade in within:
+        filled += trade.qty
+        if filled > row.executed_qty:
+            break  # It came after the row was read.
+        is_last = filled == row.executed_qty
+        after = row._replace(
+            status="FILLED" if is_last and row.status == "FILLED" else "PARTIALLY_FILLED",
+            executed_qty=filled,
+            avg_price=row.avg_price if is_last else None,
+            venue_time_ms=trade.time_ms,
+            source="rest",
+        )
+        event = OrderEvent(
+            event_id=event_ids.of_order(after, past.fill_event, trade.trade_id),
+            event_type=past.fill_event,
+            order=after,
+            received_at_ms=received_at_ms,
+            last_qty=trade.qty,
+            last_price=trade.price,
+            trade_id=str(trade.trade_id),
+            commission=trade.commission,
+            commission_asset=trade.commission_asset,
+            realized_profit=trade.realized_profit,
+            maker=trade.maker,
+        )
+        events.append(OrderUpdate(event, open=after.status != "FILLED"))
+    if row.status in ENDED_BY:
+        end = ENDED_BY[row.status]
+        ended = row._replace(source="rest")
+        events.append(OrderUpdate(OrderEvent(event_ids.of_order(ended, end), end, ended, received_at_ms), False))
+    return events
+
+
+def _is_behind(
+    row: Order,
+    fills: list[PastTrade],
+    created_in_window: bool,
+    logged: Container[str],
+    known_filled: Mapping[OrderKey, tuple[Decimal, int]],
+) -> bool:
+    """Whether the row has more filled than the trades explain, together with what was known before."""
+    assert row.executed_qty is not None
+    if created_in_window:
+        return sum((trade.qty for trade in fills), ZERO) < row.executed_qty
+    if row.key not in known_filled:
+        return False
+    known, at_ms = known_filled[row.key]
+    # What is logged and younger than that, another publisher has written.
+    beyond = (
+        trade.qty
+        for trade in fills
+        if trade.time_ms > at_ms or event_ids.of_fill(trade.order, trade.trade_id) not in logged
+    )
+    return known + sum(beyond, ZERO) < row.executed_qty
+
+
+def _conditional_events(past: PastOrder, created_in_window: bool, received_at_ms: int) -> list[OrderUpdate]:
+    """That a conditional order was placed, and the step that it is at now."""
+    row = past.order._replace(source="rest")
+    events: list[OrderUpdate] = []
+    if created_in_window:
+        placed = row._replace(
+            status="NEW", executed_qty=None, avg_price=None, actual_order_id=None, venue_time_ms=past.created_ms
+        )
+        events.append(_conditional_event(placed, received_at_ms))
+    if row.status != "NEW":
+        events.append(_conditional_event(row, received_at_ms))
+    return events
+
+
+def _conditional_event(order: Order, received_at_ms: int) -> OrderUpdate:
+    event_id = event_ids.of_conditional(order.order_id, order.status)
+    event = OrderEvent(event_id, f"ALGO_{order.status}", order, received_at_ms)
+    return OrderUpdate(event, open=not is_over(order))

@@ -17,6 +17,7 @@ from typing import Literal, NamedTuple, Protocol
 from statecast.clock import Clock
 from statecast.domain.changes import Check, Frame, Snapshot
 from statecast.domain.history import PastOrder, PastTrade
+from statecast.domain.models import OrderKey
 from statecast.errors import AuthFailed, VenueError
 from statecast.secret import Secret
 
@@ -322,9 +323,8 @@ class VenueAccount(Protocol):
         """What was created (orders) or happened (trades) since then. Raises WantsSymbol where the venue does not take a
         query without a symbol."""
 
-    async def fetch_order(self, symbol: str, order_id: str, waiting: Waiting) -> PastOrder | None:
-        """An order as it is now, by its symbol and `Order.order_id`; None where the venue does not know it (any more).
-        Of a conditional order the symbol may be empty where it is not known."""
+    async def fetch_order(self, order: OrderKey, waiting: Waiting) -> PastOrder | None:
+        """An order as it is now; None where the venue does not know it (any more)."""
 
     async def aclose(self, *, last: bool) -> None:
         """Close the connections. `last`: no other publisher of this account is left, so that what is shared between

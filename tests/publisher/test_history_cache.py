@@ -1,200 +1,207 @@
-"""A history that is read in several attempts is not read again from its beginning, and tells the same in the end."""
+"""A history that is read in several attempts is not read again from its beginning, and is the same in the end."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Mapping
 from decimal import Decimal
+from typing import cast
 
 import pytest
-from support.world import KEY, SECRET, new_server
+from support.changes import NOW, order
 
-from publisher import history_cache
-from publisher.history_cache import LAG_MS, HistoryCache
-from statecast.clock import SystemClock
-from statecast.domain.history import PastOrder
-from statecast.domain.models import Order
-from statecast.secret import Secret
-from statecast.simulator.ledger import Ledger
-from statecast.simulator.orders import OrderRequest, OrderType, Side
-from statecast.simulator.server import SimulatorServer
-from statecast.venues.adapter import WantsSymbol
-from statecast.venues.binance import history, wire
-from statecast.venues.binance.account import BinanceAccount
-from statecast.venues.binance.limits import WeightBudget
+from publisher.history_cache import MAX_ASKED_BY_ID, HistoryCache
+from statecast.domain.history import PastOrder, PastTrade
+from statecast.domain.models import Order, OrderKey
+from statecast.errors import Rejected
+from statecast.venues.adapter import HistoryPage, HistoryQuery, VenueAccount, Waiting
 
 PAGE = 4
 COUNT = 14
-AGO_MS = 10 * LAG_MS
-ORDERS = "GET /fapi/v1/allOrders 200"
-TRADES = "GET /fapi/v1/userTrades 200"
-NONE_OPEN: dict[str, Order] = {}
+LAG_MS = 60_000
+SETTLED_MS = NOW + 1_000_000
+"""What the venue lists of before this it does not list late any more."""
+
+ORDERS = HistoryQuery("orders")
+TRADES = HistoryQuery("trades", "BTCUSDT", "BTCUSDT")
+NONE_OPEN: Mapping[OrderKey, Order] = {}
 
 
 class Interrupted(Exception):
-    """As a stream that is cut ends a backfill."""
+    """As a stream that is cut ends a gap fill."""
+
+
+def key(number: int) -> OrderKey:
+    return OrderKey("BTCUSDT", str(number))
+
+
+def trade(number: int, at: int, order_id: str = "1") -> PastTrade:
+    one = Decimal(1)
+    return PastTrade("BTCUSDT", order_id, number, NOW + at, one, one, None, None, None, None)
 
 
 class Desk:
-    """An account with a past, and one who reads it, page by page."""
+    """A venue that lists orders and trades in pages, oldest first, and one who reads them."""
 
-    def __init__(self, server: SimulatorServer) -> None:
-        self.ledger: Ledger = server.exchange.ledger
-        self.asked = server.exchange.requests
-        self.fault = server.exchange.fault
-        urls = wire.BinanceUrls.choose(False, server.rest_url, server.ws_url, None, None)
-        self.rest = BinanceAccount(urls, Secret(KEY), Secret(SECRET), SystemClock(), WeightBudget())
-        self.histories = HistoryCache(self.rest, lambda _: None, self._page)
-        self.began_ms = SystemClock().now_ms() - AGO_MS
+    def __init__(self) -> None:
+        self.orders: dict[OrderKey, PastOrder] = {}
+        self.trades: list[PastTrade] = []
         self.pages = 0
-        self.interrupted_at = 0
+        self.asked_by_id: list[OrderKey] = []
+        self.refuses_ids = False
+        self.interrupt_at_page = 0
+        self.cache = HistoryCache(cast("VenueAccount", self), lambda _: None, lambda _: None)
 
-    def _page(self, _: str) -> None:
-        self.pages += 1
-        if self.pages == self.interrupted_at:
-            raise Interrupted
+    def place(self, number: int, at: int, status: str = "CANCELED") -> None:
+        self.orders[key(number)] = PastOrder(order(at, status, order_id=str(number)), NOW + at)
 
-    def place(self, at_ms: int) -> int:
-        """A resting order; its number."""
-        rules = self.ledger.rules["BTCUSDT"]
-        price = self.ledger.marks["BTCUSDT"] * Decimal("0.9") // rules.tick_size * rules.tick_size
-        qty = (rules.min_notional / price // rules.step_size + 2) * rules.step_size
-        self.ledger.place(
-            OrderRequest(symbol="BTCUSDT", side=Side.BUY, type=OrderType.LIMIT, qty=qty, price=price), at_ms
-        )
-        return self.ledger.open_orders("BTCUSDT")[-1].order_id
+    def past(self, *, still_open: int = 0) -> list[OrderKey]:
+        """Orders of one a second, which were cancelled, but for the first ones."""
+        for at in range(COUNT):
+            self.place(at, at * 1000, "NEW" if at < still_open else "CANCELED")
+        return list(self.orders)
 
-    def past(self, *, still_open: int = 0) -> list[int]:
-        """Orders of one a second, which were cancelled, but for the first ones; their numbers."""
-        numbers = [self.place(self.began_ms + at * 1000) for at in range(COUNT)]
-        for at, number in enumerate(numbers[still_open:], start=still_open):
-            self.ledger.cancel(number, self.began_ms + at * 1000 + 100)
-        return numbers
+    async def history_pages(self, query: HistoryQuery, since_ms: int, _: Waiting) -> AsyncIterator[HistoryPage]:
+        rows: list[tuple[int, PastOrder | PastTrade]]
+        if query.kind == "trades":
+            rows = sorted(((row.time_ms, row) for row in self.trades), key=lambda pair: pair[0])
+        else:
+            rows = sorted(((row.created_ms, row) for row in self.orders.values()), key=lambda pair: pair[0])
+        rows = [pair for pair in rows if pair[0] >= since_ms]
+        for start in range(0, max(1, len(rows)), PAGE):
+            self.pages += 1
+            if self.pages == self.interrupt_at_page:
+                raise Interrupted
+            page = rows[start : start + PAGE]
+            last_ms = page[-1][0] if len(page) == PAGE else SETTLED_MS
+            yield HistoryPage(
+                orders=tuple(row for _, row in page if isinstance(row, PastOrder)),
+                trades=tuple(row for _, row in page if isinstance(row, PastTrade)),
+                settled_ms=min(last_ms, SETTLED_MS),
+            )
 
-    async def listed(self, since_ms: int | None = None, open_now: dict[str, Order] = NONE_OPEN) -> dict[int, PastOrder]:
-        found = await self.histories.orders_since(self.began_ms if since_ms is None else since_ms, "", open_now)
-        return {int(past.order.order_id): past for past in found}
+    async def fetch_order(self, symbol: str, order_id: str, _: Waiting) -> PastOrder | None:
+        asked = OrderKey(symbol, order_id)
+        self.asked_by_id.append(asked)
+        if self.refuses_ids:
+            raise Rejected("a venue", "order", "no such symbol", -1)
+        return self.orders.get(asked)
+
+    async def listed(
+        self, since_ms: int = NOW, open_now: Mapping[OrderKey, Order] = NONE_OPEN
+    ) -> dict[OrderKey, PastOrder]:
+        history = await self.cache.read(ORDERS, since_ms, open_now)
+        return {past.order.key: past for past in history.orders}
 
     async def fills(self) -> list[int]:
-        return [trade.trade_id for trade in await self.histories.trades_since(self.began_ms, "BTCUSDT")]
+        return sorted(row.trade_id for row in (await self.cache.read(TRADES, NOW, NONE_OPEN)).trades)
 
 
-@pytest.fixture
-async def desk(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Desk]:
-    monkeypatch.setattr(wire, "HISTORY_PAGE", PAGE)
-    async with new_server() as server:
-        desk = Desk(server)
-        async with aclosing(desk.rest):
-            yield desk
-
-
-async def test_what_an_interrupted_attempt_has_read_is_not_read_again(desk: Desk) -> None:
-    numbers = desk.past()
-    await desk.listed()
-    at_once = desk.asked[ORDERS]
-    desk.histories.forget()
-    desk.pages, desk.interrupted_at = 0, at_once - 2
+async def test_what_an_interrupted_attempt_has_read_is_not_read_again() -> None:
+    desk = Desk()
+    keys = desk.past()
+    desk.interrupt_at_page = 4
     with pytest.raises(Interrupted):
         await desk.listed()
-    before = desk.asked[ORDERS]
-    assert before == 2 * at_once - 2
-    assert set(await desk.listed()) == set(numbers)
-    assert desk.asked[ORDERS] - before == 2, "from the page on that was the last"
+    desk.pages = desk.interrupt_at_page = 0
+    assert set(await desk.listed()) == set(keys)
+    assert desk.pages == 1, "from the page on that was the last"
 
 
-async def test_an_order_that_was_open_is_looked_at_again(desk: Desk) -> None:
-    numbers = desk.past(still_open=2)
-    assert {past.order.status for past in (await desk.listed()).values()} == {"NEW", "CANCELED"}
-    now_ms = SystemClock().now_ms()
-    desk.ledger.cancel(numbers[0], now_ms)
-    found = await desk.listed()
-    assert found[numbers[0]].order.status == "CANCELED"
-    assert found[numbers[1]].order.status == "NEW"
-    assert desk.asked["GET /fapi/v1/order 200"] == 2
-    known = found[numbers[1]].order._replace(status="PARTIALLY_FILLED")
-    found = await desk.listed(open_now={known.order_id: known})
-    assert found[numbers[1]] == PastOrder(known, desk.began_ms + 1000), "when it was placed is still known"
-    assert desk.asked["GET /fapi/v1/order 200"] == 2
-
-
-async def test_many_that_were_open_are_listed_again(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(history_cache, "MAX_ASKED_ALONE", 3)
-    numbers = desk.past(still_open=8)
+async def test_an_order_that_was_open_is_looked_at_again() -> None:
+    desk = Desk()
+    keys = desk.past(still_open=2)
     await desk.listed()
-    for number in numbers[:8]:
-        desk.ledger.cancel(number, SystemClock().now_ms())
+    desk.place(0, 0, "CANCELED")
     found = await desk.listed()
-    assert set(found) == set(numbers)
+    assert (found[keys[0]].order.status, found[keys[1]].order.status) == ("CANCELED", "NEW")
+    assert desk.asked_by_id == keys[:2]
+    known = found[keys[1]].order._replace(status="PARTIALLY_FILLED")
+    found = await desk.listed(open_now={known.key: known})
+    assert found[keys[1]] == PastOrder(known, NOW + 1000), "when it was placed is still known"
+    assert desk.asked_by_id == keys[:2], "what is open now need not be asked for"
+
+
+async def test_many_that_were_open_are_listed_again() -> None:
+    desk = Desk()
+    count = MAX_ASKED_BY_ID + 5
+    for number in range(count):
+        desk.place(number, number * 1000, "NEW")
+    await desk.listed()
+    for number in range(count):
+        desk.place(number, number * 1000, "CANCELED")
+    found = await desk.listed()
     assert {past.order.status for past in found.values()} == {"CANCELED"}
-    assert desk.asked["GET /fapi/v1/order 200"] == 2
+    assert len(found) == count
+    assert len(desk.asked_by_id) == MAX_ASKED_BY_ID - 1
 
 
-async def test_what_the_venue_may_have_told_late_is_asked_for_again(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    numbers = desk.past()
-    late = desk.place(SystemClock().now_ms() - LAG_MS // 2)
-    decoded = history.orders
-    monkeypatch.setattr(
-        history, "orders", lambda body: tuple(past for past in decoded(body) if past.order.order_id != str(late))
-    )
-    assert set(await desk.listed()) == set(numbers)
-    monkeypatch.setattr(history, "orders", decoded)
-    assert set(await desk.listed()) == {*numbers, late}
+async def test_an_order_that_the_venue_no_longer_knows_is_dropped() -> None:
+    desk = Desk()
+    keys = desk.past(still_open=1)
+    await desk.listed()
+    del desk.orders[keys[0]]
+    assert set(await desk.listed()) == set(keys[1:])
 
 
-async def test_a_window_that_begins_earlier_is_read_anew_and_a_later_one_tells_less(desk: Desk) -> None:
-    numbers = desk.past()
-    assert set(await desk.listed(desk.began_ms + 5000)) == set(numbers[5:])
-    assert set(await desk.listed(desk.began_ms)) == set(numbers)
-    assert set(await desk.listed(desk.began_ms + 9000)) == set(numbers[9:])
+async def test_what_the_venue_may_have_listed_late_is_asked_for_again() -> None:
+    desk = Desk()
+    keys = desk.past()
+    assert set(await desk.listed()) == set(keys)
+    desk.place(99, SETTLED_MS - NOW + 1)
+    assert set(await desk.listed()) == {*keys, key(99)}
 
 
-async def test_trades_go_on_behind_the_last_one_that_is_settled(desk: Desk) -> None:
-    fills = []
-    for at in range(COUNT):
-        number = desk.place(desk.began_ms + at * 1000)
-        qty = desk.ledger.open_orders("BTCUSDT")[-1].qty
-        desk.ledger.fill_resting(number, qty, desk.began_ms + at * 1000 + 100)
-        fills.append(desk.ledger.trades[-1].trade_id)
-    desk.interrupted_at = 3
+async def test_a_window_that_begins_earlier_is_read_anew_and_a_later_one_has_less() -> None:
+    desk = Desk()
+    keys = desk.past()
+    assert set(await desk.listed(NOW + 5000)) == set(keys[5:])
+    assert set(await desk.listed(NOW)) == set(keys)
+    assert set(await desk.listed(NOW + 9000)) == set(keys[9:])
+
+
+async def test_trades_go_on_behind_the_last_one_that_is_settled() -> None:
+    desk = Desk()
+    desk.trades = [trade(number, number * 1000) for number in range(COUNT)]
+    desk.interrupt_at_page = 4
     with pytest.raises(Interrupted):
         await desk.fills()
-    before = desk.asked[TRADES]
-    assert await desk.fills() == fills
-    assert desk.asked[TRADES] - before == 1, "two trades are left"
+    desk.pages = desk.interrupt_at_page = 0
+    assert await desk.fills() == list(range(COUNT))
+    assert desk.pages == 1
 
 
-async def test_a_venue_that_wants_a_symbol_gets_one(desk: Desk) -> None:
-    numbers = desk.past()
-    body = '{"code":-1102,"msg":"Mandatory parameter \'symbol\' was not sent, was empty/null, or malformed."}'
-    args = {"count": 1, "status": 400, "body": body, "path": "/fapi/v1/allOrders"}
-    desk.fault("answer_rest", args, SystemClock().now_ms())
-    with pytest.raises(WantsSymbol):
-        await desk.histories.orders_since(desk.began_ms, "", NONE_OPEN)
-    found = await desk.histories.orders_since(desk.began_ms, "BTCUSDT", NONE_OPEN)
-    assert {int(past.order.order_id) for past in found} == set(numbers)
+async def test_a_trade_with_oneself_is_two_fills_with_one_id() -> None:
+    desk = Desk()
+    desk.trades = [trade(1, 0, "1"), trade(1, 0, "2")]
+    assert await desk.fills() == [1, 1]
 
 
-async def test_an_order_that_the_venue_refuses_to_tell_alone_is_listed_again(desk: Desk) -> None:
-    numbers = desk.past(still_open=2)
+async def test_an_order_that_the_venue_refuses_to_show_by_its_id_is_listed_again() -> None:
+    desk = Desk()
+    keys = desk.past(still_open=2)
     await desk.listed()
-    desk.ledger.cancel(numbers[0], SystemClock().now_ms())
-    body = '{"code":-1121,"msg":"Invalid symbol."}'
-    args = {"count": 5, "status": 400, "body": body, "path": "/fapi/v1/order"}
-    desk.fault("answer_rest", args, SystemClock().now_ms())
+    desk.place(0, 0, "CANCELED")
+    desk.refuses_ids = True
     found = await desk.listed()
-    assert set(found) == set(numbers)
-    assert found[numbers[0]].order.status == "CANCELED"
+    assert set(found) == set(keys)
+    assert found[keys[0]].order.status == "CANCELED"
 
 
-async def test_trades_in_doubt_are_asked_for_again_however_old(desk: Desk) -> None:
-    number = desk.place(desk.began_ms)
-    desk.ledger.fill_resting(number, Decimal("0.001"), desk.began_ms)
-    desk.ledger.fill_resting(number, Decimal("0.001"), desk.began_ms + 1000)
-    late = desk.ledger.trades.pop(0)
-    assert await desk.fills() == [late.trade_id + 1]
-    desk.ledger.trades.insert(0, late)
-    assert await desk.fills() == [late.trade_id + 1], "what is older than the lag is believed"
-    desk.histories.forget_trades(["BTCUSDT"])
-    assert sorted(await desk.fills()) == [late.trade_id, late.trade_id + 1]
+async def test_trades_in_doubt_are_asked_for_again_however_old() -> None:
+    desk = Desk()
+    desk.trades = [trade(2, 0)]
+    assert await desk.fills() == [2]
+    desk.trades = [trade(1, -0), trade(2, 0)]
+    assert await desk.fills() == [2], "what is settled counts as listed"
+    desk.cache.forget_trades(["BTCUSDT"])
+    assert await desk.fills() == [1, 2]
+
+
+async def test_a_filled_gap_is_forgotten() -> None:
+    desk = Desk()
+    desk.past()
+    await desk.listed()
+    desk.cache.forget()
+    desk.pages = 0
+    await desk.listed()
+    assert desk.pages == COUNT // PAGE + 1

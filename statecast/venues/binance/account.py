@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from statecast.clock import Clock
 from statecast.domain.changes import Check, Snapshot
 from statecast.domain.history import PastOrder
-from statecast.domain.models import Order
+from statecast.domain.models import Order, OrderKey
 from statecast.errors import FrameError, VenueError, VenueUnreachable
 from statecast.secret import Secret
 from statecast.venues.adapter import (
@@ -209,9 +209,9 @@ class BinanceAccount:
         """A history since a time, oldest first."""
         return self._histories.pages(query, since_ms, waiting)
 
-    async def fetch_order(self, symbol: str, order_id: str, waiting: Waiting) -> PastOrder | None:
+    async def fetch_order(self, order: OrderKey, waiting: Waiting) -> PastOrder | None:
         """One order; None when the venue has forgotten it."""
-        return await self._histories.order(symbol, order_id, waiting)
+        return await self._histories.order(order, waiting)
 
     async def aclose(self, *, last: bool = False) -> None:
         """Close the connections. The listen key is everyone's: it is ended only where the settings ask for it, by the

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
+from statecast.domain import event_ids
 from statecast.domain.history import PastOrder, PastTrade
-from statecast.domain.models import Order
+from statecast.domain.models import Order, OrderKey
 from statecast.errors import AuthFailed, FrameError, Rejected
 from statecast.venues.adapter import CheckScope, HistoryKind, HistoryPage, HistoryQuery, Waiting, WantsSymbol
 from statecast.venues.binance import history, wire
@@ -66,17 +67,16 @@ class Histories:
             self._lists_orders_of_all_symbols = False
             raise WantsSymbol(error.venue, error.call, error.reason) from error
 
-    async def order(self, symbol: str, order_id: str, waiting: Waiting) -> PastOrder | None:
+    async def order(self, key: OrderKey, waiting: Waiting) -> PastOrder | None:
         """One order; None when the venue has forgotten it."""
-        algo_id = order_id.removeprefix(wire.ALGO_PREFIX)
-        is_conditional = algo_id != order_id
+        algo_id = event_ids.algo_id(key.order_id)
         try:
-            if is_conditional:
+            if algo_id != key.order_id:
                 params: Params = {"algoId": algo_id}
                 return history.algo_order(
                     await self._rest.read_when_allowed(wire.ALGO_ORDER, params, waiting, paged=False)
                 )
-            params = {"symbol": symbol, "orderId": order_id}
+            params = {"symbol": key.symbol, "orderId": key.order_id}
             return history.order(await self._rest.read_when_allowed(wire.ORDER, params, waiting, paged=False))
         except Rejected as error:
             if error.code == NO_SUCH_ORDER:

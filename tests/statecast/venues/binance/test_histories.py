@@ -21,6 +21,7 @@ from support.binance_rest import (
     new_account,
 )
 
+from statecast.domain.models import OrderKey
 from statecast.errors import Rejected
 from statecast.venues.adapter import CheckScope, HistoryPage, HistoryQuery, WantsSymbol
 from statecast.venues.binance import wire
@@ -173,14 +174,14 @@ async def test_trades_of_one_millisecond_are_turned_by_their_numbers(account: Bi
 async def test_orders_that_the_venue_has_forgotten_are_none(account: BinanceAccount, venue: Venue) -> None:
     gone = {"code": -2013, "msg": "Order does not exist."}
     venue.next |= {path: [lambda _: answer(gone, 400)] for path in ("/fapi/v1/order", "/fapi/v1/algoOrder")}
-    assert await account.fetch_order("BTCUSDT", "1", ignore) is None
-    assert await account.fetch_order("", "algo-1", ignore) is None
+    assert await account.fetch_order(OrderKey("BTCUSDT", "1"), ignore) is None
+    assert await account.fetch_order(OrderKey("BTCUSDT", "algo-1"), ignore) is None
     venue.bodies["/fapi/v1/order"] = ORDER
     venue.bodies["/fapi/v1/algoOrder"] = REST["openAlgoOrders"][0] | {"createTime": START_MS}
-    found = await account.fetch_order("BTCUSDT", "8886774001", ignore)
+    found = await account.fetch_order(OrderKey("BTCUSDT", "8886774001"), ignore)
     assert found is not None
     assert (found.order.order_id, found.created_ms) == ("8886774001", START_MS)
-    algo = await account.fetch_order("", "algo-2148719", ignore)
+    algo = await account.fetch_order(OrderKey("BTCUSDT", "algo-2148719"), ignore)
     assert algo is not None
     assert algo.order.order_id == "algo-2148719"
 

@@ -1,0 +1,202 @@
+"""Orders and trades of a history → order events with the ids that a stream gives them."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+
+from statecast.domain.history import PastOrder, PastTrade, Reconstructed, events_from_history
+from statecast.domain.models import Order, OrderKey
+
+SINCE = 1_793_000_000_000
+UNTIL = SINCE + 60_000
+ID = "BTCUSDT:8886774001"
+KEY = OrderKey("BTCUSDT", "8886774001")
+
+
+def past(created: int, updated: int, status: str, filled: str = "0", order_id: str = KEY.order_id) -> PastOrder:
+    """An ordinary order as a history has it; times are milliseconds after the beginning of the gap."""
+    order = Order(
+        order_id=order_id,
+        symbol="BTCUSDT",
+        client_order_id="my-0001",
+        side="BUY",
+        position_side="BOTH",
+        type="LIMIT",
+        orig_type="LIMIT",
+        time_in_force="GTC",
+        status=status,
+        price=Decimal("91250.4"),
+        stop_price=None,
+        quantity=Decimal("0.050"),
+        executed_qty=Decimal(filled),
+        avg_price=Decimal("91250.40000"),
+        reduce_only=False,
+        venue_time_ms=SINCE + updated,
+        source="rest",
+    )
+    return PastOrder(order, SINCE + created)
+
+
+def conditional(created: int, updated: int, status: str, actual_order_id: str | None = None) -> PastOrder:
+    """A conditional one."""
+    row = past(created, updated, status, order_id="algo-2148719")
+    average = Decimal("88000.1") if actual_order_id else None
+    order = row.order._replace(algo_id="2148719", actual_order_id=actual_order_id, executed_qty=None, avg_price=average)
+    return row._replace(order=order)
+
+
+def trade(at: int, number: int, qty: str) -> PastTrade:
+    return PastTrade(
+        symbol="BTCUSDT",
+        order_id=KEY.order_id,
+        trade_id=number,
+        time_ms=SINCE + at,
+        qty=Decimal(qty),
+        price=Decimal("91250.4"),
+        commission=Decimal("0.45625200"),
+        commission_asset="USDT",
+        realized_profit=Decimal(0),
+        maker=True,
+    )
+
+
+FILLS = [trade(10, 1, "0.025"), trade(20, 2, "0.020")]
+
+
+def reconstruct(
+    orders: list[PastOrder],
+    trades: list[PastTrade] = [],  # noqa: B006 - never changed
+    logged: frozenset[str] = frozenset(),
+    known: str | None = None,
+) -> Reconstructed:
+    return events_from_history(
+        orders,
+        trades,
+        since_ms=SINCE,
+        until_ms=UNTIL,
+        logged=logged,
+        known_filled={} if known is None else {KEY: (Decimal(known), SINCE)},
+        received_at_ms=UNTIL + 5,
+    )
+
+
+def lines(found: Reconstructed) -> list[str]:
+    """Each event as type, status, what is filled, and the time after the beginning."""
+    return [
+        f"{u.event.event_type} {u.order.status} {u.order.executed_qty} @{u.order.venue_time_ms - SINCE}"
+        for u in found.updates
+    ]
+
+
+def ids(found: Reconstructed) -> list[str]:
+    return [update.event.event_id for update in found.updates]
+
+
+def test_the_whole_life_of_an_order_that_was_created_in_the_gap() -> None:
+    found = reconstruct([past(5, 30, "CANCELED", "0.045")], FILLS)
+    assert lines(found) == [
+        "NEW NEW 0 @5",
+        "TRADE PARTIALLY_FILLED 0.025 @10",
+        "TRADE PARTIALLY_FILLED 0.045 @20",
+        "CANCELED CANCELED 0.045 @30",
+    ]
+    assert ids(found) == [f"{ID}:NEW", f"{ID}:FILL:1", f"{ID}:FILL:2", f"{ID}:CANCELED"]
+    assert [update.open for update in found.updates] == [True, True, True, False]
+    assert {update.order.source for update in found.updates} == {"rest"}
+    first = found.updates[1].event
+    assert (first.last_qty, first.trade_id, first.maker) == (Decimal("0.025"), "1", True)
+    assert (first.commission, first.commission_asset, first.realized_profit) == (
+        Decimal("0.45625200"),
+        "USDT",
+        Decimal(0),
+    )
+    assert first.order.avg_price is None, "the venue has not said what it was then"
+    assert found.behind == ()
+
+
+def test_the_last_fill_of_a_filled_order_ends_it() -> None:
+    found = reconstruct([past(5, 20, "FILLED", "0.045")], FILLS)
+    assert lines(found)[-1] == "TRADE FILLED 0.045 @20"
+    assert found.updates[-1].open is False
+    assert found.updates[-1].order.avg_price == Decimal("91250.40000"), "the row's, for it is of this moment"
+
+
+def test_an_order_older_than_the_gap_is_counted_from_what_the_row_says() -> None:
+    found = reconstruct([past(-9000, 20, "PARTIALLY_FILLED", "0.049")], FILLS, known="0.004")
+    assert lines(found) == ["TRADE PARTIALLY_FILLED 0.029 @10", "TRADE PARTIALLY_FILLED 0.049 @20"]
+    assert found.behind == ()
+
+
+def test_what_was_logged_is_left_out_and_counts() -> None:
+    found = reconstruct([past(5, 30, "CANCELED", "0.045")], FILLS, logged=frozenset({f"{ID}:NEW", f"{ID}:FILL:1"}))
+    assert lines(found) == ["TRADE PARTIALLY_FILLED 0.045 @20", "CANCELED CANCELED 0.045 @30"]
+
+
+def test_what_came_after_the_stream_began_is_left_to_it() -> None:
+    late = UNTIL - SINCE + 1
+    found = reconstruct([past(5, late, "CANCELED", "0.045")], [FILLS[0], trade(late, 2, "0.020")])
+    assert lines(found) == ["NEW NEW 0 @5", "TRADE PARTIALLY_FILLED 0.025 @10"]
+
+
+def test_a_fill_that_came_after_the_row_was_read_is_left_to_the_stream() -> None:
+    found = reconstruct([past(5, 10, "PARTIALLY_FILLED", "0.025")], FILLS)
+    assert lines(found) == ["NEW NEW 0 @5", "TRADE PARTIALLY_FILLED 0.025 @10"]
+
+
+@pytest.mark.parametrize("created", [5, -9000], ids=["created in the gap", "older"])
+def test_an_order_whose_fills_are_not_all_there_is_behind(created: int) -> None:
+    row = past(created, 30, "CANCELED", "0.055")
+    assert [order.order_id for order in reconstruct([row], FILLS[:1], known="0.010").behind] == ["8886774001"]
+
+
+def test_what_was_filled_before_the_gap_explains_a_row_as_well() -> None:
+    row = past(-9000, 30, "CANCELED", "0.055")
+    assert not reconstruct([row], FILLS, known="0.010").behind
+    assert not reconstruct([row], [], known="0.055").behind
+
+
+def test_orders_of_one_moment_stay_whole_and_all_are_in_the_order_of_time() -> None:
+    other = past(7, 7, "NEW", order_id="8886774002")
+    found = reconstruct([other, past(5, 5, "FILLED", "0.045")], [trade(5, 2, "0.020"), trade(4, 1, "0.025")])
+    assert ids(found) == [f"{ID}:NEW", f"{ID}:FILL:1", f"{ID}:FILL:2", "BTCUSDT:8886774002:NEW"]
+
+
+def test_orders_that_the_stream_begins_with_a_fill_have_no_opening_event() -> None:
+    row = past(5, 20, "FILLED", "0.045")._replace(has_opening_event=False, fill_event="CALCULATED")
+    found = reconstruct([row], FILLS)
+    assert lines(found) == ["CALCULATED PARTIALLY_FILLED 0.025 @10", "CALCULATED FILLED 0.045 @20"]
+    assert ids(found) == [f"{ID}:FILL:1", f"{ID}:FILL:2"]
+
+
+def test_fills_follow_each_other_by_time_and_those_of_one_moment_by_their_ids() -> None:
+    fills = [trade(20, 1, "0.010"), trade(10, 9, "0.020"), trade(10, 3, "0.015")]
+    assert ids(reconstruct([past(5, 30, "FILLED", "0.045")], fills))[1:] == [
+        f"{ID}:FILL:3",
+        f"{ID}:FILL:9",
+        f"{ID}:FILL:1",
+    ]
+
+
+def test_orders_with_one_id_on_two_symbols_are_two() -> None:
+    other = past(6, 6, "NEW")
+    other = other._replace(order=other.order._replace(symbol="ETHUSDT"))
+    found = reconstruct([past(5, 20, "FILLED", "0.045"), other], FILLS)
+    assert ids(found) == [f"{ID}:NEW", "ETHUSDT:8886774001:NEW", f"{ID}:FILL:1", f"{ID}:FILL:2"]
+    assert found.filled == {KEY: Decimal("0.045"), other.order.key: Decimal(0)}
+
+
+def test_a_conditional_order_has_its_beginning_and_the_step_it_is_at() -> None:
+    found = reconstruct([conditional(5, 40, "FINISHED", "8886774009")])
+    assert ids(found) == ["algo-2148719:NEW", "algo-2148719:FINISHED"]
+    new, end = found.updates
+    assert (new.order.actual_order_id, new.order.avg_price, new.open) == (None, None, True)
+    assert (end.order.actual_order_id, end.event.event_type, end.open) == ("8886774009", "ALGO_FINISHED", False)
+    assert ids(reconstruct([conditional(-5, 40, "CANCELED")])) == ["algo-2148719:CANCELED"]
+    assert ids(reconstruct([conditional(5, 5, "NEW")])) == ["algo-2148719:NEW"]
+
+
+def test_a_trailing_stop_that_was_active_from_the_beginning_is_not_new_again() -> None:
+    row = conditional(5, 5, "NEW")
+    assert ids(reconstruct([row], logged=frozenset({"algo-2148719:NEW:ACTIVATED"}))) == []
