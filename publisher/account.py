@@ -32,6 +32,7 @@ from publisher.websocket import Connector
 from statecast.clock import Clock
 from statecast.domain.account import Account
 from statecast.domain.catch_up import CatchUp
+from statecast.domain.snapshot_merge import RestTiming
 from statecast.errors import StoreError
 from statecast.store.client import Client
 from statecast.store.reader import other_publishers
@@ -68,7 +69,8 @@ class AccountPublisher:
         self._config = config
         self._log = log = account_log(config.account_id)
         traits = venue.traits
-        account = Account()
+        timing = RestTiming(traits.rest_lag_ms, traits.rest_recent_ms)
+        account = Account(timing, max_conditional_orders=traits.max_conditional_orders)
         self._venue_account = rest = venue.account(config.access, clock, limits.of(config.access))
         route = Route(venue.name, connector, clock, rest.clock, traits.stream.ping_after_s)
 
@@ -104,7 +106,7 @@ class AccountPublisher:
             status,
             CheckSchedule(traits.checks, config.reconcile_s, rng),
             OrderCoverage(traits.checks),
-            Discrepancies(traits),
+            Discrepancies(traits.checks),
             Hooks(
                 is_following=lambda: catch_up.is_following,
                 apply=lambda answer: updater.apply((answer,), "rest"),

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
-from statecast.domain.account import Account, stream_is_newer
+from statecast.domain.account import Account
 from statecast.domain.changes import Check
 from statecast.domain.models import Order
 from statecast.domain.orders import is_final
-from statecast.venues.adapter import Traits
+from statecast.venues.adapter import CheckPace
 
 GRACE_S = 5.0
 """For so long, an event or an answer may be on its way before what differs counts as wrong."""
@@ -41,14 +41,14 @@ def describe(texts: list[str]) -> str:
     return "; ".join(texts[:MAX_DESCRIBED] + more)
 
 
-def differences(account: Account, answer: Check, traits: Traits) -> dict[str, Difference]:
+def differences(account: Account, answer: Check) -> dict[str, Difference]:
     """Where `answer` differs from `account`, by what the account has and since when.
 
     What the stream knows better is no difference: the venue gives its rows the time of their last change, and REST is
     behind the stream at times, though never for long. All else may be an event on its way; but where the account is
     still the same after the grace, the stream has not sent what it should have.
     """
-    comparison = _Comparison(account, answer, traits)
+    comparison = _Comparison(account, answer)
     comparison.wallets()
     comparison.positions()
     comparison.open_orders()
@@ -64,7 +64,6 @@ class _Comparison:
 
     account: Account
     answer: Check
-    traits: Traits
     found: dict[str, Difference] = field(default_factory=dict)
 
     def _note(
@@ -82,10 +81,10 @@ class _Comparison:
         self.found[f"{what} {ours} since {since_ms}"] = Difference(text, kind, symbol, recent)
 
     def _is_recent(self, since_ms: int) -> bool:
-        return 0 <= self.answer.taken_ms - since_ms <= self.traits.rest_recent_ms
+        return self.account.rest.is_recent(since_ms, self.answer.taken_ms)
 
     def _stream_is_newer(self, ours_ms: int, theirs_ms: int) -> bool:
-        return stream_is_newer(ours_ms, theirs_ms, self.answer.taken_ms, self.traits.rest_lag_ms)
+        return self.account.rest.stream_is_newer(ours_ms, theirs_ms, self.answer.taken_ms)
 
     def wallets(self) -> None:
         for balance in self.answer.balances:
@@ -202,8 +201,8 @@ class _Discrepancy(NamedTuple):
 class Discrepancies:
     """Differences that may still be explained: by the stream, or by a later answer. Times are monotonic seconds."""
 
-    def __init__(self, traits: Traits) -> None:
-        self._traits = traits
+    def __init__(self, pace: CheckPace) -> None:
+        self._pace = pace
         self._found: dict[str, _Discrepancy] = {}
 
     def __bool__(self) -> bool:
@@ -236,7 +235,7 @@ class Discrepancies:
     def order_symbols(self) -> frozenset[str] | None:
         """Whose open orders have to be asked for again; None: of all symbols, which costs less than each of so many."""
         symbols = frozenset(one.difference.symbol for one in self._found.values() if one.difference.kind == "orders")
-        return symbols if len(symbols) <= self._traits.checks.orders_by_symbol else None
+        return symbols if len(symbols) <= self._pace.orders_by_symbol else None
 
     @property
     def settings(self) -> bool:
@@ -262,7 +261,7 @@ class Discrepancies:
             for what, one in self._found.items()
             if not _covers(answer, one.difference)
         }
-        for what, difference in differences(account, answer, self._traits).items():
+        for what, difference in differences(account, answer).items():
             before = self._found.get(what)
             if before is None and difference.recent and asked_again:
                 continue
@@ -274,7 +273,7 @@ class Discrepancies:
     def explain(self, account: Account) -> None:
         """Forget what the account has otherwise by now: the stream has sent it."""
         answers = {id(one.answer): one.answer for one in self._found.values()}
-        still = {number: differences(account, answer, self._traits).keys() for number, answer in answers.items()}
+        still = {number: differences(account, answer).keys() for number, answer in answers.items()}
         self._found = {what: one for what, one in self._found.items() if what in still[id(one.answer)]}
 
     def unexplained(self, now_mono_s: float) -> list[str]:

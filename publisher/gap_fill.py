@@ -276,7 +276,7 @@ class GapFiller:
         not_logged = (row for row in trades if row.time_ms <= gap.until_ms and _fill_id(row) not in gap.logged)
         for key in sorted({OrderKey(row.symbol, row.order_id) for row in not_logged} - orders.keys()):
             # It was neither placed in the window nor known to be open before it.
-            past = await self._venue.fetch_order(*key, self._waits)
+            past = await self._venue.fetch_order(key, self._waits)
             take([past] if past is not None else ())
         gap.ended |= {key: past.order for key, past in orders.items() if is_over(past.order)}
         return await self._reconstruct(gap, orders, trades)
@@ -346,7 +346,7 @@ class GapFiller:
                 self._account.forget_triggered(key)
         finished: dict[OrderKey, PastOrder] = {}
         for key in sorted(key for key in {*gap.triggered, *self._account.triggered_orders()} if key not in found):
-            past = await self._venue.fetch_order(*key, self._waits)
+            past = await self._venue.fetch_order(key, self._waits)
             if past is not None and is_final(past.order):
                 finished[key] = past
         return finished
@@ -367,7 +367,7 @@ class GapFiller:
             if key in open_now:
                 past = PastOrder(open_now[key], 0)
             else:
-                past = await self._venue.fetch_order(*key, self._waits)
+                past = await self._venue.fetch_order(key, self._waits)
             if past is not None:
                 known.append(past)
             elif not is_end_logged(order, gap.logged):

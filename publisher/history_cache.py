@@ -101,7 +101,7 @@ class HistoryCache:
                 listing.orders[key] = past._replace(order=open_now[key])
                 continue
             try:
-                now = await self._venue.fetch_order(*key, self._waiting)
+                now = await self._venue.fetch_order(key, self._waiting)
             except AuthFailed:
                 raise
             except Rejected:  # by its id, as it may be where a symbol was delisted; the listing has it

@@ -150,7 +150,7 @@ class CheckScope(NamedTuple):
     settings: bool = False
     created_since_ms: int = 0
     conditional_since_ms: tuple[tuple[str, int], ...] = ()
-    conditional_ids: tuple[str, ...] = ()
+    conditional_ids: tuple[OrderKey, ...] = ()
 
 
 FIGURES_ONLY = CheckScope()

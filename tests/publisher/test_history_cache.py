@@ -79,8 +79,7 @@ class Desk:
                 settled_ms=min(last_ms, SETTLED_MS),
             )
 
-    async def fetch_order(self, symbol: str, order_id: str, _: Waiting) -> PastOrder | None:
-        asked = OrderKey(symbol, order_id)
+    async def fetch_order(self, asked: OrderKey, _: Waiting) -> PastOrder | None:
         self.asked_by_id.append(asked)
         if self.refuses_ids:
             raise Rejected("a venue", "order", "no such symbol", -1)
