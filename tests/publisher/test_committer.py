@@ -336,7 +336,7 @@ async def test_capacity_is_waited_for_until_a_batch_is_written_or_the_lease_is_l
     async with asyncio.timeout(5):
         await waiting
     assert first.record.unwritten <= 5
-    second = await asleep(place, first)
+    await asleep(place, first)
     first.orders(range(11, 21))
     waiting = asyncio.create_task(first.committer.wait_for_capacity())
     await asyncio.sleep(0.05)
@@ -344,5 +344,4 @@ async def test_capacity_is_waited_for_until_a_batch_is_written_or_the_lease_is_l
     first.writer.awake.set()
     async with asyncio.timeout(5):
         await waiting
-    assert second.lease.acquired.is_set()
-    assert first.lease.is_standby or first.record.unwritten > 5
+    assert first.record.unwritten > 5, "it is no writer any more"

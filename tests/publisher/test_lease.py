@@ -12,9 +12,11 @@ from structlog.testing import capture_logs
 from support.committers import BRISK, Place, asleep, at, numbers
 from support.written import eventually
 
-from publisher.lease import LOOK_S
+from publisher.lease import LOOK_AGAIN_S, LOOK_S
+from statecast.clock import SystemClock
 from statecast.embedded.server import EmbeddedServer
 from statecast.store import writer as writing
+from statecast.store.writer import Holder
 
 
 @pytest.fixture
@@ -286,3 +288,14 @@ async def test_a_standby_looks_seldom_and_registers_every_second(place: Place) -
     assert shown is not None
     assert registered is not None
     assert shown - registered >= 900
+
+
+@pytest.mark.parametrize(
+    ("left_ms", "sleeps_s"),
+    [(60, 0.06), (2_400, LOOK_S), (0, LOOK_AGAIN_S), (1, LOOK_AGAIN_S), (-1, LOOK_S)],
+    ids=["until it runs out", "no longer than a look", "for a moment", "for a moment again", "where it has no end"],
+)
+async def test_a_standby_sleeps_until_the_lease_runs_out(place: Place, left_ms: int, sleeps_s: float) -> None:
+    publisher = place.publisher()
+    now = SystemClock().monotonic()
+    assert publisher.lease._runs_out_mono_s(Holder("other", left_ms)) - now == pytest.approx(sleeps_s, abs=0.005)
