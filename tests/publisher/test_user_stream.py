@@ -1,7 +1,7 @@
 """The private stream over changing connections, to a real websocket server that the test speaks for.
 
-Two dialects. `Plain` is as little as a venue may ask for, kept alive by Binance's listen key: frames come as soon as a
-connection is open, the same bytes on each. `Login` asks for a login and a subscription before it sends anything, on two
+Two dialects. `Plain` is as little as a venue may ask for: frames come as soon as the connection is open, the same bytes
+on each. `Login` asks for a login and a subscription before it sends anything, on two
 connections, pings as text, and names the connection in each frame. What comes of a change of connections in every case
 is in test_handover.py.
 """
@@ -38,8 +38,6 @@ from statecast.venues.adapter import (
     UserStreams,
     VenueAccount,
 )
-from statecast.venues.binance.listen_key import KEEPALIVE_S, RETRY_S, ListenKeyStream
-from statecast.venues.binance.listen_key import LIFE_S as KEY_LIFE_S
 
 AHEAD_MS = 700
 """The venue's clock is ahead of the machine's."""
@@ -70,7 +68,7 @@ def decoded(name: str) -> Frame:
 class Venue(Protocol):
     """What a dialect says to a stream."""
 
-    def streams(self, retrying: Callable[[VenueError], None], clock: ManualClock) -> UserStreams: ...
+    def streams(self, retrying: Callable[[VenueError], None]) -> UserStreams: ...
 
 
 class Server:
@@ -112,21 +110,18 @@ class Server:
 class Following:
     """A stream at work, what it has passed on, and how it ended."""
 
-    def __init__(
-        self, venue: Venue, *, traits: StreamTraits = TRAITS, shared: bool = True, clock: ManualClock | None = None
-    ) -> None:
-        self.clock = clock or ManualClock()
-        self.venue = venue
+    def __init__(self, venue: Venue, *, traits: StreamTraits = TRAITS, shared: bool = True) -> None:
+        self.clock = ManualClock()
         self.messages: list[Message] = []
         self.unproven = 0
         self.began = 0
         self.received_before = 0
-        log = account_log("binance:main")
+        log = account_log("toy:main")
         connector = Connector(
             self.clock, Random(1), connects=traits.connects, connects_within_s=traits.connects_within_s
         )
         account = cast("VenueAccount", _Account(venue, self.clock))
-        route = Route("binance", connector, self.clock, account.clock, traits.ping_after_s)
+        route = Route("toy", connector, self.clock, account.clock, traits.ping_after_s)
         self.stream = UserStream(account, traits, route, log, shared=shared, unproven=self._count_unproven)
         self.task = asyncio.create_task(self.stream.run(self.messages.append, self._connected))
 
@@ -160,11 +155,10 @@ class _Account:
     def __init__(self, venue: Venue, clock: ManualClock) -> None:
         self.clock = _VenueClock(clock)
         self._venue = venue
-        self._machine_clock = clock
 
     @asynccontextmanager
     async def user_streams(self, retrying: Callable[[VenueError], None]) -> AsyncIterator[UserStreams]:
-        yield self._venue.streams(retrying, self._machine_clock)
+        yield self._venue.streams(retrying)
 
 
 class _VenueClock:
@@ -221,29 +215,46 @@ class PlainSession:
 
 
 class Plain(Server):
-    """A stream on a listen key."""
+    """A stream of one connection."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.next_key = "key-1"
-        """What the venue gives out from now on."""
-        self.key_error: VenueError | None = None
-        self.posts = 0
+        self.ended_with: Exception | None = None
+        self.failures: list[VenueError] = []
+        """What the upkeep has failed with, and tried again."""
+        self.kept_alive = 0
+        self.moved = asyncio.Event()
 
-    async def create_listen_key(self) -> Secret:
-        self.posts += 1
-        if self.key_error is not None:
-            raise self.key_error
-        return Secret(self.next_key)
+    def ends(self, error: Exception) -> None:
+        """From now on the upkeep finds this."""
+        self.ended_with = error
+        self.moved.set()
 
-    def streams(self, retrying: Callable[[VenueError], None], clock: ManualClock) -> UserStreams:
-        return _PlainStreams(Secret("key-1"), self.create_listen_key, lambda _: self.url, clock, retrying)
+    def streams(self, retrying: Callable[[VenueError], None]) -> UserStreams:
+        return _PlainStreams(self, retrying)
 
 
-class _PlainStreams(ListenKeyStream):
+class _PlainStreams:
+    def __init__(self, server: Plain, retrying: Callable[[VenueError], None]) -> None:
+        self._server = server
+        self._retrying = retrying
+
     @property
     def specs(self) -> tuple[StreamSpec, ...]:
-        return tuple(spec._replace(session=PlainSession) for spec in super().specs)
+        return (StreamSpec("user stream", Secret(self._server.url), PlainSession),)
+
+    async def keep_alive(self) -> None:
+        assert self._server.connections, "there is a stream to keep alive"
+        self._server.kept_alive += 1
+        for error in self._server.failures:
+            self._retrying(error)
+        while True:
+            await self._server.moved.wait()
+            await self.check_alive()
+
+    async def check_alive(self) -> None:
+        if self._server.ended_with is not None:
+            raise self._server.ended_with
 
 
 @pytest.fixture
@@ -401,50 +412,39 @@ async def test_the_new_connection_has_a_life_of_its_own(venue: Plain) -> None:
         await venue.connected(3)
 
 
-async def test_another_key_is_a_gap(venue: Plain) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        StreamEnded("the stream is another one"),
+        AuthFailed("toy", "keepalive", "HTTP 401", -2015),
+        FrameError("keepalive", "body", "makes no sense"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_what_the_upkeep_finds_ends_the_stream(venue: Plain, error: Exception) -> None:
     async with following(venue) as here:
-        await eventually(lambda: venue.posts == 1, "kept alive at once")
-        venue.next_key = "key-2"
-        await pass_quietly(here, venue, KEEPALIVE_S)
-        await venue.send("(alive)")
-        await here.clock.advance(200)
-        assert await here.ended() == "the venue has given out another listen key"
+        await eventually(lambda: venue.kept_alive == 1, "kept alive from the first connection on")
+        venue.ends(error)
+        assert await here.ended() == str(error)
+        await venue.has_closed(0)
 
 
-async def test_another_key_is_seen_before_a_second_connection_is_opened(venue: Plain) -> None:
+async def test_what_the_upkeep_finds_is_seen_before_a_second_connection_is_opened(venue: Plain) -> None:
     async with following(venue) as here:
-        venue.next_key = "key-2"
+        venue.ended_with = StreamEnded("the stream is another one")
         await venue.send(SHUTDOWN)
-        assert await here.ended() == "the venue has given out another listen key"
+        assert await here.ended() == "the stream is another one"
         assert len(venue.connections) == 1
 
 
-async def test_a_keepalive_that_fails_is_tried_again_until_the_key_must_be_dead(venue: Plain) -> None:
-    async with following(venue) as here:
-        await eventually(lambda: venue.posts == 1, "kept alive at once")
-        with capture_logs() as logs:
-            venue.key_error = RateLimited("binance", "POST /fapi/v1/listenKey", "HTTP 429", 0)
-            await pass_quietly(here, venue, KEEPALIVE_S + 600)
-            assert venue.posts >= 600 / RETRY_S
-            assert not here.task.done()
-            await pass_quietly(here, venue, KEY_LIFE_S - KEEPALIVE_S)
-            assert await here.ended() == "the listen key could not be kept alive"
-        assert "keepalive_failed" in [line["event"] for line in logs]
-
-
-async def test_a_refused_key_ends_it_at_once(venue: Plain) -> None:
-    async with following(venue) as here:
-        venue.key_error = AuthFailed("binance", "POST /fapi/v1/listenKey", "HTTP 401", -2015)
-        await pass_quietly(here, venue, KEEPALIVE_S + 200)
-        assert "HTTP 401" in await here.ended()
-
-
-async def test_a_key_that_died_while_the_connection_was_made_is_noticed_at_once(venue: Plain) -> None:
-    """Its end was sent to those who were connected."""
-    venue.next_key = "key-2"
-    here = Following(venue)
-    assert await here.ended() == "the venue has given out another listen key"
-    assert venue.posts == 1
+async def test_what_the_upkeep_tries_again_is_logged_and_nothing_more(venue: Plain) -> None:
+    venue.failures = [RateLimited("toy", "keepalive", "HTTP 429", 0)]
+    with capture_logs() as logs:
+        async with following(venue) as here:
+            await eventually(lambda: venue.kept_alive == 1, "kept alive")
+            await venue.send("1")
+            await here.received("1")
+    assert [line["reason"] for line in logs if line["event"] == "keepalive_failed"] == ["toy: keepalive: HTTP 429"]
 
 
 @pytest.mark.parametrize("sign", ["none", "ping", "frame"])
@@ -569,7 +569,7 @@ class Login(Server):
     def frame(self, name: str, number: int) -> str:
         return f"{number}|{name}"
 
-    def streams(self, retrying: Callable[[VenueError], None], clock: ManualClock) -> UserStreams:
+    def streams(self, retrying: Callable[[VenueError], None]) -> UserStreams:
         return _LoginStreams(self)
 
 
@@ -636,7 +636,7 @@ async def test_a_subscription_that_is_not_acknowledged_ends_it(login: Login) -> 
     here = Following(login, traits=LOGIN_TRAITS)
     await eventually(lambda: ("/fills", "subscribe fills") in login.said, "asked for")
     await here.clock.advance(READY_WITHIN_S)
-    assert await here.ended() == "binance: fills: not subscribed after 10 s"
+    assert await here.ended() == "toy: fills: not subscribed after 10 s"
     assert here.began == 0
     await login.has_closed(0, 1)
 
@@ -724,4 +724,4 @@ async def test_silence_of_one_connection_is_the_end_of_all(login: Login) -> None
         assert login.said.count(("/fills", "ping")) == 2
         await login.send("(alive)", to=orders)
         await here.clock.advance(5)
-        assert await here.ended() == "binance: fills: neither a frame nor a ping came for 40 s"
+        assert await here.ended() == "toy: fills: neither a frame nor a ping came for 40 s"
