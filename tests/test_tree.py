@@ -78,7 +78,7 @@ def test_the_architecture_names_every_package_and_nothing_that_is_not_there() ->
 # Import contracts
 
 FORBIDDEN = {
-    "redis in the readers' library": ("consumers/order_events.py", "import redis"),
+    "redis in the readers' library": ("consumers/order_events/consumer.py", "import redis"),
     "the publisher in another part of the bot's interface": (
         "consumers/nofx/auto_trader.py",
         "import publisher.service",
@@ -93,6 +93,13 @@ FORBIDDEN = {
     "an adapter in the simulated exchange": (
         "statecast/simulator/binance/exchange.py",
         "import statecast.venues.binance.wire",
+    ),
+    "an event loop in the shapes of NOFX": ("consumers/nofx/shapes.py", "import asyncio"),
+    "chance in the pure part of order events": ("consumers/order_events/queue.py", "import secrets"),
+    "a log in the pure part of a mirror": ("consumers/mirror/view.py", "import logging"),
+    "a partition in the judgement of gaps": (
+        "consumers/order_events/gaps.py",
+        "import consumers.order_events.partition",
     ),
     "websockets outside its home": ("publisher/market.py", "import websockets"),
     "httpx outside its home": ("publisher/follower.py", "import httpx"),

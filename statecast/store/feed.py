@@ -33,7 +33,7 @@ class Change(NamedTuple):
     """Each hash is just what the parts say; what was there before is gone."""
 
 
-class News(NamedTuple):
+class ChangesPage(NamedTuple):
     """The entries after an id, the status and Redis's clock, as of one moment."""
 
     now_ms: int
@@ -57,7 +57,7 @@ async def wait_for_changes(client: Client, account_id: AccountId, after: str, *,
     return _changes(client, account_id, answer)
 
 
-async def read_news(client: Client, account_id: AccountId, after: str) -> News:
+async def read_changes(client: Client, account_id: AccountId, after: str) -> ChangesPage:
     """What happened after the id `after`, and what the publisher says now: one transaction, without waiting.
 
     Raises: as `wait_for_changes`.
@@ -70,7 +70,7 @@ async def read_news(client: Client, account_id: AccountId, after: str) -> News:
             pipe.xread({keys.changes: after}, count=PAGE)
             (seconds, microseconds), status, answer = await pipe.execute()
     changes = _changes(client, account_id, answer)
-    return News(int(seconds) * 1000 + int(microseconds) // 1000, status, changes, len(changes) < PAGE)
+    return ChangesPage(int(seconds) * 1000 + int(microseconds) // 1000, status, changes, len(changes) < PAGE)
 
 
 def apply(

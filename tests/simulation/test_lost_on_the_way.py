@@ -63,8 +63,8 @@ async def test_a_read_that_fails_during_a_renewal_ends_the_term_all_the_same(
         sent, failed, reads_again = asyncio.Event(), asyncio.Event(), asyncio.Event()
         under_way: list[tuple[int, str, str, int]] = []
 
-        async def slow_renew(*, anew: Iterable[int] = ()) -> Lease:
-            lease = await renew(anew=anew)
+        async def slow_renew(*, new_terms: Iterable[int] = ()) -> Lease:
+            lease = await renew(new_terms=new_terms)
             if not failed.is_set():
                 sent.set()
                 await failed.wait()

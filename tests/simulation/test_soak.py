@@ -17,7 +17,7 @@ import pytest
 from support.world import DEADLINE_S, World, until, world
 from support.written import eventually
 
-from consumers import AccountMirror, OrderEvents, mirror, order_events
+from consumers import AccountMirror, OrderEvents
 from publisher import committer, follower, service
 from publisher.record import EventRecord
 from statecast.domain import account as domain_account
@@ -176,8 +176,8 @@ async def test_nothing_grows_under_load_and_faults(
     monkeypatch.setattr(committer, "EventRecord", lambda: EventRecord(REMEMBERED))
     monkeypatch.setattr(domain_account, "REMEMBERED_EVENTS", REMEMBERED)
     monkeypatch.setattr(domain_account, "REMEMBERED_FINISHED_ORDERS", REMEMBERED)
-    monkeypatch.setattr(order_events, "REMEMBERED", REMEMBERED)
-    monkeypatch.setattr(mirror, "REMEMBERED", REMEMBERED)
+    monkeypatch.setattr("consumers.order_events.partition.REMEMBERED", REMEMBERED)
+    monkeypatch.setattr("consumers.mirror.account_mirror.REMEMBERED", REMEMBERED)
     async with (
         world(own_redis.url, account_name, RECONCILE_S="1") as here,
         reading(here, own_redis.url) as readers,
