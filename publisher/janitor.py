@@ -79,8 +79,8 @@ class Janitor:
     def _tell(self, done: Trimmed) -> None:
         """One line when a group begins to stand in the way, and one when it ceases to count; none that it goes on."""
         self._news("refused", ())
-        new = self._news("behind", (held.group for held in done.behind))
-        for held in done.behind:
+        new = self._news("behind", (held.group for held in done.lagging))
+        for held in done.lagging:
             if held.group in new:
                 self._log.warning(
                     "group_holds_old_order_events",

@@ -106,6 +106,19 @@ def is_permanent(error: StoreRefused) -> bool:
     return _PERMANENT.search(error.reason) is not None
 
 
+class _Scripts(NamedTuple):
+    """The group's scripts. redis-py sends one by its digest, and whole if the server does not know it."""
+
+    join: Any
+    lease: Any
+    read: Any
+    claim: Any
+    attempt: Any
+    ack: Any
+    dead_letter: Any
+    leave: Any
+
+
 class ConsumerGroup:
     """One consumer's view of a group. `join()` first; then `renew()` for as long as it stays a member.
 
@@ -133,14 +146,16 @@ class ConsumerGroup:
         self._lease_ms = round(lease_s * 1000)
         fence, progress = _text("fence"), _text("progress")
         register = client.redis.register_script
-        self._join = register(_text("join"))
-        self._lease = register(_text("lease"))
-        self._read = register(fence + _text("read"))
-        self._claim = register(fence + _text("claim"))
-        self._attempt = register(fence + _text("attempt"))
-        self._ack = register(progress + _text("ack"))
-        self._dead_letter = register(fence + progress + _text("dead_letter"))
-        self._leave = register(_text("leave"))
+        self._scripts = _Scripts(
+            join=register(_text("join")),
+            lease=register(_text("lease")),
+            read=register(fence + _text("read")),
+            claim=register(fence + _text("claim")),
+            attempt=register(fence + _text("attempt")),
+            ack=register(progress + _text("ack")),
+            dead_letter=register(fence + progress + _text("dead_letter")),
+            leave=register(_text("leave")),
+        )
 
     async def join(
         self,
@@ -171,7 +186,7 @@ class ConsumerGroup:
             progress: Sequence[str | int] = (known or {}).get(number) or ("", "", "")
             arguments += (name, *progress)
         with self._client.errors():
-            answer = await self._join(
+            answer = await self._scripts.join(
                 (self._keys.order_events, self._hash, self._keys.group_activity, self._keys.status), arguments
             )
         match answer:
@@ -202,7 +217,7 @@ class ConsumerGroup:
         asked = " ".join(map(str, new_terms))
         arguments: list[str | int] = [self.consumer, self._lease_ms, len(self.names), asked, *self.names]
         with self._client.errors():
-            answer = await self._lease((self._hash, self._keys.group_activity), arguments)
+            answer = await self._scripts.lease((self._hash, self._keys.group_activity), arguments)
         match answer:
             case ["GONE"]:
                 raise self._gone()
@@ -221,7 +236,7 @@ class ConsumerGroup:
         `after` is `>` for what the group has not been given, or an id: what this consumer was given after it and has
         not acknowledged.
         """
-        answer = await self._fenced(self._read, partition, term, (after, count))
+        answer = await self._fenced(self._scripts.read, partition, term, (after, count))
         entries = cast("list[tuple[str, list[str] | None]]", answer[1])
         found: list[Entry] = [
             (entry_id, None if flat is None else dict(zip(flat[::2], flat[1::2], strict=True)))
@@ -239,7 +254,7 @@ class ConsumerGroup:
 
         `reported` is the loss of an earlier claim that was reported since: it is not returned again.
         """
-        answer = await self._fenced(self._claim, partition, term, (CLAIM_PAGE, REQUEUED, reported))
+        answer = await self._fenced(self._scripts.claim, partition, term, (CLAIM_PAGE, REQUEUED, reported))
         _, claimed, more, gone, event_seq, epoch, entry_id, lost = answer
         progress = None if event_seq is None else Progress(int(event_seq), int(epoch), entry_id)
         return Claim(int(claimed), bool(more), gone, progress, lost)
@@ -249,7 +264,7 @@ class ConsumerGroup:
 
         "done": it is not pending any more, though it is in the log. "gone": Redis has lost it.
         """
-        answer = await self._fenced(self._attempt, partition, term, (entry_id, token))
+        answer = await self._fenced(self._scripts.attempt, partition, term, (entry_id, token))
         if answer[0] == "OK":
             return int(answer[1])
         return "done" if answer[0] == "DONE" else "gone"
@@ -259,12 +274,12 @@ class ConsumerGroup:
         known: tuple[str | int, ...] = progress or ("", "", "")
         arguments: tuple[str | int, ...] = (self.names[partition - 1], partition, *known, *ids)
         with self._client.errors():
-            await self._ack((self._keys.order_events, self._hash), arguments)
+            await self._scripts.ack((self._keys.order_events, self._hash), arguments)
 
     async def dead_letter(self, partition: int, term: str, entry_id: str, attempts: int, reason: str) -> bool:
         """Move an entry to the dead letters; may be repeated. False: the log does not hold it any more."""
         keys = (self._keys.dead_letters(self.group),)
-        answer = await self._fenced(self._dead_letter, partition, term, (entry_id, attempts, reason), keys)
+        answer = await self._fenced(self._scripts.dead_letter, partition, term, (entry_id, attempts, reason), keys)
         return cast(str, answer[0]) != "GONE"
 
     async def leave(self, never_handed_out: Mapping[int, Sequence[str]], *, membership: bool) -> None:
@@ -279,7 +294,7 @@ class ConsumerGroup:
             for entry_id in ids:
                 arguments += (number, entry_id)
         with self._client.errors():
-            await self._leave((self._keys.order_events, self._hash), arguments)
+            await self._scripts.leave((self._keys.order_events, self._hash), arguments)
 
     async def _fenced(
         self, script: Any, partition: int, term: str, arguments: Sequence[str | int], keys: Sequence[str] = ()

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import InvalidOperation
 from importlib.resources import files
-from typing import cast
+from typing import Any, NamedTuple, cast
 
 from statecast.domain.account import Delta
 from statecast.domain.models import Order
@@ -80,6 +80,15 @@ class PreviousState:
         return bool(self.last_event_ms or self.events_complete_ms)
 
 
+class _Scripts(NamedTuple):
+    """The scripts that write and read an account."""
+
+    open: Any
+    commit: Any
+    release: Any
+    event_ids: Any
+
+
 class AccountWriter:
     """Writes one account. `open()` first, then `encode()` and `send()`; after `LeaseLost` or `StoreDiverged`, `open()`
     again and write everything (`Delta.replaces`)."""
@@ -116,10 +125,11 @@ class AccountWriter:
             keys.changes,
             keys.publishers,
         )
-        scripts = files("statecast.store")
-        self._open, self._commit, self._release, self._event_ids = (
-            client.redis.register_script(scripts.joinpath(name).read_text("utf-8"))
-            for name in ("open.lua", "commit.lua", "release.lua", "event_ids.lua")
+        self._scripts = _Scripts(
+            open=_script(client, "open.lua"),
+            commit=_script(client, "commit.lua"),
+            release=_script(client, "release.lua"),
+            event_ids=_script(client, "event_ids.lua"),
         )
 
     async def open(self, state: str, reason: str, least_event_seq: int = 0, *, patient: bool = False) -> str | None:
@@ -135,7 +145,7 @@ class AccountWriter:
             StoreUnreachable: try again; opening twice is harmless.
         """
         with self._client.errors():
-            answer = await self._open(
+            answer = await self._scripts.open(
                 self.keys,
                 (
                     self.publisher_id,
@@ -214,7 +224,7 @@ class AccountWriter:
         """
         try:
             with self._client.errors():
-                answer = await self._commit(self.keys, batch.arguments)
+                answer = await self._scripts.commit(self.keys, batch.arguments)
         except StoreUnreachable:
             self._sent_seq = max(self._sent_seq, batch.seq_after)
             raise
@@ -232,7 +242,7 @@ class AccountWriter:
         """Give the lease back and say why; returns how many other publishers of the account are registered."""
         with self._client.errors():
             keys = (self._keys.lease, self._keys.status, self._keys.publishers)
-            return int(await self._release(keys, (self.publisher_id, self.epoch, state, reason, REGISTERED_MS)))
+            return int(await self._scripts.release(keys, (self.publisher_id, self.epoch, state, reason, REGISTERED_MS)))
 
     async def previous(self) -> PreviousState:
         """What stands in Redis of an account that was published before, as of one moment."""
@@ -273,7 +283,7 @@ class AccountWriter:
         below = "+"
         while True:
             with self._client.errors():
-                oldest, *flat = await self._event_ids((self._keys.order_events,), (below, PAGE))
+                oldest, *flat = await self._scripts.event_ids((self._keys.order_events,), (below, PAGE))
             found += zip(flat[::2], flat[1::2], strict=True)
             if len(flat) < 2 * PAGE or (len(found) >= least and int(oldest.partition("-")[0]) < after_ms):
                 return found[::-1]
@@ -308,3 +318,7 @@ class AccountWriter:
 
 def _whole(text: str | None) -> int:
     return int(text) if text and text.isascii() and text.isdecimal() else 0
+
+
+def _script(client: Client, name: str) -> Any:
+    return client.redis.register_script(files("statecast.store").joinpath(name).read_text("utf-8"))

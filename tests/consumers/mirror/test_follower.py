@@ -190,7 +190,7 @@ async def test_a_copy_with_a_hole_is_not_served_however_young_it_is(
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ('{"positions": {"set": {}, "count": 7, "venueTimeMs": 1}}', "does not fit: 1 rows where the commit tells 7"),
+        ('{"positions": {"set": {}, "count": 7, "venueTimeMs": 1}}', "does not fit: 1 rows where the commit counts 7"),
         ('{"positions": {"set": {"BTCUSDT:BOTH.markPrice": "x"}, "count": 1}}', "markPrice is 'x'"),
         ('{"positions": {"set": {"ETHUSDT:BOTH.side": "long"}, "count": 2}}', "symbol is missing"),
         ("no JSON", "cannot be understood"),

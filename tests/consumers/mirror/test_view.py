@@ -55,7 +55,7 @@ def test_a_commit_removes_rows_and_ignores_hashes_of_later_versions() -> None:
         (commit(epoch=8), "the epoch is 8, the copy's 7: a publisher has started, or Redis was replaced"),
         (commit(3), "commit 3 came after 1"),
         (commit(1), "commit 1 came after 1"),
-        (commit(balances={"set": {}, "count": 7}), "commit 2 does not fit: 1 rows where the commit tells 7"),
+        (commit(balances={"set": {}, "count": 7}), "commit 2 does not fit: 1 rows where the commit counts 7"),
         (commit(balances={"set": {"USDT.walletBalance": "x"}, "count": 1}), "commit 2 does not fit: walletBalance is"),
         (commit(balances={"set": {"BNB.asset": "BNB"}, "count": 2}), "commit 2 does not fit: walletBalance is missing"),
     ],

@@ -191,5 +191,5 @@ def test_totals_are_one_row_without_a_name() -> None:
 
 
 def test_a_wrong_number_of_rows_is_no_copy() -> None:
-    with pytest.raises(ValueError, match="3 rows where the commit tells 4"):
+    with pytest.raises(ValueError, match="3 rows where the commit counts 4"):
         apply(ROWS, {"set": {"D.x": "4"}, "count": 4}, replaces=False)
