@@ -203,22 +203,23 @@ class OrderEvent(order_events.OrderEvent):
     """`consumers.OrderEvent` with plain calls."""
 
     _delivered: order_events.OrderEvent = field(repr=False, compare=False)
-    _by: OrderEvents = field(repr=False, compare=False)
+    _waits: Callable[[Callable[[], Coroutine[Any, Any, None]]], None] = field(repr=False, compare=False)
+    """Runs a call in the event loop of the consumer, and waits for it."""
 
     def ack(self) -> None:  # type: ignore[override]  # waits here, where the other returns what to await
         """The event is handled: never deliver it again. Waits while Redis is away; may be repeated."""
-        self._by._wait(self._delivered.ack)
+        self._waits(self._delivered.ack)
 
     def retry(self, reason: str) -> None:  # type: ignore[override]  # likewise
         """Handling failed: deliver it again, after a pause and before any later event.
 
         After `max_attempts` it goes to the dead letters instead.
         """
-        self._by._wait(functools.partial(self._delivered.retry, reason))
+        self._waits(functools.partial(self._delivered.retry, reason))
 
     def reject(self, reason: str) -> None:  # type: ignore[override]  # likewise
         """The event cannot be handled: move it to the dead letters of the group, with the reason."""
-        self._by._wait(functools.partial(self._delivered.reject, reason))
+        self._waits(functools.partial(self._delivered.reject, reason))
 
 
 class OrderEvents(_Blocking[order_events.OrderEvents], Iterator[OrderEvent]):
@@ -303,4 +304,4 @@ class OrderEvents(_Blocking[order_events.OrderEvents], Iterator[OrderEvent]):
             raise
 
     def _with_plain_calls(self, event: order_events.OrderEvent) -> OrderEvent:
-        return OrderEvent(**vars(event), _delivered=event, _by=self)
+        return OrderEvent(**vars(event), _delivered=event, _waits=self._wait)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -76,6 +78,24 @@ def test_the_architecture_names_every_package_and_nothing_that_is_not_there() ->
 
 
 # Import contracts
+
+CALLED_PURE_IN = ("consumers",)
+"""The packages in which every module that calls itself pure must stand in the contract. The aim is all three."""
+
+
+def test_a_module_that_calls_itself_pure_is_held_to_it() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]["contracts"]
+    (pure,) = (contract["source_modules"] for contract in contracts if contract["name"].startswith("pure modules"))
+    calling = {
+        module.removesuffix(".py").replace("/", ".")
+        for module in modules()
+        if module.startswith(CALLED_PURE_IN)
+        and re.search(r"\bPure\b", ast.get_docstring(ast.parse((ROOT / module).read_text("utf-8"))) or "")
+    }
+    assert calling, "none was found"
+    held = {module for module in calling if any(f"{module}.".startswith(f"{source}.") for source in pure)}
+    assert calling == held, sorted(calling - held)
+
 
 FORBIDDEN = {
     "redis in the readers' library": ("consumers/order_events/consumer.py", "import redis"),

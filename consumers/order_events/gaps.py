@@ -56,10 +56,6 @@ class PartitionProgress:
         """The number that comes next; None if nothing was read yet."""
         return None if self._last is None else self._last.event_seq + 1
 
-    @property
-    def seen_ids(self) -> Collection[str]:
-        return tuple(self._seen)
-
     def learn(self, progress: Progress | None) -> None:
         """Take over what Redis knows, if it is younger than what this process has seen."""
         if progress and (self._last is None or position(progress.entry_id) > position(self._last.entry_id)):

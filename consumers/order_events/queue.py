@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 
 from consumers.order_events.event import OrderEvent
@@ -36,13 +36,6 @@ class RecentIds:
 
     def __contains__(self, event_id: str) -> bool:
         return event_id in self._ids
-
-    def __iter__(self) -> Iterator[str]:
-        """Oldest first."""
-        return iter(self._ids)
-
-    def __len__(self) -> int:
-        return len(self._ids)
 
 
 class Waiting:
@@ -144,10 +137,6 @@ class PartitionQueue:
     def acknowledged(self, event: OrderEvent) -> None:
         self.drop(event.entry_id)
         self._settled.add(event.event_id)
-
-    def settled_ids(self) -> Iterable[str]:
-        """Oldest first."""
-        return tuple(self._settled)
 
     def clear(self) -> None:
         """Forget what was read ahead: the next holder of the partition reads it."""

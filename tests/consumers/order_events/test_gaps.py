@@ -94,7 +94,8 @@ def test_ids_of_events_are_remembered_up_to_a_limit() -> None:
     progress = PartitionProgress(2)
     for number in (1, 2, 3):
         progress.compare(Progress(number, 1, f"1000-{number}"), f"event-{number}")
-    assert list(progress.seen_ids) == ["event-2", "event-3"]
+    again = [progress.compare(Progress(9, 2, "2000-0"), f"event-{number}").redelivered for number in (3, 1, 2)]
+    assert again == [True, False, False], "the first was forgotten, and by its return the second"
 
 
 @pytest.mark.parametrize(

@@ -24,10 +24,9 @@ def test_the_last_ids_are_remembered_up_to_a_limit() -> None:
     ids = RecentIds(3)
     for event_id in ("a", "b", "c", "a", "d"):
         ids.add(event_id)
-    assert list(ids) == ["c", "a", "d"], "one that is added again is young again"
-    assert len(ids) == 3
-    assert "a" in ids
-    assert "b" not in ids
+    assert [event_id in ids for event_id in "abcd"] == [True, False, True, True], (
+        "one that is added again is young again"
+    )
 
 
 def test_events_are_handed_out_in_the_order_of_the_log_however_they_were_added() -> None:
@@ -61,7 +60,6 @@ def test_what_is_in_hand_is_known_and_counted_until_it_is_settled() -> None:
     assert queue.was_settled(event.event_id)
     assert not queue.is_in_hand(event.entry_id)
     assert not queue.knows(event.entry_id)
-    assert list(queue.settled_ids()) == ["event-1"]
 
 
 def test_settled_events_are_remembered_by_their_ids_up_to_a_limit() -> None:
