@@ -1,4 +1,4 @@
-"""Reads an account from Redis; refreshes it by REST when it is stale, together with all other readers; or refuses."""
+"""Reads an account from Redis; refreshes it by REST when it is stale, shared with all other readers; or refuses."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from statecast.venues.adapter import Access
 
 
 class AccountReader:
-    """One account, read when it is asked for. An async context manager; also good for many calls at the same time.
+    """One account, read when it is asked for. An async context manager; many calls can be made at the same time.
 
         async with AccountReader("binance:main", "redis://127.0.0.1:6379/0") as reader:
             position = await reader.position("BTCUSDT")
             print(position.position_amt, position.age_s)
 
     Every call is one round trip and one commit. What it returns was verified within `max_age_s`, by Redis's clock and
-    with the time of the answer's way counted in; otherwise it raises. `max_age_s` can be given to each call as well.
+    including the time that the answer took; otherwise it raises. `max_age_s` can be given to each call as well.
 
     When the publisher's state is older, a REST answer that is young enough serves all readers of all processes; if
     there is none, one of those with `credentials` fetches it, or a living publisher does, and the others wait.
@@ -50,7 +50,7 @@ class AccountReader:
         """`redis` is a URL, or a client of redis-py, which says where and how to connect.
 
         Raises:
-            ConfigError: something of it cannot work. Nothing is connected yet.
+            ConfigError: a setting cannot work. Nothing is connected yet.
         """
         self.account_id = config.account_id(account_id)
         self.max_age_s = config.max_age(max_age_s)
@@ -117,7 +117,7 @@ class AccountReader:
     async def refresh(self) -> AccountSnapshot:
         """The account by REST, asked after this call began: by this reader, or by the publisher on its behalf.
 
-        Whoever asks at the same time shares the answer. Nothing that the publisher wrote is overwritten.
+        Readers that ask at the same time share the answer. Nothing that the publisher wrote is overwritten.
         """
         stored = await read_account(self._client, self.account_id)
         judged = judge(stored.status, stored.now_ms, 0.0, contract=CONTRACT, asked=stored.asked, missing=stored.missing)
@@ -157,7 +157,7 @@ class AccountReader:
 
 
 def refuse_unreadable(account_id: AccountId, server: str, judged: Verdict, limit_s: float) -> None:
-    """Raise for what no refresh of the state would mend: an account that nobody has published, another contract."""
+    """Raise for what no refresh could fix: an account that nobody has published, another contract."""
     if judged.never_published:
         why = f"no publisher has ever written it to Redis at {server}, so it is unknown, not flat"
         raise NeverPublished(str(account_id), limit_s, why, "start `statecast publish`, or check the account's name")

@@ -6,7 +6,7 @@
         print(reader.position("BTCUSDT").position_amt)
 
 Each object runs its async twin in an event loop of its own, in a thread of its own; nothing is done twice here. Calls
-are good from any thread. Ctrl-C ends a call that waits, and leaving the `with` block closes what was opened.
+can be made from any thread. Ctrl-C ends a call that waits, and leaving the `with` block closes what was opened.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ class AccountMirror(_Blocking[mirror.AccountMirror]):
 
     @property
     def rejoins(self) -> tuple[Rejoin, ...]:
-        """The last holes that were found and mended, oldest first."""
+        """The last holes that were found and closed, oldest first."""
         return self._core.rejoins
 
     # Callbacks run in a worker thread, one at a time: one that blocks must not hold up the copy.
@@ -186,7 +186,7 @@ class AccountMirror(_Blocking[mirror.AccountMirror]):
         self._core.on_order(_in_a_thread(callback))
 
     def on_rejoin(self, callback: Callable[[Rejoin], object]) -> None:
-        """Call `callback(rejoin)` in another thread when the copy had to be read anew."""
+        """Call `callback(rejoin)` in another thread when the copy had to be read again."""
         self._core.on_rejoin(_in_a_thread(callback))
 
 
@@ -203,19 +203,23 @@ class OrderEvent(order_events.OrderEvent):
     """`consumers.OrderEvent` with plain calls."""
 
     _delivered: order_events.OrderEvent = field(repr=False, compare=False)
-    _by: OrderEvents = field(repr=False, compare=False)
+    _waits: Callable[[Callable[[], Coroutine[Any, Any, None]]], None] = field(repr=False, compare=False)
+    """Runs a call in the event loop of the consumer, and waits for it."""
 
-    def ack(self) -> None:  # type: ignore[override]  # waits here, where the other gives what to wait for
-        """It is handled: never again. Waits while Redis is away; may be repeated."""
-        self._by._wait(self._delivered.ack)
+    def ack(self) -> None:  # type: ignore[override]  # waits here, where the other returns what to await
+        """The event is handled: never deliver it again. Waits while Redis is away; may be repeated."""
+        self._waits(self._delivered.ack)
 
     def retry(self, reason: str) -> None:  # type: ignore[override]  # likewise
-        """It failed: deliver it again, after a while and before any later event; after `max_attempts`, give it up."""
-        self._by._wait(functools.partial(self._delivered.retry, reason))
+        """Handling failed: deliver it again, after a pause and before any later event.
+
+        After `max_attempts` it goes to the dead letters instead.
+        """
+        self._waits(functools.partial(self._delivered.retry, reason))
 
     def reject(self, reason: str) -> None:  # type: ignore[override]  # likewise
-        """It cannot be handled: move it to the dead letters of the group, with the reason."""
-        self._by._wait(functools.partial(self._delivered.reject, reason))
+        """The event cannot be handled: move it to the dead letters of the group, with the reason."""
+        self._waits(functools.partial(self._delivered.reject, reason))
 
 
 class OrderEvents(_Blocking[order_events.OrderEvents], Iterator[OrderEvent]):
@@ -234,8 +238,8 @@ class OrderEvents(_Blocking[order_events.OrderEvents], Iterator[OrderEvent]):
 
     @_arguments_of(order_events.OrderEvents)
     def __init__(self, *args: Any, on_gap: Callable[[Gap], object] | None = None, **kwargs: Any) -> None:
-        told = None if on_gap is None else _in_a_thread(on_gap)
-        self._hold(order_events.OrderEvents(*args, on_gap=told, **kwargs))
+        in_a_thread = None if on_gap is None else _in_a_thread(on_gap)
+        self._hold(order_events.OrderEvents(*args, on_gap=in_a_thread, **kwargs))
 
     close = _waits_for(order_events.OrderEvents.aclose)
 
@@ -279,7 +283,7 @@ class OrderEvents(_Blocking[order_events.OrderEvents], Iterator[OrderEvent]):
             handled: Future[Exception | None] = Future()
             handled.set_running_or_notify_cancel()  # what is being handled cannot be called back
             turns.put((event, handled))
-            # As a result: no asyncio future takes a StopIteration as its exception; it would be waited for for ever.
+            # As a result: no asyncio future takes a StopIteration as its exception; it would be waited for without end.
             if (failure := await asyncio.wrap_future(handled)) is not None:
                 raise failure
 
@@ -290,7 +294,7 @@ class OrderEvents(_Blocking[order_events.OrderEvents], Iterator[OrderEvent]):
                 event, handled = turn
                 try:
                     handler(self._with_plain_calls(event))
-                except Exception as error:  # noqa: BLE001 - it is for `run` of the async class to judge
+                except Exception as error:  # noqa: BLE001 - `run` of the async class judges it
                     handled.set_result(error)
                 else:
                     handled.set_result(None)
@@ -300,4 +304,4 @@ class OrderEvents(_Blocking[order_events.OrderEvents], Iterator[OrderEvent]):
             raise
 
     def _with_plain_calls(self, event: order_events.OrderEvent) -> OrderEvent:
-        return OrderEvent(**vars(event), _delivered=event, _by=self)
+        return OrderEvent(**vars(event), _delivered=event, _waits=self._wait)

@@ -55,6 +55,13 @@ class _Attempt:
     task: asyncio.Task[tuple[RestAnswer, float]]
     waiting: int = 0
 
+    def join(self) -> None:
+        """One call more waits for it."""
+        self.waiting += 1
+
+    def leave(self) -> None:
+        self.waiting -= 1
+
 
 class Refresher:
     """Gets REST answers for one reader: shared ones, or by asking the venue with the reader's credentials when it is
@@ -117,7 +124,7 @@ class Refresher:
         if attempt is None:
             attempt = self._attempts[max_age_s] = _Attempt(asyncio.create_task(self._ask(max_age_s)))
             attempt.task.add_done_callback(self._forget(max_age_s))
-        attempt.waiting += 1
+        attempt.join()
         try:
             return await asyncio.shield(attempt.task)
         except asyncio.CancelledError:
@@ -131,7 +138,7 @@ class Refresher:
                 await asyncio.wait({attempt.task}, timeout=FREE_WITHIN_S)
             raise
         finally:
-            attempt.waiting -= 1
+            attempt.leave()
 
     def _forget(self, max_age_s: float) -> Callable[[asyncio.Task[tuple[RestAnswer, float]]], None]:
         def done(task: asyncio.Task[tuple[RestAnswer, float]]) -> None:

@@ -73,8 +73,8 @@ class Janitor:
     def _log_groups(self, done: Trimmed) -> None:
         """One line when a group begins to hold old events, and one when it does not count any more."""
         self._newly("refused", ())
-        new = self._newly("behind", (held.group for held in done.behind))
-        for held in done.behind:
+        new = self._newly("lagging", (held.group for held in done.lagging))
+        for held in done.lagging:
             if held.group in new:
                 self._log.warning(
                     "group_holds_old_order_events",

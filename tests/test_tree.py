@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -77,8 +79,26 @@ def test_the_architecture_names_every_package_and_nothing_that_is_not_there() ->
 
 # Import contracts
 
+CALLED_PURE_IN = ("consumers",)
+"""The packages in which every module that calls itself pure must stand in the contract. The aim is all three."""
+
+
+def test_a_module_that_calls_itself_pure_is_held_to_it() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]["contracts"]
+    (pure,) = (contract["source_modules"] for contract in contracts if contract["name"].startswith("pure modules"))
+    calling = {
+        module.removesuffix(".py").replace("/", ".")
+        for module in modules()
+        if module.startswith(CALLED_PURE_IN)
+        and re.search(r"\bPure\b", ast.get_docstring(ast.parse((ROOT / module).read_text("utf-8"))) or "")
+    }
+    assert calling, "none was found"
+    held = {module for module in calling if any(f"{module}.".startswith(f"{source}.") for source in pure)}
+    assert calling == held, sorted(calling - held)
+
+
 FORBIDDEN = {
-    "redis in the readers' library": ("consumers/order_events.py", "import redis"),
+    "redis in the readers' library": ("consumers/order_events/consumer.py", "import redis"),
     "the publisher in another part of the bot's interface": (
         "consumers/nofx/auto_trader.py",
         "import publisher.service",
@@ -93,6 +113,13 @@ FORBIDDEN = {
     "an adapter in the simulated exchange": (
         "statecast/simulator/binance/exchange.py",
         "import statecast.venues.binance.wire",
+    ),
+    "an event loop in the shapes of NOFX": ("consumers/nofx/shapes.py", "import asyncio"),
+    "chance in the pure part of order events": ("consumers/order_events/queue.py", "import secrets"),
+    "a log in the pure part of a mirror": ("consumers/mirror/view.py", "import logging"),
+    "a partition in the judgement of gaps": (
+        "consumers/order_events/gaps.py",
+        "import consumers.order_events.partition",
     ),
     "websockets outside its home": ("publisher/market.py", "import websockets"),
     "httpx outside its home": ("publisher/follower.py", "import httpx"),

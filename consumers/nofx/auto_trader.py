@@ -69,7 +69,7 @@ class AutoTraderConfig:
 
 
 class AutoTrader:
-    """A bot: starts and stops its trader, and tells how the account stands.
+    """A bot: starts and stops its trader, and says how the account stands.
 
         trader = AutoTrader(AutoTraderConfig(id="trader_001", name="…", binance_api_key=…, binance_secret_key=…))
         await trader.initialize()

@@ -31,7 +31,7 @@ class BinanceFuturesTrader:
         await trader.stop_user_stream()
 
     `user_stream_enabled = False`, at any time, forces REST. Reads raise StaleState when nothing at most 10 s old is to
-    be had, and StoreUnreachable without Redis, for without it nobody knows whose turn it is to ask the venue.
+    be had, and StoreUnreachable without Redis, because without it readers cannot take turns to ask the venue.
 
     Trading is not done here: its calls go to the methods of the same name of `client`, sync or async, and without one
     raise NotImplementedError. Account modes and orders of others are never touched.
@@ -63,7 +63,7 @@ class BinanceFuturesTrader:
         return timedelta(seconds=self.source.max_age_s)
 
     async def initialize_user_stream(self) -> None:
-        """Start the stream, if it is enabled. Never raises for want of it: the log says why, reads go by REST."""
+        """Start the stream, if it is enabled. Never raises if it cannot: the log says why, and reads go by REST."""
         if not self.user_stream_enabled or (self.user_stream is not None and self.user_stream.running):
             return
         self.user_stream = UserDataStream(self.api_key, self.secret_key, self.testnet)
@@ -102,8 +102,8 @@ class BinanceFuturesTrader:
         """How far the last answer may be trusted by now: `age_ms`, `source`, `seq`, `via`. None before the first."""
         if self._last is None:
             return None
-        told, at = self._last
-        return freshness(told, told.age_s + SystemClock().monotonic() - at)
+        last, at = self._last
+        return freshness(last, last.age_s + SystemClock().monotonic() - at)
 
     def _by_stream(self, read: Callable[[AccountMirror], Value]) -> tuple[Value | None, StaleState | None]:
         """What the stream says; else None, and why it says nothing, if it should."""
@@ -124,12 +124,12 @@ class BinanceFuturesTrader:
         finally:
             await held.release()
 
-    def _note(self, what: str, told: Freshness) -> None:
+    def _note(self, what: str, given: Freshness) -> None:
         before = self._last[0].via if self._last else None
-        self._last = (told, SystemClock().monotonic())
-        by = "the stream" if told.via == "publisher" else "REST"
-        level = logging.DEBUG if told.via == before else logging.INFO
-        _log.log(level, "%s: %s from %s, %.1f s old", self.source.account_id, what, by, told.age_s)
+        self._last = (given, SystemClock().monotonic())
+        by = "the stream" if given.via == "publisher" else "REST"
+        level = logging.DEBUG if given.via == before else logging.INFO
+        _log.log(level, "%s: %s from %s, %.1f s old", self.source.account_id, what, by, given.age_s)
 
     # Trading, by the user's own client
 

@@ -1,6 +1,6 @@
 """Embedded mode: the publisher in the bot's own process. Nowhere else does the readers' library know the publisher.
 
-That is the exception to a rule: whoever comes from a stream inside each bot has one program and starts no second one.
+That is the exception to a rule: users who come from a stream inside each bot have one program, and start no second one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _log = logging.getLogger("statecast.publisher")
 
 @asynccontextmanager
 async def publisher(values: Mapping[str, str], redis_url: str) -> AsyncIterator[asyncio.Task[None]]:
-    """Publish one account while the context lasts; its task ends only by an error that no waiting mends.
+    """Publish one account while the context lasts; its task only ends by an error that waiting cannot fix.
 
     Where another process holds the account's lease, it waits as a standby.
 
@@ -32,11 +32,11 @@ async def publisher(values: Mapping[str, str], redis_url: str) -> AsyncIterator[
     _log_through_logging()
     built = config.build(Settings(values, (values,)))
     async with publishing(built, redis_url, SystemClock(), system_chance()) as work:
-        work.add_done_callback(_tell_end)
+        work.add_done_callback(_log_end)
         yield work
 
 
-def _tell_end(work: asyncio.Task[None]) -> None:
+def _log_end(work: asyncio.Task[None]) -> None:
     if not work.cancelled() and (error := work.exception()) is not None:
         _log.error("the publisher in this process has ended: %s", error)
 

@@ -1,7 +1,7 @@
 """What all bots of a process share: a mirror of each account, its publisher, its REST, and one private Redis server.
 
-Each is opened for its first user and closed after its last, by a task of its own; nobody waits for a slow opening
-longer than they want to, and it goes on meanwhile. Everything but the private server belongs to one event loop.
+Each is opened for its first user and closed after its last, by a task of its own; a user may stop waiting
+for a slow opening, which goes on meanwhile. Everything but the private server belongs to one event loop.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Shared(Generic[Value]):
         self, source: Source, make: Callable[[], AbstractAsyncContextManager[Value]], ended: Callable[[], None]
     ) -> None:
         self.source = source
-        self.users = 0
+        self._users = 0
         self.now: Value | None = None
         """The thing, as soon as it is open."""
 
@@ -53,7 +53,7 @@ class Shared(Generic[Value]):
         self._keeper.add_done_callback(lambda _: ended())
 
     async def opened(self) -> Value:
-        """The thing, when it is open; raises what hinders it for good."""
+        """The thing, when it is open; raises what hinders it permanently."""
         opening = asyncio.create_task(self._opened.wait())
         try:
             await asyncio.wait((opening, self._keeper), return_when=asyncio.FIRST_COMPLETED)
@@ -66,10 +66,14 @@ class Shared(Generic[Value]):
         assert self.now is not None, "a keeper that ends without an error has opened"
         return self.now
 
+    def use(self) -> None:
+        """One user more."""
+        self._users += 1
+
     async def release(self) -> None:
         """One user less; the last one returns when it is closed."""
-        self.users -= 1
-        if self.users:
+        self._users -= 1
+        if self._users:
             return
         self._forget()
         self._ended.set()
@@ -87,7 +91,7 @@ class Shared(Generic[Value]):
 
 
 def stopped(source: Source) -> StaleState:
-    """For whoever waits for what has been stopped meanwhile."""
+    """For those who wait for what has been stopped in the meantime."""
     why, advice = "it was stopped while it was starting", "start it again"
     return StaleState(str(source.account_id), None, source.max_age_s, why, advice)
 
@@ -113,7 +117,7 @@ class ByRest:
 
         Raises:
             StaleState: there is none; the message says why, and `stale`, the state of the stream, as well.
-            StoreUnreachable: without Redis nobody knows whose turn it is to ask.
+            StoreUnreachable: without Redis readers cannot take turns to ask.
         """
         try:
             answer = await self._refresher.answer(max_age_s)
@@ -159,15 +163,15 @@ async def _mirrored(source: Source) -> AsyncIterator[Mirrored]:
 @asynccontextmanager
 async def _mirror(source: Source, url: str) -> AsyncIterator[AccountMirror]:
     """As soon as Redis answers."""
-    told = False
+    warned = False
     while True:
         mirror = AccountMirror(source.account_id, url, max_age_s=source.max_age_s)
         try:
             await mirror.__aenter__()
         except StoreUnreachable as error:
-            if not told:
+            if not warned:
                 _log.warning("%s: %s; trying on", source.account_id, error)
-            told = True
+            warned = True
             await SystemClock().sleep(RETRY_S)
             continue
         try:
@@ -209,7 +213,7 @@ def _share(key: object, source: Source, make: Callable[[], AbstractAsyncContextM
                     del things[key]
 
             thing = things[key] = Shared(source, make, ended)
-        thing.users += 1
+        thing.use()
     return thing
 
 
@@ -248,7 +252,10 @@ class _PrivateServer:
                     self._server = None
 
     def revive(self) -> None:
-        """Start it again, at the same port, if it has ended: nobody else does. The publisher writes everything anew."""
+        """Start it again, at the same port, if it has ended: nobody else does.
+
+        The publisher then writes everything again.
+        """
         with self._lock:
             if self._server is not None and self._server.poll() is not None:
                 _log.error("the private Redis server has ended (%s); starting it again", self._server.poll())

@@ -1,4 +1,4 @@
-"""`UserDataStream`: an account's balance, positions, orders and news, under names that the NOFX bot's users know."""
+"""`UserDataStream`: an account's state and its changes, under names that the NOFX bot's users know."""
 
 from __future__ import annotations
 
@@ -26,9 +26,11 @@ START_WITHIN_S = 20.0
 REFUSED_AFTER_S = 3.0
 """Longer than the lease: what another publisher left behind, its refused key included, is overwritten by then."""
 
-POLL_S = 0.05
+LOOK_AGAIN_S = 0.25
+"""How often to look whether a state that is not fresh has become so."""
+
 IDLE_S = 1.0
-"""At least so often it is looked for order events; normally at once, when the state changes."""
+"""The longest time between two looks for order events; normally they are looked for at once, when the state changes."""
 
 _log = logging.getLogger("statecast.consumers.nofx")
 
@@ -47,13 +49,13 @@ class UserDataStream:
         await stream.stop()
 
     With keys a publisher runs in this process, shared by all bots of one account; without, it runs elsewhere
-    (`docs/nofx.md`). What the getters return was verified within the last 10 s, or they say that they have nothing:
-    `get_account_data` by None, as it always did, the lists by raising StaleState, since an empty one means none, and
-    known to be none.
+    (`docs/nofx.md`). What the getters return was verified within the last 10 s. Otherwise `get_account_data` returns
+    None, as it always did, and the lists raise StaleState, since an empty list means that there is none.
 
-    A callback slot holds a function, sync or async, or None. Account and positions are told once after the start and
-    then when they change, order events each, in this order and beside the stream: while a slow callback works, changes
-    of account and positions become one, and order events wait their turn. What a callback raises is logged.
+    A callback slot holds a function, sync or async, or None. It is called with account and positions once after the
+    start and then when they change, and with each order event, in this order and apart from the stream: while a slow
+    callback works, changes of account and positions become one, and order events wait. What a callback raises is
+    logged.
     """
 
     def __init__(self, api_key: str | None = "", secret_key: str | None = "", testnet: bool = False) -> None:
@@ -73,7 +75,7 @@ class UserDataStream:
         self.on_position_update: PositionCallback | None = None
         self.on_order_update: OrderCallback | None = None
         self._shared: Shared[Mirrored] | None = None
-        self._telling: asyncio.Task[None] | None = None
+        self._calling_back: asyncio.Task[None] | None = None
         self._listening = False
 
     def __repr__(self) -> str:
@@ -96,7 +98,10 @@ class UserDataStream:
         _log.info("%s: user data stream started (%s)", self.source.account_id, self.source.mode)
 
     async def connect(self) -> bool:
-        """As `start`, but whatever hinders it is logged; if that may pass, it goes on trying. Whether data is there."""
+        """As `start`, but what hinders it is logged; if that may pass, it goes on trying.
+
+        Returns whether data is there.
+        """
         began = SystemClock().monotonic()
         try:
             await self._wait_for_snapshot(self._attach(), began)
@@ -114,12 +119,13 @@ class UserDataStream:
         """Detach. Publisher and mirror go on for others; the venue's listen key, which is everyone's, stays alive."""
         self.running = False
         held, self._shared = self._shared, None
-        telling, self._telling = self._telling, None
+        calling_back, self._calling_back = self._calling_back, None
         if held is None:
             return
-        if telling is not None and telling is not asyncio.current_task():  # a callback may stop its own stream
-            telling.cancel()
-            await asyncio.wait((telling,))
+        # A callback may stop its own stream.
+        if calling_back is not None and calling_back is not asyncio.current_task():
+            calling_back.cancel()
+            await asyncio.wait((calling_back,))
         await held.release()
         _log.info("%s: user data stream stopped", self.source.account_id)
 
@@ -138,7 +144,7 @@ class UserDataStream:
         return self.get_orders()
 
     def get_account_data(self) -> dict[str, float] | None:
-        """totalWalletBalance, availableBalance, totalUnrealizedProfit; None when nothing is fresh enough to tell."""
+        """totalWalletBalance, availableBalance, totalUnrealizedProfit; None when nothing is fresh enough."""
         try:
             return shapes.account(self.mirror.totals(max_age_s=self.source.max_age_s))
         except StaleState:
@@ -170,14 +176,14 @@ class UserDataStream:
             why, advice = "the user data stream has not reached Redis yet", "wait, or see the log"
         raise StaleState(str(self.source.account_id), None, self.source.max_age_s, why, advice)
 
-    # Coming to a start
+    # Starting
 
     def _attach(self) -> Shared[Mirrored]:
         if self._shared is None:
             _log.info("%s: user data stream starting (%s)", self.source.account_id, self.source.mode)
             self._shared = shared.mirrored(self.source)
             self._listening = False
-            self._telling = asyncio.create_task(self._tell(self._shared))
+            self._calling_back = asyncio.create_task(self._call_back(self._shared))
             self.running = True
         return self._shared
 
@@ -204,7 +210,7 @@ class UserDataStream:
                     followed.publisher.result()
                 if waited_s > START_WITHIN_S or (waited_s > REFUSED_AFTER_S and await self._refused(followed)):
                     raise
-            await clock.sleep(POLL_S)
+            await clock.sleep(LOOK_AGAIN_S)
         raise shared.stopped(self.source)
 
     async def _refused(self, followed: Mirrored) -> bool:
@@ -215,16 +221,16 @@ class UserDataStream:
 
     # Callbacks
 
-    async def _tell(self, held: Shared[Mirrored]) -> None:
-        """Call back for every change from now on. Whatever fails is tried again; what a callback raises is its own."""
+    async def _call_back(self, held: Shared[Mirrored]) -> None:
+        """Call back for every change from now on. What fails is retried; what a callback raises is logged."""
         try:
             followed = await held.opened()
         except StatecastError:
-            return  # whoever started the stream is told
-        news, hindered = _News(followed, self.source.max_age_s), ""
+            return  # the caller of `start` gets the error
+        updates, hindered = _Updates(followed, self.source.max_age_s), ""
         while self._shared is held:
             try:
-                await (news.next() if self._listening else news.begin())
+                await (updates.next() if self._listening else updates.begin())
             except StaleState:
                 return  # the mirror is closed: the event loop ends
             except StoreError as error:
@@ -238,23 +244,23 @@ class UserDataStream:
                 await SystemClock().sleep(IDLE_S)
                 continue
             self._listening, hindered = True, ""
-            if (account := news.changed_account()) is not None:
+            if (account := updates.changed_account()) is not None:
                 _log.debug("%s: account %s", self.source.account_id, account)
                 await self._call(self.on_account_update, account)
-            if (positions := news.changed_positions()) is not None:
+            if (positions := updates.changed_positions()) is not None:
                 _log.debug("%s: %d open positions", self.source.account_id, len(positions))
                 await self._call(self.on_position_update, positions)
-            for event in news.take_events():
+            for event in updates.take_events():
                 if self._shared is not held:
                     return
                 _log.debug("%s: order %s %s %s", self.source.account_id, event.symbol, event.side, event.status)
                 await self._call(self.on_order_update, shapes.order(event))
 
-    async def _call(self, callback: Callable[[Any], object] | None, told: Any) -> None:
+    async def _call(self, callback: Callable[[Any], object] | None, value: Any) -> None:
         if callback is None or not self.running:
             return
         try:
-            result = callback(told)
+            result = callback(value)
             if inspect.isawaitable(result):
                 await result
         except asyncio.CancelledError:
@@ -262,12 +268,12 @@ class UserDataStream:
             if task is not None and task.cancelling():
                 raise
             _log.exception("%s: a callback was cancelled", self.source.account_id)
-        except Exception:  # noqa: BLE001 - foreign code: the log has its error, and the news go on
+        except Exception:  # noqa: BLE001 - foreign code: the log has its error, and the updates go on
             _log.exception("%s: a callback failed", self.source.account_id)
 
 
-class _News:
-    """What of an account has changed since it was told last, and the order events since then."""
+class _Updates:
+    """What of an account has changed since the last callbacks, and the order events since then."""
 
     def __init__(self, followed: Mirrored, max_age_s: float) -> None:
         self._mirror = followed.mirror
@@ -282,13 +288,13 @@ class _News:
         self._positions: list[dict[str, Any]] | None = None
 
     async def begin(self) -> None:
-        """Order events count from here on; account and positions are news as they are."""
+        """Order events count from here on; account and positions count as changed."""
         self._entry_id, entries = await last_entries(self._client, self._mirror.account_id, 1)
         last = entries[-1].get("eventSeq", "") if entries else ""
         self._event_seq = int(last) if last.isdecimal() else None
 
     async def next(self) -> None:
-        """Wait for news, for a bounded time. What an order event did to account and positions is there with it."""
+        """Wait for an update, for a bounded time. What an order event did to account and positions is there with it."""
         account_id = self._mirror.account_id
         if not self._more:
             with suppress(TimeoutError):
@@ -309,7 +315,7 @@ class _News:
                     try:
                         at = self._mirror.totals(max_age_s=self._max_age_s).seq
                     except StaleState:
-                        await SystemClock().sleep(POLL_S)
+                        await SystemClock().sleep(LOOK_AGAIN_S)
                         continue
                     if at >= seq:
                         return
@@ -332,7 +338,7 @@ class _News:
             yield self._events.popleft()
 
     def changed_account(self) -> dict[str, float] | None:
-        """The account, if it is fresh and was not told as it is now."""
+        """The account, if it is fresh and not the same as in the last callback."""
         try:
             now = shapes.account(self._mirror.totals(max_age_s=self._max_age_s))
         except StaleState:
@@ -341,7 +347,7 @@ class _News:
         return dict(now) if now != before else None
 
     def changed_positions(self) -> list[dict[str, Any]] | None:
-        """All positions, if they are fresh and were not told as they are now."""
+        """All positions, if they are fresh and not the same as in the last callback."""
         try:
             now = shapes.positions(self._mirror.positions(max_age_s=self._max_age_s))
         except StaleState:

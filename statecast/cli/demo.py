@@ -41,6 +41,8 @@ KEY, SECRET = "demo-key", "demo-secret"
 WARM_UP_STEPS = 60
 WARM_UP_LIMIT = 2_000
 LIVE_WITHIN_S = 30.0
+LOOK_EVERY_S = 0.25
+"""How often to look whether the account is live."""
 EVENTS_SHOWN = 8
 FRAME_EVERY_S = 0.5
 LINES_EVERY_S = 1.0
@@ -62,7 +64,7 @@ def add_parser(commands: Commands) -> None:
         help="end N seconds after the account is live (default: never)",
     )
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the exchange and its trader (default 1)")
-    parser.add_argument("--hedge", action="store_true", help="long and short positions beside each other")
+    parser.add_argument("--hedge", action="store_true", help="long and short positions side by side")
     parser.add_argument(
         "--trade",
         type=arguments.positive,
@@ -227,7 +229,7 @@ def _redis_program(url: str) -> list[str]:
 
 
 async def _show(source: _Source, args: argparse.Namespace) -> None:
-    """Show the account, once it is live, and the bots that read it, for so many seconds, or for ever."""
+    """Show the account, once it is live, and the bots that read it, for so many seconds, or without end."""
     import asyncio
     import contextlib
     import os
@@ -237,7 +239,7 @@ async def _show(source: _Source, args: argparse.Namespace) -> None:
 
     await _live(source)
     with contextlib.suppress(TimeoutError):
-        # The user's own keys and hosts are none of the demo's: a bot that finds its state old asks the venue by them.
+        # Without the user's own keys and hosts: a bot whose state is stale would use them to ask the venue.
         others = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
         async with asyncio.timeout(args.seconds), bots.running(others | source.settings()) as running:
             await (_show_in_place(source, running) if sys.stdout.isatty() else _show_as_lines(source, running))
@@ -253,7 +255,7 @@ async def _live(source: _Source) -> None:
         if clock.monotonic() - started > LIVE_WITHIN_S:
             reason = f"{status.get('state', 'nothing published')}: {status.get('reason', '')}"
             raise StatecastError(f"the account is not live after {LIVE_WITHIN_S:.0f} s; {reason}")
-        await clock.sleep(0.05)
+        await clock.sleep(LOOK_EVERY_S)
 
 
 async def _show_as_lines(source: _Source, bots: Bots) -> None:

@@ -50,7 +50,7 @@ class Status(bytes):
 
 
 class ReplyError(bytes):
-    """An error that the server replied, with its code: `WRONGTYPE Operation against …`."""
+    """An error that the server returned, with its code: `WRONGTYPE Operation against …`."""
 
 
 Reply: TypeAlias = "Status | ReplyError | bytes | int | list[Reply] | None"
@@ -76,7 +76,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run(args: argparse.Namespace) -> int:
-    """Send the command and print every reply; the exit code is told in the help."""
+    """Send the command and print every reply; the help lists the exit codes."""
     import redis.exceptions
 
     from statecast import settings
@@ -150,7 +150,7 @@ def _connection(url: str) -> tuple[Any, str]:
 
 def _replies(connection: Any, command: list[bytes]) -> Iterator[Reply]:
     connection.connect()
-    connection._sock.settimeout(None)  # a command may block for as long as it was told to
+    connection._sock.settimeout(None)  # a command may block for as long as its arguments say
     connection.send_command(*command)
     yield connection.read_response()
     while command[0].decode(errors="replace").upper() in _STREAMING:
@@ -177,7 +177,7 @@ class _ReplyParser:
 
 
 def _read_reply(stream: IO[bytes]) -> Reply:
-    """One reply in RESP2. Raises redis-py's errors for a connection that is lost and for what is no reply."""
+    """One reply in RESP2. Raises redis-py's errors for a lost connection and for what is not a reply."""
     from redis.exceptions import InvalidResponse
 
     line = _complete(stream.readline())

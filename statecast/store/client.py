@@ -1,7 +1,7 @@
 """Connections to Redis: time-outs, no hidden retries, redis-py's errors turned into ours.
 
 redis-py 8 repeats every command up to ten times by itself, writes included: a lost reply would append an order event
-again. Here every command is sent once, and who may be repeated is decided by who knows what it does.
+again. Here every command is sent once, and whether it may be repeated is decided by the caller, who knows what it does.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from statecast.errors import ConfigError, StoreAuthFailed, StoreRefused, StoreUn
 
 ACCEPTED_URLS = "redis://HOST:PORT/DB, rediss://HOST:PORT/DB, unix:///PATH, or embedded"
 SOCKET_TIMEOUT_S = 2.0
-"""Shorter than the lease: a writer that hears nothing for this long must not believe that it still holds it."""
+"""Shorter than the lease: a writer without a reply for this long must not assume that it still holds it."""
 
 MAX_CONNECTIONS = 100
 
@@ -154,7 +154,7 @@ class Client:
         """Turn what redis-py raises into `StoreUnreachable` and `StoreRefused`.
 
         A cancellation that arrives while redis-py is sending is raised here: Python 3.11's `asyncio.wait_for`, through
-        which it sends, forgets one that comes together with the result, and the task would run on for ever.
+        which it sends, forgets one that comes together with the result, and the task would never end.
         """
         task = asyncio.current_task()
         cancelled_before = task.cancelling() if task is not None else 0
@@ -195,9 +195,9 @@ def _connection_arguments(client: AnyRedis) -> dict[str, Any]:
         kind = type(client).__name__ if pool is None else type(pool).__name__
         raise ConfigError("redis", kind, "a URL, or a redis.Redis or redis.asyncio.Redis of one server")
     given = pool.connection_kwargs
-    lost = [name for name, value in given.items() if name.startswith("ssl_") and name not in _TLS and value]
-    if lost:
-        raise ConfigError("redis", f"a client with {', '.join(lost)}", "a client without it; asyncio cannot do it")
+    unusable = [name for name, value in given.items() if name.startswith("ssl_") and name not in _TLS and value]
+    if unusable:
+        raise ConfigError("redis", f"a client with {', '.join(unusable)}", "a client without it; asyncio cannot do it")
     return {name: given[name] for name in (*_WHERE_AND_WHO, *_TLS) if name in given}
 
 

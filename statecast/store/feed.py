@@ -1,4 +1,4 @@
-"""Reading the changes stream: what each commit did, so that a copy of an account can follow without reading it again.
+"""Reads the changes stream: what each commit did, so that a copy of an account can follow without reading it again.
 
 How to join: `read_account(…, last_change=True)` gives the state and the id of the youngest entry in it. Read on from
 that id; each commit must be numbered one more than the last, under the same epoch, or something is missing.
@@ -33,7 +33,7 @@ class Change(NamedTuple):
     """Each hash is just what the parts say; what was there before is gone."""
 
 
-class News(NamedTuple):
+class ChangesPage(NamedTuple):
     """The entries after an id, the status and Redis's clock, as of one moment."""
 
     now_ms: int
@@ -50,15 +50,15 @@ async def wait_for_changes(client: Client, account_id: AccountId, after: str, *,
         ContractMismatch: an entry cannot be understood.
         StoreUnreachable, StoreRefused: reading again is harmless.
     """
-    assert block_ms > 0, "0 would wait for ever"
+    assert block_ms > 0, "0 would wait without end"
     key = AccountKeys(account_id).changes
     with client.errors():
         answer = await client.redis.xread({key: after}, count=PAGE, block=block_ms)
     return _changes(client, account_id, answer)
 
 
-async def read_news(client: Client, account_id: AccountId, after: str) -> News:
-    """What happened after the id `after`, and what the publisher says now: one transaction, without waiting.
+async def read_changes(client: Client, account_id: AccountId, after: str) -> ChangesPage:
+    """What happened after the id `after`, and what the status says now: one transaction, without waiting.
 
     Raises: as `wait_for_changes`.
     """
@@ -70,7 +70,7 @@ async def read_news(client: Client, account_id: AccountId, after: str) -> News:
             pipe.xread({keys.changes: after}, count=PAGE)
             (seconds, microseconds), status, answer = await pipe.execute()
     changes = _changes(client, account_id, answer)
-    return News(int(seconds) * 1000 + int(microseconds) // 1000, status, changes, len(changes) < PAGE)
+    return ChangesPage(int(seconds) * 1000 + int(microseconds) // 1000, status, changes, len(changes) < PAGE)
 
 
 def apply(
@@ -82,7 +82,7 @@ def apply(
     Neither `rows` nor any row in it is changed.
 
     Raises:
-        ValueError: the number of rows is not the one that the commit tells, so `rows` was not the state before it.
+        ValueError: the number of rows is not the one that the commit gives, so `rows` was not the state before it.
     """
     after = {} if replaces else dict(rows)
     changed: dict[str, dict[str, str]] = {}
@@ -104,7 +104,7 @@ def apply(
         row[attribute] = value
     after.update(changed)
     if len(after) != part.get("count", len(after)):
-        raise ValueError(f"{len(after)} rows where the commit tells {part['count']}")
+        raise ValueError(f"{len(after)} rows where the commit counts {part['count']}")
     if replaces:
         return after, {entity for entity in rows.keys() | after.keys() if rows.get(entity) != after.get(entity)}
     return after, {*changed, *removed}
@@ -117,9 +117,9 @@ def _changes(client: Client, account_id: AccountId, answer: object) -> list[Chan
 
 def _change(client: Client, account_id: AccountId, entry_id: str, fields: Mapping[str, str]) -> Change:
     try:
-        told = orjson.loads(fields["change"])
-        replaces = told.pop("replaces", False)
-        return Change(entry_id, int(fields["seq"]), int(fields["epoch"]), fields["source"], told, replaces)
+        change = orjson.loads(fields["change"])
+        replaces = change.pop("replaces", False)
+        return Change(entry_id, int(fields["seq"]), int(fields["epoch"]), fields["source"], change, replaces)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         reason = f"{account_id}: entry {entry_id} of the changes cannot be understood ({error})"
         raise ContractMismatch(client.server, reason) from error

@@ -1,4 +1,4 @@
--- Acknowledge entries. Not fenced: whoever has handled an entry has handled it, also when its lease is lost.
+-- Acknowledge entries. Not fenced: an entry that was handled stays handled, also when the lease is lost.
 -- Begins with group_progress.lua.
 -- KEYS  order-events group
 -- ARGV  redis_group partition

@@ -1,7 +1,7 @@
 """Consumer groups as an operator sees them: how far they are, who serves them, and their dead letters.
 
 A group of statecast has one group in Redis, or one for each of its partitions: `<GROUP>.<partition>of<partitions>`.
-Groups that others made with commands alone are shown and treated alike; they only tell less.
+Groups that were created with plain commands are shown and treated alike; less is known of them.
 """
 
 from __future__ import annotations
@@ -316,7 +316,7 @@ async def dead_letters(
 async def requeue(client: Client, account_id: AccountId, group: str, letter_ids: Sequence[str]) -> list[Requeued]:
     """Make the events of dead letters pending again, so that the group handles them once more; and drop the letters.
 
-    Returns what became of each. Their attempts begin anew. An event that the log does not hold any more cannot be put
+    Returns what became of each. Their attempts start from 0. An event that the log does not hold any more cannot be put
     back: its letter stays.
 
     Raises:
@@ -335,7 +335,7 @@ async def requeue(client: Client, account_id: AccountId, group: str, letter_ids:
 
 
 async def drop(client: Client, account_id: AccountId, group: str, letter_ids: Sequence[str]) -> list[bool]:
-    """Delete dead letters for good. Returns for each whether it was there.
+    """Delete dead letters permanently. Returns for each whether it was there.
 
     Raises:
         StoreUnreachable: some may have been deleted; asked again, those are not there.
@@ -355,8 +355,8 @@ async def drop(client: Client, account_id: AccountId, group: str, letter_ids: Se
 async def remove_group(client: Client, account_id: AccountId, group: str, *, forced: bool = False) -> Removed | InUse:
     """Remove a group: its place in the log, what it has not acknowledged, and all that is kept for it.
 
-    Not while somebody serves it or dead letters are left, unless `forced`. A consumer that still runs makes the group
-    again, from the beginning of the log.
+    Not while somebody serves it or dead letters are left, unless `forced`. A consumer that still runs creates the
+    group again, from the beginning of the log.
 
     Raises:
         ConfigError: there is no such group.

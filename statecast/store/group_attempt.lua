@@ -5,7 +5,7 @@
 --       token (of this count: asked again under the same token, it is not counted again)
 -- ->    {'OK', how often it was handed out before}
 --       {'DONE'} it is in the log and not pending: it was acknowledged, or its group will be given it again
---       {'GONE'} it is neither pending nor in the log: Redis lost it, so whoever still has it has the only one
+--       {'GONE'} it is neither pending nor in the log: Redis lost it, so a consumer that still has it has the only copy
 --       {'NOGROUP'}   {'LOST', owner}
 local id, token = ARGV[5], ARGV[6]
 local pending = redis.pcall('XPENDING', log, redis_group, id, id, 1)

@@ -1,12 +1,12 @@
--- Take over what other consumers of a partition's group were given and have not acknowledged: whoever holds the
+-- Take over what other consumers of a partition's group were given and have not acknowledged: the holder of the
 -- partition's lease knows that they are gone. Names with nothing pending are deleted. Begins with group_fence.lua.
 -- KEYS  order-events group
 -- ARGV  partition consumer term redis_group
 --       count (entries in one call)
---       requeued (the consumer whose entries were put back: their attempts begin anew)
---       told (what stood in <partition>.lost, once it was told; else empty)
+--       requeued (the consumer whose entries were put back: their attempts start from 0)
+--       reported (what stood in <partition>.lost, once it was reported; else empty)
 -- ->    {'OK', claimed, 1 if there may be more else 0, {ids that are not in the log any more: acknowledge them},
---        eventSeq, epoch, entryId of the last one acknowledged or nil, what is lost and was not told, or '' }
+--        eventSeq, epoch, entryId of the last one acknowledged or nil, what is lost and was not reported, or '' }
 --       {'NOGROUP'}   {'LOST', owner}
 local others = redis.pcall('XINFO', 'CONSUMERS', log, redis_group)
 if others['err'] then
@@ -31,7 +31,7 @@ for _, flat in ipairs(others) do
     local ids = {}
     for _, pending in ipairs(redis.call('XPENDING', log, redis_group, '-', '+', text(left), name)) do
       left = left - 1
-      -- What is gone stays where it is until it was told: Redis 7 would forget it here.
+      -- What is gone stays where it is until it was reported: Redis 7 would forget it here.
       if #redis.call('XRANGE', log, pending[1], pending[1]) > 0 then
         ids[#ids + 1] = pending[1]
       else

@@ -3,17 +3,17 @@
 -- ARGV  partitions
 --       start (id after which a new group begins, or $)
 --       least_seq (eventSeq of the first event that is wanted, or empty)
---       again (1: this member knows that the group existed, so that a missing one was lost and is no new one)
+--       existed (1: this member knows that the group existed, so that a missing one was lost and is not new)
 --       for each partition: name of its group in Redis; last eventSeq, epoch and entry id that this member knows, or
 --       empty
 -- ->    {'OK', contract version or '', 1 if Redis had lost something else 0}
 --       {'PARTITIONS', n} the group has another number of them
 --       {'BEYOND', eventSeq} least_seq is beyond what comes next after that event, and the group is new
--- A group that was lost begins again with the oldest entry, never with the newest: what came between is not skipped.
--- What was lost stands in <partition>.lost until the owner of the partition has told it.
+-- A group that was lost starts from the oldest entry, never with the newest: what came between is not skipped.
+-- What was lost stands in <partition>.lost until the owner of the partition has reported it.
 local log, hash, activity = KEYS[1], KEYS[2], KEYS[3]
 local partitions, least_seq = tonumber(ARGV[1]), tonumber(ARGV[3])
-local again = ARGV[4] == '1'
+local existed = ARGV[4] == '1'
 local known = redis.call('HGET', hash, 'partitions')
 if known and known ~= ARGV[1] then return {'PARTITIONS', known} end
 local status = redis.call('HMGET', KEYS[4], 'contract', 'eventSeq', 'epoch')
@@ -40,7 +40,7 @@ local function first_after(id)
 end
 
 -- Events with lower numbers would come before one that is beyond the next; or Redis has lost data, and it never comes.
-if least_seq and not known and not again then
+if least_seq and not known and not existed then
   local last = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
   local youngest = math.max(tonumber(status[2]) or 0, last and tonumber(field_of(last, 'eventSeq')) or 0)
   if least_seq > youngest + 1 then return {'BEYOND', string.format('%.0f', youngest)} end
@@ -85,7 +85,7 @@ for partition = 1, partitions do
   local name, seq, epoch, id = ARGV[at], tonumber(ARGV[at + 1]), ARGV[at + 2], ARGV[at + 3]
   local has_progress = redis.call('HEXISTS', hash, partition .. '.eventSeq') == 1
   if not delivered[name] then
-    local was_lost = known or again
+    local was_lost = known or existed
     local start = was_lost and '0-0' or wanted_after
     redis.call('XGROUP', 'CREATE', log, name, start, 'MKSTREAM')
     redis.call('HSET', activity, name, now)
@@ -102,7 +102,7 @@ for partition = 1, partitions do
   elseif not has_progress and seq then
     remember(partition, seq, epoch, id)
   elseif not has_progress then
-    -- Made by hand, or its hash was deleted. The entry it was given last tells, as long as it is there.
+    -- Made by hand, or its hash was deleted. The entry that it was given last says it, if it is still there.
     local entry = redis.call('XRANGE', log, delivered[name], delivered[name])[1]
     if entry then
       remember(partition, tonumber(field_of(entry, 'eventSeq')), field_of(entry, 'epoch') or '0', entry[1])

@@ -1,11 +1,11 @@
--- Renew a member and its partitions, take what is free, and tell what it has.
+-- Renew a member and its partitions, take what is free, and return what it holds.
 -- KEYS  group group-activity
 -- ARGV  consumer lease_ms partitions
---       anew: numbers of partitions, with blanks between, to be held on to under a new term
+--       new_terms: numbers of partitions, with blanks between, to be kept under a new term
 --       for each partition: name of its group in Redis
 -- ->    {'OK', surplus, partition, term, term before, …}
 --         surplus: how many partitions this member has too many, so that every member has its share
---         term: differs for every time that a partition changed hands. Who knows "term before" has not lost it since
+--         term: differs for every time that a partition changed hands. A member that knows "term before" has had it since
 --       {'GONE'} nobody has joined the group, or Redis lost it
 --       {'PARTITIONS', n} the group has another number of them
 local hash, activity = KEYS[1], KEYS[2]
@@ -28,8 +28,8 @@ for field, value in pairs(known) do
     if tonumber(value) > now then has[name] = 0 else gone[#gone + 1] = field end
   end
 end
-local anew, owner = {}, {}
-for number in string.gmatch(ARGV[4], '%d+') do anew[tonumber(number)] = true end
+local new_terms, owner = {}, {}
+for number in string.gmatch(ARGV[4], '%d+') do new_terms[tonumber(number)] = true end
 for p = 1, partitions do
   local name = known[text(p) .. '.owner']
   if name and (name == consumer or tonumber(known[text(p) .. '.untilMs'] or '0') > now) then
@@ -38,8 +38,8 @@ for p = 1, partitions do
   end
 end
 
--- A free partition goes to whoever asks first of those that have least. Too many has who would have more than its share
--- if those that have most had the remainder: so nothing moves without need.
+-- A free partition goes to the first that asks of those that have least. A member has too many if it would have more
+-- than its share when those that have most got the remainder: so nothing moves without need.
 local members, least = {}, partitions
 for name, count in pairs(has) do
   members[#members + 1] = name
@@ -49,7 +49,7 @@ for p = 1, partitions do
   if not owner[p] and has[consumer] <= least then
     owner[p] = consumer
     has[consumer] = has[consumer] + 1
-    anew[p] = true
+    new_terms[p] = true
   end
 end
 table.sort(members, function(a, b)
@@ -71,7 +71,7 @@ for p = 1, partitions do
     local before = known[text(p) .. '.term'] or '0'
     local term = before
     -- By the clock (µs) as well as by counting: a number lost in a fail-over or a flush is not handed out twice.
-    if anew[p] then term = text(math.max(tonumber(before) + 1, t[1] * 1000000 + t[2])) end
+    if new_terms[p] then term = text(math.max(tonumber(before) + 1, t[1] * 1000000 + t[2])) end
     redis.call('HSET', hash, text(p) .. '.owner', consumer, text(p) .. '.untilMs', until_ms, text(p) .. '.term', term)
     redis.call('HSET', activity, ARGV[4 + p], text(now))
     answer[#answer + 1] = p

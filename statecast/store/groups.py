@@ -4,10 +4,10 @@ A group is one group of Redis on `…:order-events` for each of its partitions, 
 
     partitions                              how many
     member.<consumer>                       until when it counts as there (ms)
-    <p>.owner, <p>.untilMs, <p>.term        who holds partition p, until when, for the how manieth time it was taken
+    <p>.owner, <p>.untilMs, <p>.term        who holds partition p, until when; a number that grows when it is taken
     <p>.eventSeq, <p>.epoch, <p>.entryId    the youngest event that was acknowledged
     <p>.attempts.<entry id>                 how often an entry was handed out again, and the token of the last count
-    <p>.lost                                what Redis had lost when the group was joined, until somebody has told it
+    <p>.lost                                what Redis had lost when the group was joined, until it was reported
 
 Without partitions Redis's group has the name of the group, else `<GROUP>.<p>of<N>`; partitions count from 1. Each reads
 the whole log. All times are Redis's. The holder of a partition is checked in the script that acts: a process
@@ -36,7 +36,7 @@ Entry = tuple[str, Fields | None]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _PARTITION = re.compile(r".*\.[0-9]+of[0-9]+")
-_FOR_GOOD = re.compile(
+_PERMANENT = re.compile(
     r"permission|noperm|user executing the script|wrongtype|wrong kind of value|unknown command", re.IGNORECASE
 )
 
@@ -71,10 +71,10 @@ class Claim:
     more: bool
     """Whether there may be more to take over."""
     gone: list[str]
-    """Ids that are pending, but not in the log any more: tell it, then acknowledge them."""
+    """Ids that are pending, but not in the log any more: report it, then acknowledge them."""
     progress: Progress | None
     lost: str
-    """What Redis had lost (`group <ms>`, `progress <ms>`): tell it, and hand it in with the next claim. Or empty."""
+    """What Redis had lost (`group <ms>`, `progress <ms>`): report it, and pass it to the next claim. Or empty."""
 
 
 def check_name(name: str, setting: str = "group") -> str:
@@ -101,13 +101,26 @@ def position(entry_id: str) -> tuple[int, int]:
     return int(milliseconds), int(number or 0)
 
 
-def is_for_good(error: StoreRefused) -> bool:
-    """Whether asking again is in vain until somebody mends it: no permission, a key of another type."""
-    return _FOR_GOOD.search(error.reason) is not None
+def is_permanent(error: StoreRefused) -> bool:
+    """Whether asking again is useless until somebody fixes the cause: no permission, a key of another type."""
+    return _PERMANENT.search(error.reason) is not None
+
+
+class _Scripts(NamedTuple):
+    """The group's scripts. redis-py sends one by its digest, and whole if the server does not know it."""
+
+    join: Any
+    lease: Any
+    read: Any
+    claim: Any
+    attempt: Any
+    ack: Any
+    dead_letter: Any
+    leave: Any
 
 
 class ConsumerGroup:
-    """One consumer's view of a group. `join()` first; then `renew()` as long as it is to be a member.
+    """One consumer's view of a group. `join()` first; then `renew()` for as long as it stays a member.
 
     All calls raise StoreUnreachable (outcome unknown) and StoreRefused. Those for a partition, except `ack`, raise
     LeaseLost when it is not held under the given term, and StoreDiverged when Redis has lost the group.
@@ -133,29 +146,31 @@ class ConsumerGroup:
         self._lease_ms = round(lease_s * 1000)
         fence, progress = _text("fence"), _text("progress")
         register = client.redis.register_script
-        self._join = register(_text("join"))
-        self._lease = register(_text("lease"))
-        self._read = register(fence + _text("read"))
-        self._claim = register(fence + _text("claim"))
-        self._attempt = register(fence + _text("attempt"))
-        self._ack = register(progress + _text("ack"))
-        self._dead_letter = register(fence + progress + _text("dead_letter"))
-        self._leave = register(_text("leave"))
+        self._scripts = _Scripts(
+            join=register(_text("join")),
+            lease=register(_text("lease")),
+            read=register(fence + _text("read")),
+            claim=register(fence + _text("claim")),
+            attempt=register(fence + _text("attempt")),
+            ack=register(progress + _text("ack")),
+            dead_letter=register(fence + progress + _text("dead_letter")),
+            leave=register(_text("leave")),
+        )
 
     async def join(
         self,
         start: str,
         *,
         least_seq: int | None = None,
-        again: bool = False,
+        existed: bool = False,
         known: Mapping[int, Progress] | None = None,
     ) -> bool:
         """Create what is missing of the group. Returns whether the account was ever published.
 
-        A new group is given what comes after the id `start` (`$`: what comes from now on). `least_seq` is the first
-        event that is wanted there, at most the next one to be written. `again` says that the group existed: what is
-        missing was lost, and begins with the oldest entry. `known` is how far this consumer knows the partitions to
-        have come, if Redis has forgotten it.
+        A new group is given what comes after the id `start` (`$`: what is written from now on). `least_seq` is the
+        first event that is wanted there, at most the next one to be written. `existed` says that the group was there
+        before: what is missing was lost, and begins with the oldest entry. `known` is the progress of partitions as
+        this consumer knows it, in case Redis has lost it.
 
         Raises:
             ConfigError: the group has another number of partitions, or `least_seq` is beyond the next event.
@@ -165,13 +180,13 @@ class ConsumerGroup:
             len(self.names),
             start,
             "" if least_seq is None else least_seq,
-            1 if again else 0,
+            1 if existed else 0,
         ]
         for number, name in enumerate(self.names, start=1):
             progress: Sequence[str | int] = (known or {}).get(number) or ("", "", "")
             arguments += (name, *progress)
         with self._client.errors():
-            answer = await self._join(
+            answer = await self._scripts.join(
                 (self._keys.order_events, self._hash, self._keys.group_activity, self._keys.status), arguments
             )
         match answer:
@@ -180,7 +195,7 @@ class ConsumerGroup:
             case ["BEYOND", youngest]:
                 accepted = (
                     f"up to {int(youngest) + 1}: the last order event of {self.account_id} is {youngest}. If it was"
-                    " more once, Redis has lost data, and numbers do not tell where to go on"
+                    " higher before, Redis has lost data, and numbers do not say where to continue"
                 )
                 raise ConfigError("start_event_seq", str(least_seq), accepted)
         version = cast(str, answer[1])
@@ -189,19 +204,20 @@ class ConsumerGroup:
             raise ContractMismatch(self._client.server, reason)
         return bool(version)
 
-    async def renew(self, *, anew: Iterable[int] = ()) -> Lease:
+    async def renew(self, *, new_terms: Iterable[int] = ()) -> Lease:
         """Stay a member, keep what is held, take what is free up to the share.
 
-        Partitions in `anew` get a new term, so that no call under the old one that is still on its way does anything.
+        The partitions of `new_terms` get a new term, so that a call under the old one that is still on its way does
+        nothing.
 
         Raises:
             StoreDiverged: the group is gone; join again.
             ConfigError: the group has another number of partitions.
         """
-        asked = " ".join(map(str, anew))
+        asked = " ".join(map(str, new_terms))
         arguments: list[str | int] = [self.consumer, self._lease_ms, len(self.names), asked, *self.names]
         with self._client.errors():
-            answer = await self._lease((self._hash, self._keys.group_activity), arguments)
+            answer = await self._scripts.lease((self._hash, self._keys.group_activity), arguments)
         match answer:
             case ["GONE"]:
                 raise self._gone()
@@ -220,7 +236,7 @@ class ConsumerGroup:
         `after` is `>` for what the group has not been given, or an id: what this consumer was given after it and has
         not acknowledged.
         """
-        answer = await self._fenced(self._read, partition, term, (after, count))
+        answer = await self._fenced(self._scripts.read, partition, term, (after, count))
         entries = cast("list[tuple[str, list[str] | None]]", answer[1])
         found: list[Entry] = [
             (entry_id, None if flat is None else dict(zip(flat[::2], flat[1::2], strict=True)))
@@ -233,9 +249,12 @@ class ConsumerGroup:
         with self._client.errors():
             await self._client.redis.xread({self._keys.order_events: after}, count=1, block=block_ms)
 
-    async def claim(self, partition: int, term: str, told: str = "") -> Claim:
-        """Take over what is pending under other names, and delete the names under which nothing is."""
-        answer = await self._fenced(self._claim, partition, term, (CLAIM_PAGE, REQUEUED, told))
+    async def claim(self, partition: int, term: str, reported: str = "") -> Claim:
+        """Take over what is pending under other names, and delete the names under which nothing is.
+
+        `reported` is the loss of an earlier claim that was reported since: it is not returned again.
+        """
+        answer = await self._fenced(self._scripts.claim, partition, term, (CLAIM_PAGE, REQUEUED, reported))
         _, claimed, more, gone, event_seq, epoch, entry_id, lost = answer
         progress = None if event_seq is None else Progress(int(event_seq), int(epoch), entry_id)
         return Claim(int(claimed), bool(more), gone, progress, lost)
@@ -245,7 +264,7 @@ class ConsumerGroup:
 
         "done": it is not pending any more, though it is in the log. "gone": Redis has lost it.
         """
-        answer = await self._fenced(self._attempt, partition, term, (entry_id, token))
+        answer = await self._fenced(self._scripts.attempt, partition, term, (entry_id, token))
         if answer[0] == "OK":
             return int(answer[1])
         return "done" if answer[0] == "DONE" else "gone"
@@ -255,27 +274,27 @@ class ConsumerGroup:
         known: tuple[str | int, ...] = progress or ("", "", "")
         arguments: tuple[str | int, ...] = (self.names[partition - 1], partition, *known, *ids)
         with self._client.errors():
-            await self._ack((self._keys.order_events, self._hash), arguments)
+            await self._scripts.ack((self._keys.order_events, self._hash), arguments)
 
     async def dead_letter(self, partition: int, term: str, entry_id: str, attempts: int, reason: str) -> bool:
         """Move an entry to the dead letters; may be repeated. False: the log does not hold it any more."""
         keys = (self._keys.dead_letters(self.group),)
-        answer = await self._fenced(self._dead_letter, partition, term, (entry_id, attempts, reason), keys)
+        answer = await self._fenced(self._scripts.dead_letter, partition, term, (entry_id, attempts, reason), keys)
         return cast(str, answer[0]) != "GONE"
 
-    async def leave(self, untouched: Mapping[int, Sequence[str]], *, membership: bool) -> None:
+    async def leave(self, never_handed_out: Mapping[int, Sequence[str]], *, membership: bool) -> None:
         """Give up the partitions named, and perhaps the membership. What is pending stays so; the next holder has it.
 
-        With each partition, ids that were delivered here and never given out: they count as never delivered.
+        With each partition, ids that were delivered here and never handed out: they count as never delivered.
         """
-        arguments: list[str | int] = [self.consumer, 1 if membership else 0, len(untouched)]
-        for number in untouched:
+        arguments: list[str | int] = [self.consumer, 1 if membership else 0, len(never_handed_out)]
+        for number in never_handed_out:
             arguments += (number, self.names[number - 1])
-        for number, ids in untouched.items():
+        for number, ids in never_handed_out.items():
             for entry_id in ids:
                 arguments += (number, entry_id)
         with self._client.errors():
-            await self._leave((self._keys.order_events, self._hash), arguments)
+            await self._scripts.leave((self._keys.order_events, self._hash), arguments)
 
     async def _fenced(
         self, script: Any, partition: int, term: str, arguments: Sequence[str | int], keys: Sequence[str] = ()
@@ -297,8 +316,8 @@ class ConsumerGroup:
 
     def _other_partitions(self, number: str) -> ConfigError:
         accepted = (
-            f"{number}, which group {self.group} of {self.account_id} was made with; for another number choose another"
-            " group, or stop all its consumers and remove it (`statecast groups`)"
+            f"{number}, with which group {self.group} of {self.account_id} was created; for another number, use"
+            " another group, or stop all its consumers and remove it (`statecast groups`)"
         )
         return ConfigError("partitions", str(len(self.names)), accepted)
 

@@ -1,10 +1,10 @@
 -- Remove order events that are older than the retention, but none that a live group has not acknowledged.
 -- KEYS  lease status order-events group-activity
 -- ARGV  token epoch retention_ms expiry_ms keep (the youngest entries, whatever their age) most (entries in one call)
--- ->    {'OK', removed, behind, expired}
---         behind:  {group, id, age_ms, pending} … live groups that have not acknowledged `id`, older than the retention
+-- ->    {'OK', removed, lagging, expired}
+--         lagging:  {group, id, age_ms, pending} … live groups that have not acknowledged `id`, older than the retention
 --         expired: {group, unserved_ms} … groups nobody has served for expiry_ms, which have not acknowledged everything
---       {'LEASE', holder} this publisher may not write, or not any more
+--       {'LEASE', holder} this publisher may not write (any more)
 -- A group is live while somebody serves it: a consumer that says so in group-activity, or one that asks Redis for
 -- entries. A group that nobody was seen to serve is given expiry_ms from when it was first seen.
 local token, epoch, retention, expiry = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -42,7 +42,7 @@ end
 local first = redis.call('XRANGE', log, '-', '+', 'COUNT', 1)[1]
 if not first then return {'OK', 0, {}, {}} end
 local served = fields(redis.call('HGETALL', activity))
-local bound, behind, expired = oldest_kept, {}, {}
+local bound, lagging, expired = oldest_kept, {}, {}
 local unseen, gone = {}, {}
 for name, at in pairs(served) do
   if now - (tonumber(at) or 0) > expiry then gone[name] = true end
@@ -72,7 +72,7 @@ for _, flat in ipairs(redis.call('XINFO', 'GROUPS', log)) do
   if oldest and now - at > expiry then
     expired[#expired + 1] = {name, text(now - at)}
   elseif oldest and below(oldest, oldest_kept) then
-    behind[#behind + 1] = {name, oldest, text(now - tonumber((parts(oldest)))), group['pending']}
+    lagging[#lagging + 1] = {name, oldest, text(now - tonumber((parts(oldest)))), group['pending']}
     if below(oldest, bound) then bound = oldest end
   end
 end
@@ -83,4 +83,4 @@ local removed, limit = 0, math.min(most, redis.call('XLEN', log) - keep)
 if limit > 0 then removed = redis.call('XTRIM', log, 'MINID', '~', bound, 'LIMIT', text(limit)) end
 for name in pairs(gone) do redis.call('HDEL', activity, name) end
 for name, at in pairs(unseen) do redis.call('HSET', activity, name, text(at)) end
-return {'OK', removed, behind, expired}
+return {'OK', removed, lagging, expired}

@@ -17,7 +17,7 @@ MOST_PER_CALL = 5_000
 
 
 @dataclass(frozen=True, slots=True)
-class Behind:
+class LaggingGroup:
     """A live group that holds entries beyond the retention: it has not acknowledged `oldest_id`, written `age_ms` ago.
 
     `pending` is how many entries were delivered to it and not acknowledged.
@@ -39,10 +39,10 @@ class Expired:
 
 @dataclass(frozen=True, slots=True)
 class Trimmed:
-    """What one call removed, and what the groups have to do with it. `group` is always Redis's name of a group."""
+    """What one call removed, and which groups held entries back. `group` is always Redis's name of a group."""
 
     removed: int
-    behind: tuple[Behind, ...]
+    lagging: tuple[LaggingGroup, ...]
     expired: tuple[Expired, ...]
 
 
@@ -64,12 +64,13 @@ class Trimmer:
         self._trim = client.redis.register_script(script)
 
     async def trim(self, publisher_id: str, epoch: int, *, needed_ms: int = 0) -> Trimmed:
-        """Remove up to MOST_PER_CALL entries, none that was written within `needed_ms`, however short the retention is;
-        there may be more as long as `removed` is not 0.
+        """Remove up to MOST_PER_CALL entries, but none that was written within `needed_ms`.
+
+        `needed_ms` counts however short the retention is. There may be more to remove as long as `removed` is not 0.
 
         Raises:
             LeaseLost: `publisher_id` may not write under `epoch`; nothing was removed.
-            StoreUnreachable: perhaps it was done; again is harmless.
+            StoreUnreachable: it may have been done; trying again is harmless.
             StoreRefused: the server refuses.
         """
         kept_ms = max(self._retention_ms, needed_ms)
@@ -77,11 +78,11 @@ class Trimmer:
             answer = await self._trim(self._keys, (publisher_id, epoch, kept_ms, *self._limits, MOST_PER_CALL))
         match answer:
             case ["LEASE", holder]:
-                reason = f"{self._account_id} is trimmed by who holds its lease: {holder or 'nobody'}"
+                reason = f"{self._account_id} is trimmed by the holder of its lease: {holder or 'nobody'}"
                 raise LeaseLost(self._client.server, reason)
-        _, removed, behind, expired = answer
+        _, removed, lagging, expired = answer
         return Trimmed(
             int(removed),
-            tuple(Behind(name, entry_id, int(age), int(pending)) for name, entry_id, age, pending in behind),
+            tuple(LaggingGroup(name, entry_id, int(age), int(pending)) for name, entry_id, age, pending in lagging),
             tuple(Expired(name, int(unserved)) for name, unserved in expired),
         )

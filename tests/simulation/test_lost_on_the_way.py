@@ -34,8 +34,10 @@ async def test_a_count_whose_replies_are_lost_counts_once(log: Log, redis_url: s
         await take(first, 1)
         await die(first)
     async with proxied(redis_url) as proxy, consumer(log, proxy.url, max_attempts=3, lease_s=10.0) as events:
-        counting = events._redis._attempt.sha.encode()
-        await log.redis.script_load(events._redis._attempt.script)  # else what is lost is the answer that it is unknown
+        counting = events._redis._scripts.attempt.sha.encode()
+        await log.redis.script_load(
+            events._redis._scripts.attempt.script
+        )  # else what is lost is the answer that it is unknown
         lost = 0
 
         def fate(request: bytes) -> Fate:
@@ -63,8 +65,8 @@ async def test_a_read_that_fails_during_a_renewal_ends_the_term_all_the_same(
         sent, failed, reads_again = asyncio.Event(), asyncio.Event(), asyncio.Event()
         under_way: list[tuple[int, str, str, int]] = []
 
-        async def slow_renew(*, anew: Iterable[int] = ()) -> Lease:
-            lease = await renew(anew=anew)
+        async def slow_renew(*, new_terms: Iterable[int] = ()) -> Lease:
+            lease = await renew(new_terms=new_terms)
             if not failed.is_set():
                 sent.set()
                 await failed.wait()

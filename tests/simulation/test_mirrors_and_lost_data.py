@@ -262,4 +262,4 @@ async def test_a_publisher_that_starts_again(redis_url: str, account_name: str) 
     ):
         second.trade(50)
         await agreed(second, Comparison(second, mirror))
-        await rejoined(mirror, 1, "a publisher has begun anew, or Redis was replaced")
+        await rejoined(mirror, 1, "a publisher has started, or Redis was replaced")

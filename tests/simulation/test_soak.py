@@ -17,7 +17,7 @@ import pytest
 from support.world import DEADLINE_S, World, unlimited, until, world
 from support.written import eventually
 
-from consumers import AccountMirror, OrderEvents, mirror, order_events
+from consumers import AccountMirror, OrderEvents
 from publisher import follower, service
 from publisher.account import AccountPublisher
 from publisher.tuning import Tuning
@@ -166,8 +166,8 @@ async def test_nothing_grows_under_load_and_faults(
     monkeypatch.setattr(follower, "STEADY_S", 0.0)
     monkeypatch.setattr(domain_account, "REMEMBERED_EVENTS", REMEMBERED)
     monkeypatch.setattr(domain_account, "REMEMBERED_FINISHED_ORDERS", REMEMBERED)
-    monkeypatch.setattr(order_events, "REMEMBERED", REMEMBERED)
-    monkeypatch.setattr(mirror, "REMEMBERED", REMEMBERED)
+    monkeypatch.setattr("consumers.order_events.partition.REMEMBERED", REMEMBERED)
+    monkeypatch.setattr("consumers.mirror.account_mirror.REMEMBERED", REMEMBERED)
     async with (
         world(
             own_redis.url,

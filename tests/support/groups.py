@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
-from support.changes import event, snapshot
-from support.written import Desk
+from support.changes import NOW, event, snapshot
+from support.written import Desk, eventually
 
 from consumers.order_events import OrderEvent, OrderEvents
+from statecast.domain import changes
 from statecast.store.client import Client, connect
 from statecast.store.keys import AccountId, AccountKeys
 
 WITHIN_S = 40.0
+LEASE_S = 1.0
+ALL = f"GAP:{NOW}:ALL"
+"""The id of an entry of type GAP for all events of a time."""
 
 
 class Log:
@@ -113,9 +118,81 @@ async def nothing_comes(events: OrderEvents, for_s: float = 0.3) -> None:
 
 async def die(events: OrderEvents, *, leave_client: bool = False) -> None:
     """End it as a process that is killed: it says nothing, and its leases run out. Within `async with` only."""
-    for task in tuple(events._tasks):
-        task.cancel()
-    await asyncio.gather(*events._tasks, return_exceptions=True)
+    await events._tasks.stop()
     if not leave_client:
         await events._client.aclose()
     events._closing = asyncio.create_task(asyncio.sleep(0))
+
+
+def consumer(log: Log, url: str, group: str = "bot", **options: Any) -> OrderEvents:
+    """One that stands in for a dead one soon, and does not dwell on failures."""
+    given: dict[str, Any] = {"lease_s": LEASE_S, "backoff_s": 0.01, "start": "beginning"} | options
+    if "start_ms" in given or "start_event_seq" in given:
+        given.pop("start")
+    return OrderEvents(log.account_id, url, group, **given)
+
+
+def seqs(events: list[OrderEvent]) -> list[int]:
+    return [event.event_seq for event in events]
+
+
+async def until_it_works(*candidates: OrderEvents) -> OrderEvents:
+    """The one that has got the work."""
+
+    async def somebody() -> bool:
+        return any(events.holds for events in candidates)
+
+    await eventually(somebody)
+    return next(events for events in candidates if events.holds)
+
+
+async def nothing_pending(log: Log) -> bool:
+    return not await log.pending("bot")
+
+
+async def written_again(log: Log, entries: list[dict[str, str]]) -> None:
+    """As the publisher does when it has opened a new epoch: the same events and numbers in new entries."""
+    for fields in entries:
+        again = fields | {"epoch": str(log.desk.writer.epoch)}
+        await log.redis.xadd(log.keys.order_events, again)
+
+
+async def entries_of(log: Log) -> list[dict[str, str]]:
+    return [fields for _, fields in await log.redis.xrange(log.keys.order_events)]
+
+
+async def reopened(log: Log) -> bool:
+    """The publisher has the lease of the new master."""
+    try:
+        return await log.desk.open() is None
+    except Exception:  # noqa: BLE001 - until the connections are those to the new master
+        return False
+
+
+async def write_gap(log: Log, event_id: str = ALL, **fields: Any) -> None:
+    """An entry as filling a gap makes it: what is not known is empty."""
+    nothing: dict[str, Any] = {
+        "order_id": "", "symbol": "", "client_order_id": "", "side": "", "position_side": "", "type": "",
+        "orig_type": "", "time_in_force": "", "price": None, "stop_price": None, "quantity": None,
+        "executed_qty": None, "avg_price": None, "reduce_only": None, "source": "rest",
+    }  # fmt: skip
+    gap = event(3_600_000, "GAP", "", event_id=event_id, **(nothing | fields)).event
+    await log.desk.commit([changes.LoggedEvent(gap)])
+
+
+def delivered(
+    event_seq: int, *, entry_id: str = "", event_id: str = "", attempt: int = 1, settler: Any = None
+) -> OrderEvent:
+    """An event as a consumer is given it, without Redis."""
+    nothing = dict.fromkeys((field.name for field in dataclasses.fields(OrderEvent)), None)
+    given: dict[str, Any] = nothing | {
+        "event_seq": event_seq,
+        "event_id": event_id or f"event-{event_seq}",
+        "event_type": "NEW",
+        "entry_id": entry_id or f"1000-{event_seq}",
+        "redelivered": False,
+        "attempt": attempt,
+        "epoch": 1,
+        "_settler": settler,
+    }
+    return OrderEvent(**given)

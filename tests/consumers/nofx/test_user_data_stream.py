@@ -13,7 +13,7 @@ import pytest
 from support.nofx import ORDER_KEYS, another_key, eventually, limit_order, market_order, settings_for
 from support.world import DEADLINE_S, KEY, SECRET, new_server, world
 
-from consumers import mirror
+from consumers.mirror import follower
 from consumers.nofx import UserDataStream, user_data_stream
 from statecast.embedded.server import EmbeddedServer
 from statecast.errors import ConfigError, NeverPublished, StaleState
@@ -273,9 +273,9 @@ async def test_two_keys_of_one_account_name_are_refused(monkeypatch: pytest.Monk
 
 
 async def test_an_order_event_waits_for_the_positions_it_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The mirror hears of each commit late; a second order is filled while it still waits for the first one."""
+    """The mirror receives each commit late; a second order is filled while it still waits for the first one."""
     told: list[str] = []
-    heard = mirror.wait_for_changes
+    wait_for_changes = follower.wait_for_changes
 
     async with new_server() as server:
         settings_for(monkeypatch, tmp_path, server)
@@ -287,14 +287,14 @@ async def test_an_order_event_waits_for_the_positions_it_made(monkeypatch: pytes
         symbols = iter(["ETHUSDT"])
 
         async def late(*args: Any, **options: Any) -> Any:
-            changes = await heard(*args, **options)
+            changes = await wait_for_changes(*args, **options)
             if changes:
                 for symbol in symbols:
                     market_order(server, symbol, "BUY", "0.5")
                 await asyncio.sleep(0.2)
             return changes
 
-        monkeypatch.setattr(mirror, "wait_for_changes", late)
+        monkeypatch.setattr(follower, "wait_for_changes", late)
         market_order(server, "BTCUSDT", "BUY", "0.01")
         await eventually(lambda: "ETHUSDT FILLED" in told)
         await stream.stop()

@@ -205,7 +205,7 @@ async def test_results_for_programs(account: Account) -> None:
 
 async def test_a_group_is_removed_when_nothing_speaks_against_it(account: Account) -> None:
     await account.plain_group("bot", delivered=1)
-    stop = "stop its consumers, which would make it again from the beginning of the log"
+    stop = "stop its consumers, which would create it again from the beginning of the log"
     assert await account.groups("remove", "bot") == (1, [f"NOT REMOVED bot: worker serves it; {stop}, or use --force"])
     await account.redis.xgroup_delconsumer(account.keys.order_events, "bot", "worker")
     await account.letters("bot", 2)

@@ -13,7 +13,7 @@ from statecast.embedded.server import EmbeddedServer
 from statecast.errors import ContractMismatch, StoreRefused, StoreUnreachable
 from statecast.store import feed
 from statecast.store.client import Client, connect
-from statecast.store.feed import Change, apply, read_news, wait_for_changes
+from statecast.store.feed import Change, apply, read_changes, wait_for_changes
 from statecast.store.keys import AccountId, AccountKeys
 from statecast.store.reader import StoredAccount, read_account
 
@@ -105,18 +105,18 @@ async def test_news_are_entries_status_and_time_of_one_moment(
 ) -> None:
     last_id = (await read_account(client, account_id, last_change=True)).last_change
     await desk.commit(*FRAMES[:3], verified=True)
-    news = await read_news(client, account_id, last_id)
-    assert [change.seq for change in news.changes] == [2, 3, 4]
-    assert news.status["seq"] == "4"
-    assert news.complete
-    assert 0 <= news.now_ms - int(news.status["verifiedAtMs"]) < 5_000
-    again = await read_news(client, account_id, news.changes[-1].entry_id)
+    page = await read_changes(client, account_id, last_id)
+    assert [change.seq for change in page.changes] == [2, 3, 4]
+    assert page.status["seq"] == "4"
+    assert page.complete
+    assert 0 <= page.now_ms - int(page.status["verifiedAtMs"]) < 5_000
+    again = await read_changes(client, account_id, page.changes[-1].entry_id)
     assert (again.changes, again.complete) == ([], True)
 
 
 async def test_news_of_an_account_that_nobody_publishes_are_none(client: Client, account_id: AccountId) -> None:
-    news = await read_news(client, account_id, "0-0")
-    assert (news.status, news.changes, news.complete) == ({}, [], True)
+    page = await read_changes(client, account_id, "0-0")
+    assert (page.status, page.changes, page.complete) == ({}, [], True)
 
 
 async def test_many_entries_come_in_pages(
@@ -124,11 +124,11 @@ async def test_many_entries_come_in_pages(
 ) -> None:
     monkeypatch.setattr(feed, "PAGE", 2)
     await desk.commit(*FRAMES[:4])
-    first = await read_news(client, account_id, "0-0")
+    first = await read_changes(client, account_id, "0-0")
     assert ([change.seq for change in first.changes], first.complete) == ([1, 2], False)
     second = await wait_for_changes(client, account_id, first.changes[-1].entry_id, block_ms=1)
     assert [change.seq for change in second] == [3, 4]
-    third = await read_news(client, account_id, second[-1].entry_id)
+    third = await read_changes(client, account_id, second[-1].entry_id)
     assert ([change.seq for change in third.changes], third.complete) == ([5], True)
 
 
@@ -155,9 +155,12 @@ async def test_a_redis_that_is_away_or_refuses_is_told(own_redis: EmbeddedServer
         with pytest.raises(StoreRefused, match="WRONGTYPE"):
             await wait_for_changes(client, account_id, "0-0", block_ms=1)
         with pytest.raises(StoreRefused, match="WRONGTYPE"):
-            await read_news(client, account_id, "0-0")
+            await read_changes(client, account_id, "0-0")
         own_redis.kill()
-        for reading in (wait_for_changes(client, account_id, "0-0", block_ms=1), read_news(client, account_id, "0-0")):
+        for reading in (
+            wait_for_changes(client, account_id, "0-0", block_ms=1),
+            read_changes(client, account_id, "0-0"),
+        ):
             with pytest.raises(StoreUnreachable):
                 await reading
 
@@ -188,5 +191,5 @@ def test_totals_are_one_row_without_a_name() -> None:
 
 
 def test_a_wrong_number_of_rows_is_no_copy() -> None:
-    with pytest.raises(ValueError, match="3 rows where the commit tells 4"):
+    with pytest.raises(ValueError, match="3 rows where the commit counts 4"):
         apply(ROWS, {"set": {"D.x": "4"}, "count": 4}, replaces=False)

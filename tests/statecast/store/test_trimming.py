@@ -16,7 +16,7 @@ from statecast.errors import LeaseLost, StoreRefused
 from statecast.store import trimming
 from statecast.store.client import Client, connect
 from statecast.store.keys import EVENT_FIELDS, AccountId, AccountKeys
-from statecast.store.trimming import Behind, Expired, Trimmed, Trimmer
+from statecast.store.trimming import Expired, LaggingGroup, Trimmed, Trimmer
 
 RETENTION_S = 1_000
 EXPIRY_S = 500
@@ -97,7 +97,7 @@ async def log(client: Client, account_id: AccountId) -> Log:
     return opened
 
 
-def names(found: Sequence[Behind | Expired]) -> list[str]:
+def names(found: Sequence[LaggingGroup | Expired]) -> list[str]:
     return [group.group for group in found]
 
 
@@ -161,13 +161,13 @@ async def test_what_a_live_group_has_not_acknowledged_stays_until_it_has(log: Lo
 
     done = await log.trim()
     assert await log.ids() == ids[1:]
-    (held,) = done.behind
+    (held,) = done.lagging
     assert (held.group, held.oldest_id, held.pending) == ("bot", second, 1)
     assert 2_500_000 <= held.age_ms < 2_600_000
     assert (done.removed, done.expired) == (1, ())
 
     await log.acknowledge("bot", second)
-    assert names((await log.trim()).behind) == ["bot"], "the fourth was never delivered"
+    assert names((await log.trim()).lagging) == ["bot"], "the fourth was never delivered"
     assert await log.ids() == ids[3:]
     await log.acknowledge("bot", *await log.deliver("bot", 2))
     assert await log.trim() == Trimmed(1, (), ())
@@ -180,7 +180,7 @@ async def test_the_slowest_of_the_live_groups_decides(log: Log) -> None:
         await log.group(group)
         if handled:
             await log.acknowledge(group, *await log.deliver(group, handled))
-    assert names((await log.trim()).behind) == ["slow", "slower"]
+    assert names((await log.trim()).lagging) == ["slow", "slower"]
     assert await log.ids() == ids
     await log.acknowledge("slower", *await log.deliver("slower", 3))
     await log.trim()
@@ -198,7 +198,7 @@ async def test_ids_are_compared_as_numbers(log: Log) -> None:
     await log.acknowledge("nine", *await log.deliver("nine", 4))
     assert (await log.trim()).removed == 1
     await log.acknowledge("ten", *await log.deliver("ten", 3))
-    assert [(held.group, held.oldest_id) for held in (await log.trim()).behind] == [("last", ids[4])]
+    assert [(held.group, held.oldest_id) for held in (await log.trim()).lagging] == [("last", ids[4])]
     assert await log.ids() == ids[4:]
 
 
@@ -208,7 +208,7 @@ async def test_a_group_that_nobody_serves_holds_nothing_and_is_not_removed(log: 
     await log.group("served", served_s_ago=EXPIRY_S - 100)
     await log.acknowledge("served", *await log.deliver("served", 3))
     done = await log.trim()
-    assert (done.removed, done.behind, names(done.expired)) == (2, (), ["left"])
+    assert (done.removed, done.lagging, names(done.expired)) == (2, (), ["left"])
     assert done.expired[0].unserved_ms >= EXPIRY_S * 1000
     assert await log.ids() == ids[2:]
     assert names((await log.trim()).expired) == ["left"], "seen, it is not new the next time"
@@ -226,7 +226,7 @@ async def test_a_consumer_that_was_at_redis_keeps_its_group_alive(log: Log) -> N
     ids = await log.write(3_000, 2_000, 10)
     await log.group("plain", served_s_ago=EXPIRY_S + 100)
     await log.deliver("plain", 1)
-    assert names((await log.trim()).behind) == ["plain"]
+    assert names((await log.trim()).lagging) == ["plain"]
     assert await log.ids() == ids
 
     async def expired() -> bool:
@@ -240,7 +240,7 @@ async def test_a_group_seen_for_the_first_time_has_all_its_time(log: Log) -> Non
     ids = await log.write(3_000, 10)
     await log.group("new", served_s_ago=None)
     before_ms = await log.now_ms()
-    assert names((await log.trim()).behind) == ["new"]
+    assert names((await log.trim()).lagging) == ["new"]
     assert await log.ids() == ids
     seen_ms = int(await log.redis.hget(log.keys.group_activity, "new"))
     assert before_ms <= seen_ms <= await log.now_ms()
@@ -252,7 +252,7 @@ async def test_a_service_in_the_future_counts_from_now(log: Log) -> None:
     """Redis's clock was ahead and is set back."""
     await log.write(3_000, 10)
     await log.group("bot", served_s_ago=-10_000_000)
-    assert names((await log.trim()).behind) == ["bot"]
+    assert names((await log.trim()).lagging) == ["bot"]
     assert int(await log.redis.hget(log.keys.group_activity, "bot")) <= await log.now_ms()
 
 
@@ -314,7 +314,7 @@ async def test_exactly_what_nobody_needs_goes(log: Log, seed: int) -> None:
 async def test_who_does_not_hold_the_lease_trims_nothing(log: Log, client: Client) -> None:
     ids = await log.write(3_000, 10)
     trimmer, writer = log.trimmer(), log.desk.writer
-    with pytest.raises(LeaseLost, match="trimmed by who holds its lease: publisher-1"):
+    with pytest.raises(LeaseLost, match="trimmed by the holder of its lease: publisher-1"):
         await trimmer.trim("publisher-2", writer.epoch)
     with pytest.raises(LeaseLost, match="epoch"):
         await trimmer.trim(writer.publisher_id, writer.epoch - 1)
