@@ -27,8 +27,10 @@ from statecast.simulator.binance.frames import (
     next_funding_ms,
     plain,
 )
+from statecast.simulator.book import Income, Trade
 from statecast.simulator.events import Event, OrderChanged
-from statecast.simulator.ledger import MAKER_RATE, PRICE_BAND, TAKER_RATE, Income, Ledger, Trade
+from statecast.simulator.ledger import Ledger
+from statecast.simulator.matching import MAKER_RATE, PRICE_BAND, TAKER_RATE
 from statecast.simulator.orders import (
     CONDITIONAL,
     ZERO,
