@@ -11,20 +11,24 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from decimal import Decimal
 
-from statecast.simulator import conditional, liquidation, matching
+from statecast.simulator import conditional, liquidation, matching, settings
 from statecast.simulator.book import Book, Income, SymbolSettings, Trade, Wallet
 from statecast.simulator.events import (
     AccountChanged,
     Event,
-    LeverageChanged,
-    MultiAssetsChanged,
     OrderChanged,
     PositionRow,
     Reason,
 )
-from statecast.simulator.margin import AssetMargin, asset_margin, free, free_alone, position_margin
+from statecast.simulator.margin import (
+    AccountMargin,
+    AssetMargin,
+    account_margin,
+    asset_margin,
+    liquidation_price,
+    position_margin,
+)
 from statecast.simulator.orders import (
-    ZERO,
     AlgoOrder,
     AlgoRequest,
     Execution,
@@ -126,6 +130,14 @@ class Ledger:
     def asset_margin(self, asset: str) -> AssetMargin:
         """The asset's balances, margins and what is free, in units of the asset."""
         return asset_margin(self._book, asset)
+
+    def account_margin(self) -> AccountMargin:
+        """The account as a whole: USDT alone in single-asset mode, the USD value of all assets in multi-assets mode."""
+        return account_margin(self._book)
+
+    def liquidation_price(self, margin: PositionMargin) -> Decimal:
+        """The mark price at which the exchange closes the row; zero when there is none."""
+        return liquidation_price(self._book, margin)
 
     def active_symbols(self) -> list[str]:
         """Symbols with a position or an open order, as listed by the exchange."""
@@ -258,82 +270,20 @@ class Ledger:
 
     def set_leverage(self, symbol: str, leverage: int, now_ms: int) -> list[Event]:
         """Change a symbol's leverage; nothing is reported when it stays the same."""
-        book, rules = self._book, self._book.listed(symbol)
-        old = book.settings(symbol)
-        if not 1 <= leverage <= rules.max_leverage:
-            raise Refused(Refusal.LEVERAGE_INVALID, str(leverage))
-        if leverage == old.leverage:
-            return []
-        rows = [position_margin(book, symbol, side) for side in book.sides()]
-        if sum((abs(row.notional) for row in rows), ZERO) > rules.max_notional(leverage):
-            raise Refused(Refusal.LEVERAGE_NOTIONAL)
-        if leverage < old.leverage:
-            if old.isolated and any(row.row.amount for row in rows):
-                raise Refused(Refusal.LEVERAGE_ISOLATED)
-            more = sum((replace(row, leverage=leverage).initial - row.initial for row in rows), ZERO)
-            if more > max(ZERO, free(book, rules.margin_asset)):
-                raise Refused(Refusal.MARGIN_INSUFFICIENT)
-        book.set_settings(symbol, replace(old, leverage=leverage))
-        return [LeverageChanged(now_ms, symbol, leverage)]
+        return settings.set_leverage(self._book, symbol, leverage, now_ms)
 
     def set_margin_type(self, symbol: str, now_ms: int, *, isolated: bool) -> list[Event]:
-        """Change between cross and isolated margin; only without orders and position.
-
-        Reported with the symbol's (flat) rows, if it has ever had one.
-        """
-        book, old = self._book, self._book.settings(symbol)
-        if old.isolated is isolated:
-            raise Refused(Refusal.MARGIN_TYPE_SAME)
-        if book.multi_assets and isolated:
-            raise Refused(Refusal.MARGIN_TYPE_MULTI_ASSETS)
-        if book.open_orders(symbol) or book.open_algos(symbol):
-            raise Refused(Refusal.MARGIN_TYPE_ORDERS)
-        if any(row.symbol == symbol for row in book.positions()):
-            raise Refused(Refusal.MARGIN_TYPE_POSITION)
-        book.set_settings(symbol, replace(old, isolated=isolated))
-        touched = book.touched_rows(symbol)
-        for row in touched:
-            book.set_position(replace(row, updated_at_ms=now_ms))
-        rows = tuple(book.position_row(symbol, row.side) for row in touched)
-        return [AccountChanged(now_ms, Reason.MARGIN_TYPE_CHANGE, (), rows)] if rows else []
+        """Change between cross and isolated margin; only without orders and position."""
+        return settings.set_margin_type(self._book, symbol, now_ms, isolated=isolated)
 
     def add_isolated_margin(self, symbol: str, side: PositionSide, amount: Decimal, now_ms: int) -> list[Event]:
         """Move `amount` from the cross wallet to an isolated position, or back when negative."""
-        book, asset = self._book, self._book.listed(symbol).margin_asset
-        row = book.position(symbol, side)
-        if not book.settings(symbol).isolated or not row.amount:
-            raise Refused(Refusal.NOT_ISOLATED)
-        if amount > max(ZERO, free(book, asset)):
-            raise Refused(Refusal.MARGIN_INSUFFICIENT)
-        margin = position_margin(book, symbol, side)
-        if margin.isolated_margin + amount < margin.position_initial:
-            raise Refused(Refusal.MARGIN_INSUFFICIENT)
-        wallet = row.isolated_wallet + to_money(amount)
-        book.set_position(replace(row, isolated_wallet=wallet, updated_at_ms=now_ms))
-        book.credit(asset, ZERO, now_ms)
-        rows = (book.position_row(symbol, side),)
-        return [AccountChanged(now_ms, Reason.MARGIN_TRANSFER, (book.balance_row(asset, ZERO),), rows)]
+        return settings.add_isolated_margin(self._book, symbol, side, amount, now_ms)
 
     def set_hedge(self, *, enabled: bool) -> list[Event]:
         """Change the position mode. No event reports it, as in life; the list is always empty."""
-        book = self._book
-        if book.hedge is enabled:
-            raise Refused(Refusal.MODE_SAME)
-        if book.open_orders() or book.open_algos():
-            raise Refused(Refusal.MODE_ORDERS)
-        if book.positions():
-            raise Refused(Refusal.MODE_POSITION)
-        book.set_hedge(enabled=enabled)
-        return []
+        return settings.set_hedge(self._book, enabled=enabled)
 
     def set_multi_assets(self, now_ms: int, *, enabled: bool) -> list[Event]:
         """Pool all assets as margin, or keep them apart."""
-        book = self._book
-        if book.multi_assets is enabled:
-            raise Refused(Refusal.MULTI_ASSETS_SAME)
-        if enabled and any(book.settings(symbol).isolated for symbol in book.rules):
-            raise Refused(Refusal.MULTI_ASSETS_ISOLATED)
-        if not enabled and any(free_alone(book, wallet.asset) < 0 for wallet in book.wallets()):
-            raise Refused(Refusal.MARGIN_INSUFFICIENT)
-        book.set_multi_assets(enabled=enabled)
-        return [MultiAssetsChanged(now_ms, enabled)]
+        return settings.set_multi_assets(self._book, now_ms, enabled=enabled)

@@ -6,7 +6,7 @@ isolated position's own margin, an asset's cross margin, or all assets' cross ma
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
@@ -45,6 +45,23 @@ class AssetMargin:
     def max_withdraw(self) -> Decimal:
         """Available without what is only unrealised profit."""
         return max(ZERO, self.available - max(ZERO, self.cross_profit))
+
+
+@dataclass(frozen=True, slots=True)
+class AccountMargin:
+    """The account as a whole, in USDT, or in USD in multi-assets mode; what is free always in USDT."""
+
+    initial: Decimal
+    maintenance: Decimal
+    wallet_balance: Decimal
+    profit: Decimal
+    margin_balance: Decimal
+    position_initial: Decimal
+    open_order_initial: Decimal
+    cross_wallet: Decimal
+    cross_profit: Decimal
+    available: Decimal
+    max_withdraw: Decimal
 
 
 class MarginLevel(Enum):
@@ -117,6 +134,41 @@ def asset_margin(book: Book, asset: str) -> AssetMargin:
         open_order_initial=sum((row.open_order_initial for row in rows), ZERO),
         available=max(ZERO, free(book, asset)),
     )
+
+
+def account_margin(book: Book) -> AccountMargin:
+    """USDT alone in single-asset mode; the USD value of everything in multi-assets mode."""
+    assets = [wallet.asset for wallet in book.wallets()] if book.multi_assets else ["USDT"]
+    rows = [(asset_margin(book, asset), index_price(asset)) for asset in assets]
+    usdt = asset_margin(book, "USDT")
+
+    def total(figure: Callable[[AssetMargin], Decimal]) -> Decimal:
+        return sum((figure(row) * index for row, index in rows), ZERO)
+
+    return AccountMargin(
+        initial=total(lambda row: row.initial),
+        maintenance=total(lambda row: row.maintenance),
+        wallet_balance=total(lambda row: row.wallet.balance),
+        profit=total(lambda row: row.profit),
+        margin_balance=total(lambda row: row.margin_balance),
+        position_initial=total(lambda row: row.position_initial),
+        open_order_initial=total(lambda row: row.open_order_initial),
+        cross_wallet=total(lambda row: row.cross_wallet),
+        cross_profit=total(lambda row: row.cross_profit),
+        available=usdt.available,
+        max_withdraw=usdt.max_withdraw,
+    )
+
+
+def liquidation_price(book: Book, margin: PositionMargin) -> Decimal:
+    """The mark price at which a row's margin is down to its maintenance margin; zero when there is none.
+
+    Cross margin may lose the whole cross wallet of the asset, with the profit of the other positions.
+    """
+    if margin.isolated:
+        return margin.liquidation_price(margin.row.isolated_wallet)
+    asset = asset_margin(book, margin.rules.margin_asset)
+    return margin.liquidation_price(asset.cross_wallet + asset.cross_profit - margin.profit)
 
 
 def free(book: Book, asset: str) -> Decimal:

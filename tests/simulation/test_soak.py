@@ -182,7 +182,7 @@ async def test_nothing_grows_under_load_and_faults(
         world(own_redis.url, account_name, RECONCILE_S="1") as here,
         reading(here, own_redis.url) as readers,
     ):
-        here.exchange.weight_limit = PLENTY
+        here.exchange.limits.allow(PLENTY)
         await through_all_faults(here)
         before = await held(here)
         for _ in range(2):

@@ -39,8 +39,8 @@ class NotingExchange(Exchange):
     """Notes what it tells of conditional orders, whose history the ledger does not keep, and how wallets and positions
     moved, which the ledger knows the end of alone."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
         self.algo_events: list[dict[str, Any]] = []
         self.account_updates: list[dict[str, Any]] = []
 

@@ -4,26 +4,12 @@ from support.ledger import NOW, D, expect_refused, new_ledger, order
 
 from statecast.simulator.events import (
     AccountChanged,
-    LeverageChanged,
     Reason,
 )
 from statecast.simulator.orders import (
     Refusal,
     Side,
 )
-
-
-def test_the_margin_type_is_reported_with_rows_that_exist() -> None:
-    ledger = new_ledger()
-    assert ledger.set_margin_type("BTCUSDT", NOW, isolated=True) == []
-    ledger.place(order(), NOW)
-    expect_refused(Refusal.MARGIN_TYPE_POSITION, ledger.set_margin_type, "BTCUSDT", NOW, isolated=False)
-    ledger.place(order(Side.SELL), NOW)
-    [event] = ledger.set_margin_type("BTCUSDT", NOW, isolated=False)
-    assert isinstance(event, AccountChanged)
-    assert (event.reason, event.balances) == (Reason.MARGIN_TYPE_CHANGE, ())
-    assert [row.position.amount for row in event.positions] == [0]
-    expect_refused(Refusal.MARGIN_TYPE_SAME, ledger.set_margin_type, "BTCUSDT", NOW, isolated=False)
 
 
 def test_longs_pay_positive_funding_and_no_position_is_named() -> None:
@@ -63,12 +49,3 @@ def test_transfers_stop_at_what_is_free() -> None:
     [fresh] = ledger.transfer("BNB", D(2), NOW)
     assert isinstance(fresh, AccountChanged)
     assert ledger.wallet("BNB").balance == 2
-
-
-def test_leverage() -> None:
-    ledger = new_ledger()
-    assert ledger.set_leverage("BTCUSDT", 50, NOW) == [LeverageChanged(NOW, "BTCUSDT", 50)]
-    assert ledger.set_leverage("BTCUSDT", 50, NOW) == []
-    ledger.place(order(qty="2"), NOW)
-    expect_refused(Refusal.MARGIN_INSUFFICIENT, ledger.set_leverage, "BTCUSDT", 2, NOW)
-    expect_refused(Refusal.LEVERAGE_INVALID, ledger.set_leverage, "BTCUSDT", 126, NOW)
