@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from email.utils import formatdate
 from typing import Any
 
@@ -15,6 +15,7 @@ from sim.network import Connection
 from statecast.simulator.binance.exchange import Exchange
 from statecast.simulator.binance.frames import Frame
 from statecast.simulator.binance.streams import Stream
+from statecast.simulator.events import AlgoChanged, Event
 from statecast.simulator.exchange import ABNORMAL_CLOSURE, Response
 
 _HANDSHAKE_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -26,11 +27,12 @@ FROZEN_PATHS = frozenset(
 
 
 class SimExchange(Exchange):
-    """Notes every frame before any fault touches it, and has a fault more: frames of two types change place."""
+    """Notes events and frames before any fault touches them, and has a fault more: frames of two types change place."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.algo_events: list[dict[str, Any]] = []
+        self.algo_events: list[AlgoChanged] = []
+        self.on_event: Callable[[Event], None] = lambda event: None
         self.on_frame: Callable[[Frame], None] = lambda frame: None
         self.overtaking = 0
         """So many frames are overtaken by their successor, if that is of another type."""
@@ -39,9 +41,14 @@ class SimExchange(Exchange):
         self.later: Callable[[int, Callable[[], None]], None] = lambda delay_ms, call: call()
         self._overtaken: Frame | None = None
 
+    def publish(self, events: Iterable[Event], now_ms: int) -> None:
+        for event in events:
+            if isinstance(event, AlgoChanged):
+                self.algo_events.append(event)
+            self.on_event(event)
+            super().publish([event], now_ms)
+
     def send_user(self, frame: Frame, now_ms: int) -> None:
-        if frame.event == "ALGO_UPDATE":
-            self.algo_events.append(frame.body["o"] | {"at_ms": frame.body["T"]})
         self.on_frame(frame)
         held, self._overtaken = self._overtaken, None
         if held is not None and held.event == frame.event:
