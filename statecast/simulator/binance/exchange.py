@@ -78,33 +78,24 @@ class ListenKey:
 class Exchange:
     """The exchange: ledger, keys, limits, streams, faults. See `statecast.simulator.exchange.Exchange`.
 
-    `weight_limit` is per minute over all callers; without `weight_shown` answers do not say what is used. Public
-    attributes are to be read; what changes the account goes through `request`, or through the ledger followed by
-    `publish`.
+    `weight_limit` is per minute over all callers. Public attributes are to be read; what changes the account goes
+    through `request`, or through the ledger followed by `publish`.
     """
 
     def __init__(
-        self,
-        ledger: Ledger,
-        keys: Iterable[ApiKey],
-        rng: Random,
-        *,
-        weight_limit: int = WEIGHT_LIMIT,
-        weight_shown: bool = True,
-        listen_key_life_ms: int = LISTEN_KEY_LIFE_MS,
+        self, ledger: Ledger, keys: Iterable[ApiKey], rng: Random, *, weight_limit: int = WEIGHT_LIMIT
     ) -> None:
         self.ledger = ledger
         self.rng = rng
-        self.limits = Limits(weight_limit, shown=weight_shown)
+        self.limits = Limits(weight_limit)
         self.faults = FaultBoard()
         self.listen_key: ListenKey | None = None
         self.streams: list[Stream] = []
         self.requests: Counter[str] = Counter()
-        """Calls per "METHOD path status", for whoever counts what a client does."""
+        """Calls per "METHOD path status"."""
         self.frames_sent: Counter[str] = Counter()
         """User frames per event name, whether or not a socket was there to take them."""
         self._keys = {key.key: key for key in keys}
-        self._listen_key_life_ms = listen_key_life_ms
         self._now_ms = 0
         self._rest = self._held_rest = RestApi(ledger, self._publish_now)
         self._mark_rounds = 0
@@ -240,7 +231,7 @@ class Exchange:
         if method == "DELETE":
             self.listen_key = None
             return {}
-        self.listen_key = ListenKey(key, now_ms + self._listen_key_life_ms)
+        self.listen_key = ListenKey(key, now_ms + LISTEN_KEY_LIFE_MS)
         return {"listenKey": key}
 
     # -- websockets --------------------------------------------------------------------------------------------------

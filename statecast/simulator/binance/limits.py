@@ -1,4 +1,4 @@
-"""How much a caller may ask: request weight, orders, and the ban of whoever does not stop. Pure.
+"""How much a caller may ask: request weight, orders, and the ban of a caller who does not stop. Pure.
 
 All callers share one address here, so there is one count of each. What was used goes into the headers of every answer
 that it was counted for, refused ones too.
@@ -37,15 +37,11 @@ class Usage:
 
 
 class Limits:
-    """Counts what is used and declines what is too much.
+    """Counts what is used and declines what is too much. `weight` is the request weight per minute."""
 
-    `weight` is the request weight per minute; without `shown` headers say -1 in place of what is used, as the demo
-    venue does.
-    """
-
-    def __init__(self, weight: int = WEIGHT_LIMIT, *, shown: bool = True) -> None:
+    def __init__(self, weight: int = WEIGHT_LIMIT) -> None:
         self._weight_limit = weight
-        self._shown = shown
+        self._shown = True
         self._weight = Usage(60_000)
         self._sapi_weight = Usage(60_000)
         self._over_limit = Usage(60_000)
@@ -55,7 +51,10 @@ class Limits:
         self._ban_ms = BAN_MS
 
     def allow(self, weight: int, *, shown: bool = True) -> None:
-        """Change the limit; what is used already stays counted."""
+        """Change the limit; what is used already stays counted.
+
+        Without `shown` headers say -1 in place of what is used, as the demo venue does.
+        """
         self._weight_limit, self._shown = weight, shown
 
     @property
@@ -64,7 +63,7 @@ class Limits:
         return self._weight.used
 
     def use_weight(self, weight: int, headers: Headers, now_ms: int) -> None:
-        """Count a call's weight; beyond the limit it is declined, and whoever goes on is banned."""
+        """Count a call's weight; beyond the limit it is declined, and a caller who goes on is banned."""
         if now_ms < self._banned_until_ms:
             raise self._banned(now_ms)
         used = self._weight.add(weight, now_ms)

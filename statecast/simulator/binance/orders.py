@@ -35,7 +35,7 @@ def new_order(api: RestApi, params: Params, now_ms: int) -> Json:
     assert isinstance(first, OrderChanged)
     api.publish(events)
     order = first.order
-    # ACK tells the order as it was accepted, RESULT as it is after matching.
+    # ACK answers the order as it was accepted, RESULT as it is after matching.
     if params.get("newOrderRespType") == "RESULT":
         order = api.ledger.order(order.symbol, order.order_id)
     return acknowledged(order)

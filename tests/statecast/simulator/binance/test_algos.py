@@ -8,7 +8,7 @@ from statecast.simulator.binance.errors import ApiError
 from statecast.simulator.binance.rest import Params
 
 
-def test_conditional_orders_live_beside_the_engine() -> None:
+def test_conditional_orders_live_outside_the_engine() -> None:
     account = Account()
     account.order()
     stream = account.follow()

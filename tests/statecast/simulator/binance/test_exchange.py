@@ -54,7 +54,7 @@ def test_a_body_is_signed_behind_the_query() -> None:
     assert json.loads(answer.body)["leverage"] == 5
 
 
-def test_permissions_are_told_per_key() -> None:
+def test_permissions_are_answered_per_key() -> None:
     account = Account()
     path = "/sapi/v1/account/apiRestrictions"
     reader = json.loads(account.signed("GET", path, key="reader", secret="s2").body)
@@ -307,15 +307,15 @@ def test_whoever_folds_the_frames_of_2000_steps_holds_what_rest_says(seed: int, 
     assert {key for key, row in positions.items() if row["pa"] != "0"} <= set(risks)
     for key, risk in risks.items():
         row = positions.get(key, {"pa": "0", "ep": "0", "bep": "0", "T": 0, "iw": "0"})
-        told = [row[name] for name in ("pa", "ep", "bep", "T", "iw")]
+        sent = [row[name] for name in ("pa", "ep", "bep", "T", "iw")]
         fields = ("positionAmt", "entryPrice", "breakEvenPrice", "updateTime", "isolatedWallet")
-        assert told == [risk[name] for name in fields]
+        assert sent == [risk[name] for name in fields]
     still_open = {i for i, order in orders.items() if order["X"] in ("NEW", "PARTIALLY_FILLED")}
     listed = {row["orderId"]: row for row in account.get("/fapi/v1/openOrders")}
     assert still_open == set(listed)
     for order_id, row in listed.items():
-        told_order = orders[order_id]
-        assert (told_order["z"], told_order["q"], told_order["p"], told_order["c"]) == (
+        sent_order = orders[order_id]
+        assert (sent_order["z"], sent_order["q"], sent_order["p"], sent_order["c"]) == (
             row["executedQty"],
             row["origQty"],
             row["price"],

@@ -36,3 +36,12 @@ def test_order_counts() -> None:
     answer = account.signed("POST", "/fapi/v1/order", symbol="BTCUSDT", side="BUY", type="MARKET", quantity="0.01")
     assert answer.headers["X-MBX-ORDER-COUNT-10S"] == "1"
     assert answer.headers["X-MBX-ORDER-COUNT-1M"] == "1"
+
+
+def test_the_limit_can_be_changed_and_the_use_hidden() -> None:
+    account = Account(weight_limit=5)
+    account.get("/fapi/v3/account")
+    assert error(account.signed("GET", "/fapi/v3/account")) == (429, -1003)
+    account.exchange.limits.allow(1000, shown=False)
+    assert account.signed("GET", "/fapi/v3/account").headers["X-MBX-USED-WEIGHT-1M"] == "-1"
+    assert account.exchange.limits.weight_used == 15

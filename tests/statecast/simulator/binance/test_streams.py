@@ -36,7 +36,7 @@ def test_only_the_private_root_carries_user_data(target: str, wanted: bool) -> N
     assert stream(target).wants("KEY", FRAME.event) is wanted
 
 
-def test_the_end_of_the_key_is_told_whatever_was_asked_for() -> None:
+def test_the_end_of_the_key_is_sent_whatever_was_asked_for() -> None:
     assert stream("/private/ws?listenKey=KEY&events=ACCOUNT_UPDATE").wants("KEY", "listenKeyExpired")
 
 
