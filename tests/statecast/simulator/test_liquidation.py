@@ -24,6 +24,7 @@ def test_thin_margin_is_called_once_and_then_liquidated() -> None:
     [fill] = fills(events)
     assert fill.order.order.client_order_id.startswith("autoclose-")
     assert fill.order.order.type is OrderType.LIQUIDATION
+    assert fill.order.commission == D("0.1") * 86600 * D("0.0125")
     assert ledger.positions() == []
     assert ledger.orders()[1].expiry_reason == ExpiryReason.LIQUIDATION
 
