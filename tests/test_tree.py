@@ -30,6 +30,7 @@ NO_TEST_FILE = {
     "publisher/tuning.py": "numbers without a line of code; the tests hand in others",
     "statecast/venues/adapter.py": "protocols and values without a line of code; every venue's tests",
     "statecast/simulator/events.py": "dataclasses without a line of code; test_ledger.py and binance/test_frames.py",
+    "statecast/simulator/exchange.py": "protocols and values without a line of code; test_control.py",
 }
 
 
@@ -121,6 +122,11 @@ FORBIDDEN = {
         "consumers/order_events/gaps.py",
         "import consumers.order_events.partition",
     ),
+    "a clock in the simulated exchange's dialect": ("statecast/simulator/binance/rest.py", "import time"),
+    "chance of its own in the simulated exchange": ("statecast/simulator/trading.py", "import random"),
+    "asyncio outside the simulated exchange's server": ("statecast/simulator/control.py", "import asyncio"),
+    "a dialect in the neutral exchange": ("statecast/simulator/truth.py", "import statecast.simulator.binance.rest"),
+    "the control API in a dialect": ("statecast/simulator/binance/exchange.py", "import statecast.simulator.control"),
     "websockets outside its home": ("publisher/market.py", "import websockets"),
     "httpx outside its home": ("publisher/follower.py", "import httpx"),
     "websockets in the gap filler": ("publisher/gap_fill.py", "import websockets"),

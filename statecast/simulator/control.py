@@ -2,8 +2,10 @@
 
 `GET /simulate/<name>?…` and `POST /simulate/<name>` with a JSON object; decimals are strings. The endpoints:
 
-    GET  ledger?order_events_from=N   the whole truth: wallets, positions, orders, conditional orders, marks, totals,
-                                      and the order events from index N, each as the `o` of its frame plus `index`
+    GET  ledger?order_events_from=N   the whole truth, from the ledger itself (see `truth`): wallets, positions, orders,
+                                      conditional orders, marks, totals; positions have the fields of positionRisk v3
+                                      plus leverage and marginType; and the order events from index N, each as the `o`
+                                      of its frame plus `index`
     GET  requests                     calls per "METHOD path status", weight used, listen key, connected sockets,
                                       user frames per event
     POST fault      {"name": …, …}    switch a fault on; names and fields in `statecast.simulator.faults`
@@ -28,11 +30,10 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from statecast.simulator import trading
-from statecast.simulator.binance.exchange import Exchange
-from statecast.simulator.binance.frames import Frame, Json, order_body
-from statecast.simulator.binance.rest import Params, RestApi
+from statecast.simulator.exchange import Exchange, Json
 from statecast.simulator.faults import FaultError
 from statecast.simulator.orders import OrderRequest, OrderType, PositionSide, Refused, Side
+from statecast.simulator.truth import account_truth
 
 BURST_SYMBOL = "BTCUSDT"
 
@@ -86,31 +87,15 @@ def _is_long(exchange: Exchange, side: PositionSide) -> bool:
 
 
 def ledger_dump(exchange: Exchange, order_events_from: int, now_ms: int) -> Json:
-    """The ledger as JSON. Positions have the fields of positionRisk v3 plus leverage and marginType."""
+    """The whole truth as JSON, with the order events from that index on, as far as the ledger still has them."""
     ledger = exchange.ledger
-    # The rows are read as the REST endpoints show them; what compares REST with the truth uses the ledger itself.
-    rest = RestApi(ledger, lambda _: None)
-    account = rest.account_v3(Params(), now_ms)
-    configs = {row["symbol"]: row for row in rest.symbol_config(Params(), now_ms)}
-    positions = [
-        row | {name: configs[row["symbol"]][name] for name in ("leverage", "marginType")}
-        for row in rest.position_risk_v3(Params(), now_ms)
-    ]
     oldest = ledger.order_events_seen - len(ledger.order_events)
     return {
         "serverTime": exchange.server_ms(now_ms),
-        "dualSidePosition": ledger.hedge,
-        "multiAssetsMargin": ledger.multi_assets,
-        "marks": {symbol: format(mark, "f") for symbol, mark in ledger.marks.items()},
-        "assets": account.pop("assets"),
-        "totals": {name: value for name, value in account.items() if name != "positions"},
-        "positions": positions,
-        "symbolConfig": list(configs.values()),
-        "openOrders": rest.open_orders(Params(), now_ms),
-        "openAlgoOrders": rest.open_algos(Params(), now_ms),
+        **account_truth(ledger),
         "orderEventsSeen": ledger.order_events_seen,
         "orderEvents": [
-            {"index": event.index} | order_body(event)
+            {"index": event.index} | exchange.order_event(event)
             for event in ledger.order_events[max(0, order_events_from - oldest) :]
         ],
     }
@@ -124,17 +109,7 @@ def _get_ledger(exchange: Exchange, args: Mapping[str, Any], now_ms: int) -> Jso
 
 
 def _get_requests(exchange: Exchange, args: Mapping[str, Any], now_ms: int) -> Json:
-    key = exchange.listen_key
-    return {
-        "requests": dict(exchange.requests),
-        "weightUsed": exchange.weight_used,
-        "listenKey": {"listenKey": key.key, "expiresAt": key.expires_at_ms} if key else None,
-        "sockets": [
-            {"root": stream.root, "wrapped": stream.wrapped, "subscriptions": list(stream.subscriptions)}
-            for stream in exchange.streams
-        ],
-        "userFrames": dict(exchange.frames_sent),
-    }
+    return exchange.activity()
 
 
 def _post_fault(exchange: Exchange, args: Mapping[str, Any], now_ms: int) -> Json:
@@ -184,11 +159,10 @@ def _post_fill(exchange: Exchange, args: Mapping[str, Any], now_ms: int) -> Json
 
 
 def _post_frame(exchange: Exchange, args: Mapping[str, Any], now_ms: int) -> Json:
-    event, at_ms = _text(args, "event"), exchange.server_ms(now_ms)
-    body = args.get("body", _RARE.get(event, {}))
-    if not isinstance(body, dict):
+    event, body = _text(args, "event"), args.get("body")
+    if "body" in args and not isinstance(body, dict):
         raise ControlError(f"body has to be an object, not {body!r}")
-    exchange.send_user(Frame(event, {"e": event, "E": at_ms, "T": at_ms, **body}), now_ms)
+    exchange.send_event(event, body, now_ms)
     return {}
 
 
@@ -199,33 +173,6 @@ def _post_burst(exchange: Exchange, args: Mapping[str, Any], now_ms: int) -> Jso
     burst(exchange, (_integer(args, "count", None) + 1) // 2, kind, now_ms)
     return _seen(exchange)
 
-
-_RARE: dict[str, Json] = {
-    "STRATEGY_UPDATE": {
-        "su": {"si": 176054594, "st": "GRID", "ss": "NEW", "s": "BTCUSDT", "ut": 1793000005100, "c": 8007}
-    },
-    "GRID_UPDATE": {
-        "gu": {
-            "si": 176057039,
-            "st": "GRID",
-            "ss": "WORKING",
-            "s": "BTCUSDT",
-            "r": "-0.0030787",
-            "up": "16720",
-            "uq": "-0.001",
-            "uf": "-0.00300",
-            "mp": "0.0",
-            "ut": 1793000005200,
-        }
-    },
-    "CONDITIONAL_ORDER_TRIGGER_REJECT": {
-        "or": {
-            "s": "ETHUSDT",
-            "i": 155618472834,
-            "r": "Due to the order could not be filled immediately, the FOK order has been rejected.",
-        }
-    },
-}
 
 _ENDPOINTS: dict[tuple[str, str], Callable[[Exchange, Mapping[str, Any], int], Json]] = {
     ("GET", "ledger"): _get_ledger,

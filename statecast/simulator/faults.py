@@ -13,7 +13,7 @@ A fault is switched on by name with `FaultBoard.switch`; the names and fields ar
     answer_rest            {"count": 2, "status": 503, "body": "…", "headers": {"Retry-After": "2"}, "delay_ms": 0,
                             "path": "/fapi/v1/openOrders"}
     delay_rest             {"count": 2, "delay_ms": 3000}                   the right answer, late
-    hold_rest              {"on": true, "paths": ["/fapi/v3/account"]}      REST lags: signed reads tell of the account
+    hold_rest              {"on": true, "paths": ["/fapi/v3/account"]}      REST lags: signed reads answer the account
                                                                             as it was when this was switched on;
                                                                             of some paths alone: torn answers
     refuse_sockets         {"count": 2, "status": 503}                      handshakes fail
@@ -21,9 +21,9 @@ A fault is switched on by name with `FaultBoard.switch`; the names and fields ar
     shift_clock            {"by_ms": -5000}                                 the server's clock stands elsewhere
     cut_sockets            {"kind": "private", "code": 1006}                at once; 1006 drops the connection
     expire_listen_key      {"times": 1, "text_time": false, "with_key": true}
-                                                                            at once, with listenKeyExpired: told so
-                                                                            often, its time as text, without the key
-    forget_listen_key      {}                                               at once, without a word
+                                                                            at once, with listenKeyExpired: so many
+                                                                            times, its time as text, without the key
+    forget_listen_key      {}                                               at once, without a notice
     send_raw               {"text": "…"} or {"base64": "…"}                 at once, on every user socket
     server_shutdown        {}                                               at once, the notice on every socket
     clear                  {}                                               everything back to normal
@@ -40,7 +40,7 @@ from dataclasses import dataclass, field
 
 
 class FaultError(Exception):
-    """A fault was asked for that does not exist or lacks a field."""
+    """A fault was asked for that does not exist, or without a field that it needs."""
 
 
 @dataclass(slots=True)
@@ -51,6 +51,11 @@ class FrameFault:
     count: int
     events: frozenset[str] = frozenset()
     delay_ms: int = 0
+
+    def use(self) -> bool:
+        """Count one frame; whether that was the last one."""
+        self.count -= 1
+        return self.count <= 0
 
 
 @dataclass(slots=True)
@@ -63,6 +68,11 @@ class RestFault:
     delay_ms: int
     path: str
     headers: Mapping[str, str] = field(default_factory=dict)
+
+    def use(self) -> bool:
+        """Count one call; whether that was the last one."""
+        self.count -= 1
+        return self.count <= 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +103,12 @@ class ExpireListenKey:
 
 @dataclass(frozen=True, slots=True)
 class ForgetListenKey:
-    """End the listen key now without telling anybody: its sockets stay open, and keeping it alive fails (-1125)."""
+    """End the listen key now without a notice: its sockets stay open, and keeping it alive fails (-1125)."""
 
 
 @dataclass(frozen=True, slots=True)
 class HoldRest:
-    """From now on, what REST tells of the account is what it is now."""
+    """From now on REST answers the account as it is now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,8 +203,7 @@ class FaultBoard:
         for fault in self.frames:
             if fault.events and event not in fault.events:
                 continue
-            fault.count -= 1
-            if fault.count <= 0:
+            if fault.use():
                 self.frames.remove(fault)
             match fault.kind:
                 case "drop":
@@ -212,7 +221,7 @@ class FaultBoard:
         return _take(self.rest, path)
 
     def holds(self, path: str) -> bool:
-        """Whether a signed read of `path` tells of the account as it was."""
+        """Whether a signed read of `path` answers the account as it was."""
         return self.rest_held and (not self.held_paths or path in self.held_paths)
 
     def handshake(self, path: str) -> RestFault | None:
@@ -234,8 +243,7 @@ class FaultBoard:
 def _take(faults: list[RestFault], path: str) -> RestFault | None:
     for fault in faults:
         if fault.path in ("", path):
-            fault.count -= 1
-            if fault.count <= 0:
+            if fault.use():
                 faults.remove(fault)
             return fault
     return None

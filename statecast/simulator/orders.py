@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
 
@@ -290,3 +290,8 @@ class AlgoOrder:
         if not self.activation_price:
             return True
         return mark >= self.activation_price if self.side is Side.SELL else mark <= self.activation_price
+
+    def following(self, mark: Decimal) -> AlgoOrder:
+        """A trailing stop that has seen a mark price: a sell follows the highest one, a buy the lowest."""
+        better = max if self.side is Side.SELL else min
+        return replace(self, extreme_price=better(self.extreme_price, mark))

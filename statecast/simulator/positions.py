@@ -123,7 +123,7 @@ class PositionMargin:
         return self.row.isolated_wallet + self.profit if self.isolated and self.row.amount else ZERO
 
     def liquidation_price(self, free_margin: Decimal) -> Decimal:
-        """Where margin equals maintenance with `free_margin` to lose beside the row's own profit; zero if nowhere."""
+        """Where margin equals maintenance with `free_margin` to lose apart from the row's profit; zero if nowhere."""
         amount = self.row.amount
         if not amount:
             return ZERO

@@ -19,9 +19,8 @@ from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
 from statecast.clock import Clock
 from statecast.simulator import trading
-from statecast.simulator.binance.exchange import Exchange, Response
-from statecast.simulator.binance.streams import ABNORMAL_CLOSURE, Stream
 from statecast.simulator.control import ControlError, control
+from statecast.simulator.exchange import ABNORMAL_CLOSURE, Exchange, Response, Stream
 
 PING_INTERVAL_S = 180.0
 PONG_TIMEOUT_S = 600.0
@@ -171,9 +170,9 @@ class SimulatorServer:
         left, rate = args.get("count"), args.pop("rate", 0)
         if not isinstance(left, int) or not isinstance(rate, int | float):
             raise ControlError("count has to be a whole number, and rate a number")
-        start, made = self._clock.monotonic(), 0
+        start_mono_s, made = self._clock.monotonic(), 0
         while left > BURST_EVENTS or (rate > 0 and left > 2):
-            due = BURST_EVENTS if rate <= 0 else int((self._clock.monotonic() - start) * rate) - made
+            due = BURST_EVENTS if rate <= 0 else int((self._clock.monotonic() - start_mono_s) * rate) - made
             count = min(due, BURST_EVENTS, left - 2) // 2 * 2
             if count > 0:
                 control(self.exchange, "POST", "burst", "", args | {"count": count}, self._clock.now_ms())
@@ -207,7 +206,7 @@ class _Socket:
         self._life_s = life_s
         self._ws = web.WebSocketResponse(timeout=CLOSE_TIMEOUT_S, autoping=False, compress=False)
         self._ready = asyncio.Event()
-        self._pong_at = 0.0
+        self._pong_mono_s = 0.0
 
     async def serve(self, request: web.Request) -> web.WebSocketResponse:
         await self._ws.prepare(request)
@@ -218,8 +217,8 @@ class _Socket:
             if self._stream.close_code == ABNORMAL_CLOSURE and request.transport is not None:
                 request.transport.abort()
 
-        self._stream.wake = wake
-        self._pong_at = self._clock.monotonic()
+        self._stream.on_wake(wake)
+        self._pong_mono_s = self._clock.monotonic()
         tasks = [asyncio.create_task(work) for work in (self._write(), self._ping())]
         try:
             async for message in self._ws:
@@ -240,7 +239,7 @@ class _Socket:
                 await self._ws.pong(message.data)
             case WSMsgType.PONG:
                 self._stream.count_frame(now_ms)
-                self._pong_at = self._clock.monotonic()
+                self._pong_mono_s = self._clock.monotonic()
 
     async def _write(self) -> None:
         """Write what is due; the transport is only awaited when its buffer is full."""
@@ -257,21 +256,21 @@ class _Socket:
 
     async def _wait(self) -> None:
         """Wait until something is put into the outbox, or what is in it falls due."""
-        if not self._stream.outbox:
+        due_ms = self._stream.next_due_ms
+        if due_ms is None:
             await self._ready.wait()
         else:
-            late_ms = self._stream.outbox[0].due_ms - self._clock.now_ms()
-            await self._clock.sleep(late_ms / 1000)
+            await self._clock.sleep((due_ms - self._clock.now_ms()) / 1000)
         self._ready.clear()
 
     async def _ping(self) -> None:
         """Ping at the interval; end the connection without pongs, or at the end of its life."""
-        opened = self._clock.monotonic()
+        opened_mono_s = self._clock.monotonic()
         while True:
-            left_s = self._life_s - (self._clock.monotonic() - opened)
+            left_s = self._life_s - (self._clock.monotonic() - opened_mono_s)
             await self._clock.sleep(min(self._ping_interval_s, left_s))
-            now = self._clock.monotonic()
-            if now - opened >= self._life_s or now - self._pong_at >= self._pong_timeout_s:
+            now_mono_s = self._clock.monotonic()
+            if now_mono_s - opened_mono_s >= self._life_s or now_mono_s - self._pong_mono_s >= self._pong_timeout_s:
                 self._stream.close(ABNORMAL_CLOSURE)
                 return
             with contextlib.suppress(ConnectionError):

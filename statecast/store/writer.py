@@ -88,15 +88,6 @@ class PreviousState:
         return bool(self.last_event_ms or self.events_complete_ms)
 
 
-class _Scripts(NamedTuple):
-    """The scripts that write and read an account."""
-
-    open: Any
-    commit: Any
-    release: Any
-    event_ids: Any
-
-
 class AccountWriter:
     """Writes one account. `open()` first, then `encode()` and `send()`; after `LeaseLost` or `StoreDiverged`, `open()`
     again and write everything (`Delta.replaces`)."""
@@ -327,7 +318,3 @@ class AccountWriter:
 
 def _whole(text: str | None) -> int:
     return int(text) if text and text.isascii() and text.isdecimal() else 0
-
-
-def _script(client: Client, name: str) -> Any:
-    return client.redis.register_script(files("statecast.store").joinpath(name).read_text("utf-8"))

@@ -275,7 +275,7 @@ async def test_a_venue_that_is_down_is_asked_by_one_and_told_to_all(
 async def test_the_venues_429_silences_all_readers(
     client: Client, account_id: AccountId, server: SimulatorServer, refresher: NewRefresher
 ) -> None:
-    server.exchange.weight_limit = 1
+    server.exchange.limits.allow(1)
     refused = await expect_refusal(refresher())
     assert "HTTP 429" in refused.why
     asked = sum(server.exchange.requests.values())

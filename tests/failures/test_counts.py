@@ -60,7 +60,7 @@ async def test_a_writer_killed_again_and_again_loses_and_doubles_nothing(
     kills = 50 if often else 4
     took_s: list[float] = []
     async with arena(own_redis, account_name, tmp_path, processes=2, seed=50) as here:
-        here.exchange.weight_limit, here.exchange.weight_told = PLENTY, False
+        here.exchange.limits.allow(PLENTY, shown=False)
         here.trade_on()
         for _ in range(kills):
             await here.traded(10)
@@ -150,7 +150,7 @@ async def test_a_redis_killed_20_times_and_wiped_5_times_is_complete_again(accou
     server = DurableRedis(tmp_path / "redis")
     with server:
         async with arena(server, account_name, tmp_path, seed=52, limits=unlimited()) as here:
-            here.exchange.weight_limit = PLENTY
+            here.exchange.limits.allow(PLENTY)
             here.trade_on()
             for number in range(25):
                 await here.traded(8)

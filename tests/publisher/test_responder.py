@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -95,7 +94,7 @@ async def test_what_is_drift_by_a_readers_answer_is_looked_into_at_once(redis_ur
         before = here.exchange.requests[ACCOUNT_CALL]
         # A wallet that is another at the same venue time: no news, but a contradiction.
         wallet = here.ledger.wallet("USDC")
-        here.ledger._wallets["USDC"] = replace(wallet, balance=wallet.balance + 7)
+        here.ledger.transfer("USDC", Decimal(7), wallet.updated_at_ms)
         await reader.refresh()
 
         async def asked_again() -> bool:

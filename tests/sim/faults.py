@@ -79,7 +79,7 @@ class Faults:
         world.exchange.faults.user_sockets_muted = world.exchange.faults.market_sockets_muted = False
         world.exchange.overtaking = 0
         world.exchange.again_after_ms.clear()
-        world.exchange.weight_limit = 2400
+        world.exchange.limits.allow(2400)
         world.venue.lag_ms = world.venue.unanswered = 0
         world.redis.error, world.redis.slow_s, world.redis.lose_next = "", 0.0, ""
         for host in world.hosts:
@@ -203,7 +203,7 @@ def unknown_events(world: World, rng: Random) -> None:
 
 def _expired(world: World, body: dict[str, object]) -> None:
     world.exchange.fault("send_raw", {"text": orjson.dumps(body).decode()}, world.now_ms())
-    world.exchange.listen_key = None
+    world.exchange.fault("forget_listen_key", {}, world.now_ms())
 
 
 @kind
@@ -227,7 +227,7 @@ def listen_key_expires_without_its_name(world: World, rng: Random) -> None:
 @kind
 def another_program_deletes_the_listen_key(world: World, rng: Random) -> None:
     """Its sockets stay open and silent, and nobody is told."""
-    world.exchange.listen_key = None
+    world.exchange.fault("forget_listen_key", {}, world.now_ms())
 
 
 @kind
@@ -286,11 +286,11 @@ def rest_lags_behind_the_stream(world: World, rng: Random) -> None:
 
 @kind
 def request_weight_is_short(world: World, rng: Random) -> None:
-    world.exchange.weight_limit = rng.choice((20, 60, 150))
+    world.exchange.limits.allow(rng.choice((20, 60, 150)))
     world.bounds.no_rest(world.loop.time(), world.loop.time() + 130)
 
     def end() -> None:
-        world.exchange.weight_limit = 2400
+        world.exchange.limits.allow(2400)
 
     _after(world, rng.uniform(2, 20), end)
 

@@ -16,10 +16,11 @@ from typing import Any
 
 import orjson
 from sim.redis_server import Server
-from support.truth import differences, gap_differences
+from support.truth import IDENTITY_FIELDS, algo_identity, differences, gap_differences, ledger_identity
 from support.written import applied
 
-from statecast.simulator.binance.frames import Frame
+from statecast.simulator.events import AccountChanged, AlgoChanged, Event, Filled, OrderChanged
+from statecast.simulator.orders import AlgoStatus
 from statecast.store.codec import entities
 from statecast.store.keys import AccountId, AccountKeys
 from statecast.store.reader import StoredAccount
@@ -28,8 +29,7 @@ HASHES = ("account", "balances", "positions", "orders")
 RowName = tuple[str, str]
 Row = tuple[Any, ...] | None
 
-FINISHED = frozenset({"FILLED", "CANCELED", "EXPIRED", "EXPIRED_IN_MATCH", "REJECTED", "NEW_INSURANCE", "NEW_ADL"})
-WAITING_ALGOS = frozenset({"NEW", "TRIGGERING"})
+WAITING_ALGOS = (AlgoStatus.NEW, AlgoStatus.TRIGGERING)
 
 
 BEYOND_MS = 1 << 60
@@ -49,7 +49,7 @@ def _number(text: str) -> Decimal:
 
 
 class Truth:
-    """What every row of the account has been at the venue, and from when on, told by the frames that it made."""
+    """What every row of the account has been at the venue, and from when on, by the events of its ledger."""
 
     def __init__(self) -> None:
         self.rows: dict[RowName, list[tuple[float, Row]]] = {}
@@ -61,25 +61,26 @@ class Truth:
             past.append((at, row))
             self.on_change(name)
 
-    def take(self, frame: Frame, at: float) -> None:
-        body = frame.body
-        match frame.event:
-            case "ACCOUNT_UPDATE":
-                for told in body["a"]["B"]:
-                    self.put(("balances", told["a"]), (_number(told["wb"]), _number(told["cw"])), at)
-                for told in body["a"].get("P", ()):
-                    amount = _number(told["pa"])
-                    row = (amount, _number(told["ep"])) if amount else None
-                    self.put(("positions", f"{told['s']}:{told['ps']}"), row, at)
-            case "ORDER_TRADE_UPDATE":
-                told = body["o"]
-                order = (told["X"], _number(told["z"]), _number(told["p"]), _number(told["q"]))
-                self.put(("orders", f"{told['s']}:{told['i']}"), None if told["X"] in FINISHED else order, at)
-            case "ALGO_UPDATE":
-                told = body["o"]
-                algo = (told["X"], _number(told["p"]), _number(told["tp"]))
-                name = f"{told['s']}:algo-{told['aid']}"
-                self.put(("orders", name), algo if told["X"] in WAITING_ALGOS else None, at)
+    def take(self, event: Event, at: float) -> None:
+        match event:
+            case Filled():
+                self.take(event.account, at)
+                self.take(event.order, at)
+            case AccountChanged():
+                for wallet in event.balances:
+                    self.put(("balances", wallet.asset), (wallet.wallet_balance, wallet.cross_wallet_balance), at)
+                for position in (changed.position for changed in event.positions):
+                    row = (position.amount, position.entry_price) if position.amount else None
+                    self.put(("positions", f"{position.symbol}:{position.side}"), row, at)
+            case OrderChanged():
+                order = event.order
+                values = (order.status.value, order.filled_qty, order.price, order.qty)
+                self.put(("orders", f"{order.symbol}:{order.order_id}"), values if order.is_open else None, at)
+            case AlgoChanged():
+                algo = event.algo
+                state = (algo.status.value, algo.price, algo.trigger_price)
+                name = f"{algo.symbol}:algo-{algo.algo_id}"
+                self.put(("orders", name), state if algo.status in WAITING_ALGOS else None, at)
 
     def departed(self, name: RowName, row: Row) -> float | None:
         """When the venue's row was last like this; None for now, and -1 for never."""
@@ -107,13 +108,18 @@ def stored_row(kind: str, fields: Mapping[str, str] | None) -> Row:
     return (fields["status"], *(_number(value) for value in values))
 
 
-def _event_name(event: Mapping[str, Any]) -> tuple[str, ...]:
-    filled = str(_number(event["z"]).normalize())
-    return (str(event["i"]), str(event["x"]), filled, str(event["t"] or ""), str(event["X"]))
+def _event_name(event: OrderChanged) -> tuple[str, ...]:
+    order, filled = event.order, str(event.order.filled_qty.normalize())
+    trade_id = str(event.trade_id or "")
+    return (str(order.order_id), event.execution.value, filled, trade_id, order.status.value)
 
 
-def _algo_name(event: Mapping[str, Any]) -> tuple[str, ...]:
-    return (f"algo-{event['aid']}", f"ALGO_{event['X']}")
+def _algo_order(event: AlgoChanged) -> str:
+    return f"algo-{event.algo.algo_id}"
+
+
+def _algo_name(event: AlgoChanged) -> tuple[str, ...]:
+    return (_algo_order(event), f"ALGO_{event.algo.status}")
 
 
 def _entry_name(entry: Mapping[str, str]) -> tuple[str, ...]:
@@ -351,61 +357,57 @@ class Reader:
         account = hashes["account"] or None
         return StoredAccount(self._account_id, now_ms, status, account, **rows)
 
-    def log_begins(self, order_events: list[dict[str, Any]], algo_events: list[dict[str, Any]]) -> None:
+    def log_begins(self, order_events: list[OrderChanged], algo_events: list[AlgoChanged]) -> None:
         """What happened until now, before anybody listened, is not for the log to tell."""
         self.history = [
-            {
-                "symbol": event["s"],
-                "orderId": str(event["i"]),
-                "eventType": str(event["x"]),
-                "status": str(event["X"]),
-                "executedQty": event["z"],
-                "tradeId": str(event["t"]) if event["t"] else "",
-                "lastQty": event["l"] if event["t"] else "",
-                "algoId": "",
-            }
-            for event in order_events
+            dict(zip(IDENTITY_FIELDS, ledger_identity(event), strict=True)) | {"algoId": ""} for event in order_events
         ]
         self.history += [
             {
-                "symbol": event["s"],
-                "orderId": f"algo-{event['aid']}",
-                "eventType": f"ALGO_{event['X']}",
-                "actualOrderId": event["ai"],
-                "algoId": str(event["aid"]),
+                "symbol": event.algo.symbol,
+                "orderId": _algo_order(event),
+                "eventType": algo_identity(event)[0],
+                "actualOrderId": algo_identity(event)[1],
+                "algoId": str(event.algo.algo_id),
             }
             for event in algo_events
         ]
         for at, entry in enumerate(self.history):
             entry |= {"eventSeq": str(at + 1 - len(self.history)), "eventId": f"before-{at}"}
 
-    def forget(self, order_events: list[dict[str, Any]], algo_events: list[dict[str, Any]]) -> None:
+    def forget(self, order_events: list[OrderChanged], algo_events: list[AlgoChanged]) -> None:
         """The log began anew, and says since when: what happened before that nobody can know, nor the steps that a
         conditional order of then has taken since, which no history tells."""
         self.history = []
         since_ms = int(self.status["eventsSinceMs"])
-        self.forgotten = {_event_name(event) for event in order_events if event["T"] < since_ms}
-        began = {event["aid"] for event in algo_events if event["at_ms"] < since_ms}
-        last = {event["aid"]: event for event in algo_events}
+        self.forgotten = {_event_name(event) for event in order_events if event.at_ms < since_ms}
+        began = {event.algo.algo_id for event in algo_events if event.at_ms < since_ms}
+        last = {event.algo.algo_id: event for event in algo_events}
         self.forgotten |= {
             _algo_name(event)
             for event in algo_events
-            if event["at_ms"] < since_ms or (event["aid"] in began and event is not last[event["aid"]])
+            if event.at_ms < since_ms or (event.algo.algo_id in began and event is not last[event.algo.algo_id])
         }
 
     def log(self) -> list[dict[str, str]]:
         (entries,) = self._server.call([b"XRANGE", self._keys.order_events.encode(), b"-", b"+"])
         return [dict(zip(flat[::2], flat[1::2], strict=True)) for _, flat in entries]
 
-    def unequal(self, dump: Mapping[str, Any], algo_events: list[dict[str, Any]], now_ms: int) -> list[str]:
+    def unequal(
+        self,
+        dump: Mapping[str, Any],
+        order_events: list[OrderChanged],
+        algo_events: list[AlgoChanged],
+        now_ms: int,
+    ) -> list[str]:
         """Where hashes and log are not what the ledger says."""
         stored = self.stored(now_ms)
         if stored.status.get("state") != "live":
             return [f"the state is {stored.status.get('state')}: {stored.status.get('reason')}"]
         found = differences(stored, dump)
-        return found or self._of_the_log(dump["orderEvents"], algo_events)
+        return found or self._of_the_log(order_events, algo_events)
 
-    def _of_the_log(self, order_events: list[dict[str, Any]], algo_events: list[dict[str, Any]]) -> list[str]:
+    def _of_the_log(self, order_events: list[OrderChanged], algo_events: list[AlgoChanged]) -> list[str]:
         """Where the log is not what happened.
 
         Where frames were lost without a sign, later ones of the same order may have come before REST told the lost
@@ -416,7 +418,7 @@ class Reader:
         log = self.log()
         triggered_before = {entry["orderId"] for entry in self.history if entry["eventType"] == "ALGO_TRIGGERED"}
         entries = [entry for entry in self.history + log if entry["orderId"] not in triggered_before]
-        algo_events = [event for event in algo_events if f"algo-{event['aid']}" not in triggered_before]
+        algo_events = [event for event in algo_events if _algo_order(event) not in triggered_before]
         names = {_entry_name(entry) for entry in log}
         order_events = [e for e in order_events if _event_name(e) not in self.forgotten - names]
         algo_events = [e for e in algo_events if _algo_name(e) not in self.forgotten - names]
@@ -425,7 +427,7 @@ class Reader:
         algo_events = [
             event
             for event in algo_events
-            if f"algo-{event['aid']}" in told or event["at_ms"] >= known_from.get(event["s"], BEYOND_MS)
+            if _algo_order(event) in told or event.at_ms >= known_from.get(event.algo.symbol, BEYOND_MS)
         ]
         places = {_event_name(event): at for at, event in enumerate(order_events)}
         places |= {_algo_name(event): at for at, event in enumerate(algo_events)}

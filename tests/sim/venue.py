@@ -5,16 +5,18 @@ from __future__ import annotations
 import base64
 import hashlib
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from email.utils import formatdate
 from typing import Any
 
 from sim.loop import SimLoop
 from sim.network import Connection
 
-from statecast.simulator.binance.exchange import Exchange, Response
+from statecast.simulator.binance.exchange import Exchange
 from statecast.simulator.binance.frames import Frame
-from statecast.simulator.binance.streams import ABNORMAL_CLOSURE, Stream
+from statecast.simulator.binance.streams import Stream
+from statecast.simulator.events import AlgoChanged, Event
+from statecast.simulator.exchange import ABNORMAL_CLOSURE, Response
 
 _HANDSHAKE_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 PING_INTERVAL_S = 180.0
@@ -25,30 +27,36 @@ FROZEN_PATHS = frozenset(
 
 
 class SimExchange(Exchange):
-    """Notes every frame before any fault touches it, and has a fault more: frames of two types change place."""
+    """Notes events and frames before any fault touches them, and has a fault more: frames of two types change place."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.algo_events: list[dict[str, Any]] = []
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.algo_events: list[AlgoChanged] = []
+        self.on_event: Callable[[Event], None] = lambda event: None
         self.on_frame: Callable[[Frame], None] = lambda frame: None
         self.overtaking = 0
         """So many frames are overtaken by their successor, if that is of another type."""
         self.again_after_ms: list[int] = []
         """The next frames come once more, so much later."""
         self.later: Callable[[int, Callable[[], None]], None] = lambda delay_ms, call: call()
-        self._held: Frame | None = None
+        self._overtaken: Frame | None = None
+
+    def publish(self, events: Iterable[Event], now_ms: int) -> None:
+        for event in events:
+            if isinstance(event, AlgoChanged):
+                self.algo_events.append(event)
+            self.on_event(event)
+            super().publish([event], now_ms)
 
     def send_user(self, frame: Frame, now_ms: int) -> None:
-        if frame.event == "ALGO_UPDATE":
-            self.algo_events.append(frame.body["o"] | {"at_ms": frame.body["T"]})
         self.on_frame(frame)
-        held, self._held = self._held, None
+        held, self._overtaken = self._overtaken, None
         if held is not None and held.event == frame.event:
             super().send_user(held, now_ms)
             held = None
         elif held is None and self.overtaking and frame.event in ("ACCOUNT_UPDATE", "ORDER_TRADE_UPDATE"):
             self.overtaking -= 1
-            self._held = frame
+            self._overtaken = frame
             self.later(50, self.release)
             return
         super().send_user(frame, now_ms)
@@ -59,7 +67,7 @@ class SimExchange(Exchange):
             self.later(self.again_after_ms.pop(), lambda: self._repeat(key.key if key else "", frame.event, payload))
 
     def release(self) -> None:
-        held, self._held = self._held, None
+        held, self._overtaken = self._overtaken, None
         if held is not None:
             super().send_user(held, self._now_ms)
 
@@ -107,7 +115,7 @@ class VenueService:
         self._connections.remove(connection)
         stream = connection.state.stream
         if stream is not None:
-            stream.wake = _nothing
+            stream.on_wake(_nothing)
             self.exchange.disconnect(stream)
         if connection.state.timer is not None:
             connection.state.timer.cancel()
@@ -177,7 +185,7 @@ class VenueService:
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n"
         )
-        stream.wake = lambda: self._send_due(connection)
+        stream.on_wake(lambda: self._send_due(connection))
         state.timer = self._loop.call_later(PING_INTERVAL_S, self._ping, connection)
 
     def _ping(self, connection: Connection) -> None:
@@ -197,8 +205,8 @@ class VenueService:
         if stream.close_code:
             connection.send(_framed(0x8, struct.pack("!H", stream.close_code)))
             connection.close()
-        elif stream.outbox:
-            self._loop.call_later((stream.outbox[0].due_ms - self._now_ms()) / 1000, self._send_due, connection)
+        elif (due_ms := stream.next_due_ms) is not None:
+            self._loop.call_later((due_ms - self._now_ms()) / 1000, self._send_due, connection)
 
     def _take_frames(self, connection: Connection, state: _Http) -> None:
         assert state.stream is not None

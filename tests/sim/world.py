@@ -198,7 +198,8 @@ class World:
         self.config = config.build(settings.Settings(given, (given,)))
         self.reader = Reader(server, self.config.accounts[0].account_id, self.truth, self.bounds)
         self.redis.after_write = self._look
-        self.exchange.on_frame = self._told
+        self.exchange.on_event = lambda event: self.truth.take(event, self.loop.time())
+        self.exchange.on_frame = self._sent
         self.exchange.later = lambda delay_ms, call: self._later(delay_ms / 1000, call)
         for wallet in ledger.wallets():
             row = (wallet.balance, ledger.cross_wallet(wallet.asset))
@@ -243,9 +244,8 @@ class World:
     def _later(self, delay_s: float, call: Any) -> None:
         self.loop.call_later(delay_s, call, context=self.network.context)
 
-    def _told(self, frame: Any) -> None:
+    def _sent(self, frame: Any) -> None:
         now = self.loop.time()
-        self.truth.take(frame, now)
         if frame.event != "TRADE_LITE":
             self.trace(f"venue: {frame.event} {_brief(frame.body)}")
         board = self.exchange.faults
@@ -273,8 +273,7 @@ class World:
             # Who starts on an emptied Redis may be faster than those who know what was there.
             if status["publisherId"] not in [one.publisher_id for one in self.knowers]:
                 self.trace("the log has begun anew")
-                events = ledger_dump(self.exchange, 0, self.now_ms())["orderEvents"]
-                self.reader.forget(events, self.exchange.algo_events)
+                self.reader.forget(self.exchange.ledger.order_events, self.exchange.algo_events)
             self.knowers = None
         if (status.get("state"), status.get("epoch")) != (before.get("state"), before.get("epoch")):
             self.trace(f"redis: {status.get('state')} epoch {status.get('epoch')} seq {status.get('seq')}")
@@ -346,8 +345,7 @@ class World:
             await asyncio.sleep(0.1)
             if self.loop.time() > FIRST_LIVE_WITHIN_S:
                 raise Broken("live at the start", f"not within {FIRST_LIVE_WITHIN_S:g} s")
-        history = ledger_dump(self.exchange, 0, self.now_ms())["orderEvents"]
-        self.reader.log_begins(history, list(self.exchange.algo_events))
+        self.reader.log_begins(list(ledger.order_events), list(self.exchange.algo_events))
         ends = self.loop.time() + self.trading_s
         faults.plan(ends)
         quiet = ends + 3.0
@@ -364,7 +362,7 @@ class World:
             if self.loop.time() > self.quiet_at + CONVERGED_WITHIN_S:
                 raise Broken(f"equal to the ledger {CONVERGED_WITHIN_S:.0f} s after the faults", *found[:12])
             await asyncio.sleep(1.0)
-            found = self.reader.unequal(dump, self.exchange.algo_events, self.redis_ms())
+            found = self.reader.unequal(dump, ledger.order_events, self.exchange.algo_events, self.redis_ms())
         self.converged_s = self.loop.time() - self.quiet_at
         self.reader.look(self.loop.time(), whole=True)
         tasks[1].cancel()

@@ -35,7 +35,7 @@ async def trade_through(here: World, *, steps: int, pause_s: float) -> None:
 async def test_100_cuts_during_trading_lose_and_double_nothing(redis_url: str, account_name: str, hedge: bool) -> None:
     took_ms: list[int] = []
     async with world(redis_url, account_name, hedge=hedge, seed=SEED, limits=unlimited(), RECONCILE_S="1") as here:
-        here.exchange.weight_limit = PLENTY
+        here.exchange.limits.allow(PLENTY)
         for number in range(CUTS):
             await trade_through(here, steps=3, pause_s=0.01)
             before = await here.status()

@@ -51,7 +51,7 @@ class Pair:
 @asynccontextmanager
 async def pair(redis_url: str, account: str, directory: Path) -> AsyncIterator[Pair]:
     async with new_server(seed=SEED) as server:
-        server.exchange.weight_limit = 1_000 * LIMIT
+        server.exchange.limits.allow(1_000 * LIMIT)
         settings = account_values(server, account, REDIS_URL=redis_url, RECONCILE_S="5")
         async with connect(redis_url, client_name="statecast-test") as client, AsyncExitStack() as stack:
             here = World(server, client, AccountId("binance", account), Random(SEED))

@@ -85,12 +85,13 @@ class Witness:
     def note(self) -> None:
         """Every state that the ledger went through since the last time: several, where one step has several fills."""
         ledger = self.here.ledger
-        told = self.here.exchange.account_updates
-        for update in told:
-            self.wallets |= {row["a"]: Decimal(row["wb"]) for row in update.get("B", ())}
-            self.positions |= {(row["s"], row["ps"]): Decimal(row["pa"]) for row in update.get("P", ())}
+        changes = self.here.exchange.account_changes
+        for change in changes:
+            self.wallets |= {row.asset: row.wallet_balance for row in change.balances}
+            rows = [row.position for row in change.positions]
+            self.positions |= {(row.symbol, row.side.value): row.amount for row in rows}
             self.states.add(self._held())
-        told.clear()
+        changes.clear()
         self.wallets = {wallet.asset: wallet.balance for wallet in ledger.wallets()}
         self.positions = {(row.symbol, row.side.value): row.amount for row in ledger.positions()}
         self.states.add(self._held())

@@ -160,7 +160,7 @@ async def test_another_key_from_the_venue_is_a_gap(
         here.trade(20)
         await here.agree()
         since = int((await here.status())["streamSinceMs"])
-        here.exchange.listen_key = None
+        here.exchange.fault("forget_listen_key", {}, here.now_ms())
         here.trade(10)
         await until(here.status, lambda status: int(status["streamSinceMs"]) > since and status["state"] == "live")
         here.trade(10)

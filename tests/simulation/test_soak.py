@@ -178,7 +178,7 @@ async def test_nothing_grows_under_load_and_faults(
         ) as here,
         reading(here, own_redis.url) as readers,
     ):
-        here.exchange.weight_limit = PLENTY
+        here.exchange.limits.allow(PLENTY)
         await through_all_faults(here)
         before = await held(here)
         for _ in range(2):

@@ -94,5 +94,4 @@ def snapshots_asked(server: SimulatorServer) -> int:
 
 def another_key(server: SimulatorServer, name: str, secret: str) -> None:
     """One more API key of the exchange's account."""
-    keys = server.exchange._keys
-    keys[name] = ApiKey(name, Secret(secret))
+    server.exchange.add_key(ApiKey(name, Secret(secret)))

@@ -45,8 +45,8 @@ Value = object
 class RecordingExchange(NotingExchange):
     """Keeps every value that it ever told of a wallet, a position and an order, with the machine's time of it."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
         self.history: dict[Key, list[tuple[int, Value]]] = {}
         for wallet in self.ledger.wallets():
             self._note("balances", wallet.asset, wallet.balance)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
+from statecast.simulator.events import AlgoChanged, OrderChanged
 from statecast.store.reader import StoredAccount
 
 TOTALS = {
@@ -59,6 +60,8 @@ ALGO = {
     "quantity": "quantity",
 }
 Identity = tuple[str, ...]
+IDENTITY_FIELDS = ("symbol", "orderId", "eventType", "status", "executedQty", "tradeId", "lastQty")
+"""The fields of an entry in the log that have to be the ledger's, as `ledger_identity` has them."""
 
 NUMBERS = {"price", "stopPrice", "quantity", "executedQty", "avgPrice"}
 
@@ -118,19 +121,18 @@ def _same_names(kind: str, ours: Iterable[str], theirs: Iterable[str]) -> list[s
 
 def event_differences(
     entries: Sequence[Mapping[str, str]],
-    ledger_events: Sequence[Mapping[str, Any]],
-    algo_events: Sequence[Mapping[str, Any]],
+    ledger_events: Sequence[OrderChanged],
+    algo_events: Sequence[AlgoChanged],
 ) -> list[str]:
     """Where the log of order events differs from the ledger's: one entry for each, in order, numbered without a hole.
 
-    Both are given as the `o` objects of the frames that the exchange made, in the order in which they happened;
-    conditional orders by themselves.
+    Both are given as the ledger reported them; conditional orders by themselves.
     """
     found = _numbering(entries)
     ordinary = [entry for entry in entries if not entry["algoId"]]
-    found += _sequence([_identity(entry) for entry in ordinary], [_ledger_identity(event) for event in ledger_events])
+    found += _sequence([_identity(entry) for entry in ordinary], [ledger_identity(event) for event in ledger_events])
     algos = [(entry["algoId"], entry["eventType"], entry["actualOrderId"]) for entry in entries if entry["algoId"]]
-    found += _sequence(algos, [(str(row["aid"]), f"ALGO_{row['X']}", row.get("ai") or "") for row in algo_events])
+    found += _sequence(algos, [(str(event.algo.algo_id), *algo_identity(event)) for event in algo_events])
     if len({entry["eventId"] for entry in entries}) != len(entries):
         found.append("an event stands in the log twice")
     return found
@@ -143,8 +145,8 @@ UNTOLD_STEPS_BY_REST = frozenset({"ALGO_NEW", "ALGO_TRIGGERING", "ALGO_TRIGGERED
 
 def gap_differences(
     entries: Sequence[Mapping[str, str]],
-    ledger_events: Sequence[Mapping[str, Any]],
-    algo_events: Sequence[Mapping[str, Any]],
+    ledger_events: Sequence[OrderChanged],
+    algo_events: Sequence[AlgoChanged],
     *,
     in_order: bool = True,
 ) -> list[str]:
@@ -159,9 +161,11 @@ def gap_differences(
     for entry in entries:
         ours.setdefault(f"{entry['symbol']}:{entry['orderId']}", []).append(_told(entry))
     for event in ledger_events:
-        theirs.setdefault(f"{event['s']}:{event['i']}", []).append((str(event["x"]), *_ledger_identity(event)))
-    for row in algo_events:
-        theirs.setdefault(f"{row['s']}:algo-{row['aid']}", []).append((f"ALGO_{row['X']}", row.get("ai") or ""))
+        key = f"{event.order.symbol}:{event.order.order_id}"
+        theirs.setdefault(key, []).append((event.execution.value, *ledger_identity(event)))
+    for change in algo_events:
+        key = f"{change.algo.symbol}:algo-{change.algo.algo_id}"
+        theirs.setdefault(key, []).append(algo_identity(change))
     for name in ours.keys() | theirs.keys():
         mine, truth = ours.get(name, []), theirs.get(name, [])
         if not in_order:
@@ -171,10 +175,13 @@ def gap_differences(
 
 
 def order_differences(
-    order_id: str, entries: Sequence[Mapping[str, str]], ledger_events: Sequence[Mapping[str, Any]]
+    order_id: str, entries: Sequence[Mapping[str, str]], dumped_events: Sequence[Mapping[str, Any]]
 ) -> list[str]:
-    """As `gap_differences`, of one ordinary order; numbers, which are those of all orders, are not looked at."""
-    theirs = [(str(event["x"]), *_ledger_identity(event)) for event in ledger_events]
+    """As `gap_differences`, of one ordinary order; numbers, which are those of all orders, are not looked at.
+
+    The events are rows of `orderEvents`, as a program outside reads them.
+    """
+    theirs = [(str(event["x"]), *_dumped_identity(event)) for event in dumped_events]
     return _of_one_order(order_id, [_told(entry) for entry in entries], theirs)
 
 
@@ -231,7 +238,27 @@ def _identity(entry: Mapping[str, str]) -> Identity:
     )
 
 
-def _ledger_identity(event: Mapping[str, Any]) -> Identity:
+def ledger_identity(event: OrderChanged) -> Identity:
+    """What an entry of the log has to say of an order event."""
+    order = event.order
+    return (
+        order.symbol,
+        str(order.order_id),
+        event.execution.value,
+        order.status.value,
+        _plain(str(order.filled_qty)),
+        str(event.trade_id) if event.trade_id else "",
+        _plain(str(event.last_qty)) if event.trade_id else "",
+    )
+
+
+def algo_identity(event: AlgoChanged) -> Identity:
+    """The event's type and the order that was sent, which an entry of the log has to name."""
+    algo = event.algo
+    return (f"ALGO_{algo.status}", str(algo.order_id) if algo.order_id else "")
+
+
+def _dumped_identity(event: Mapping[str, Any]) -> Identity:
     fill = int(event["t"]) > 0
     return (
         event["s"],

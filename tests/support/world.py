@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from random import Random
 from typing import Any, TypeVar, cast
 
-import orjson
 from support.truth import differences, event_differences, gap_differences
 
 from publisher import config
@@ -21,9 +20,9 @@ from statecast.clock import Clock, SystemClock
 from statecast.secret import Secret
 from statecast.simulator import trading
 from statecast.simulator.binance.exchange import Exchange
-from statecast.simulator.binance.frames import Frame
 from statecast.simulator.binance.signing import ApiKey
 from statecast.simulator.control import ledger_dump
+from statecast.simulator.events import AccountChanged, AlgoChanged, Event, Filled
 from statecast.simulator.ledger import Ledger
 from statecast.simulator.server import SimulatorServer
 from statecast.store.client import Client, connect
@@ -39,20 +38,23 @@ T = TypeVar("T")
 
 
 class NotingExchange(Exchange):
-    """Notes what it tells of conditional orders, whose history the ledger does not keep, and how wallets and positions
-    moved, which the ledger knows the end of alone."""
+    """Notes what happens to conditional orders, whose history the ledger does not keep, and how wallets and positions
+    move, of which the ledger knows the end alone."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.algo_events: list[dict[str, Any]] = []
-        self.account_updates: list[dict[str, Any]] = []
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.algo_events: list[AlgoChanged] = []
+        self.account_changes: list[AccountChanged] = []
 
-    def send_user(self, frame: Frame, now_ms: int) -> None:
-        if frame.event == "ALGO_UPDATE":
-            self.algo_events.append(orjson.loads(frame.payload)["o"])
-        if frame.event == "ACCOUNT_UPDATE":
-            self.account_updates.append(orjson.loads(frame.payload)["a"])
-        super().send_user(frame, now_ms)
+    def publish(self, events: Iterable[Event], now_ms: int) -> None:
+        events = list(events)
+        for event in events:
+            match event:
+                case AlgoChanged():
+                    self.algo_events.append(event)
+                case AccountChanged() | Filled(account=AccountChanged()):
+                    self.account_changes.append(event.account if isinstance(event, Filled) else event)
+        super().publish(events, now_ms)
 
 
 @dataclass
@@ -111,7 +113,7 @@ class World:
 
     async def agree_on_events(self) -> None:
         """Every order event of the ledger stands in the log, once and in order."""
-        found = event_differences(await self.log(), self.dump()["orderEvents"], self.exchange.algo_events)
+        found = event_differences(await self.log(), self.ledger.order_events, self.exchange.algo_events)
         assert not found, found
 
     async def agree_on_events_after_gaps(self, *, in_order: bool = True) -> list[dict[str, str]]:
@@ -123,7 +125,7 @@ class World:
                 while found:
                     await asyncio.sleep(0.05)
                     entries = await self.log()
-                    truth = self.dump()["orderEvents"], self.exchange.algo_events
+                    truth = self.ledger.order_events, self.exchange.algo_events
                     found = gap_differences(entries, *truth, in_order=in_order)
         except TimeoutError:
             raise AssertionError("log and ledger differ:\n" + "\n".join(found[:10])) from None

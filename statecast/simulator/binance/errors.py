@@ -94,3 +94,10 @@ def as_api_error(refused: Refused) -> ApiError:
     """The venue's way of saying what the ledger declined."""
     code, message = REFUSALS[refused.refusal]
     return ApiError(code, message.format(refused.detail))
+
+
+NO_SUCH_ORDER = ApiError(-2013, "Order does not exist.")
+
+
+def no_such_order(refused: Refused) -> ApiError:
+    return NO_SUCH_ORDER if refused.refusal is Refusal.UNKNOWN_ORDER else as_api_error(refused)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
@@ -23,17 +23,22 @@ import orjson
 
 from statecast.simulator.binance.errors import REFUSAL_TEXTS, ApiError, as_api_error, missing
 from statecast.simulator.binance.frames import (
+    RARE_BODIES,
     Frame,
     listen_key_expired,
     mark_price,
     next_funding_ms,
+    order_body,
     server_shutdown,
     user_frames,
 )
-from statecast.simulator.binance.rest import ORDER_LIMIT_10S, ROUTES, WEIGHT_LIMIT, Params, RestApi, Security
+from statecast.simulator.binance.limits import Limits
+from statecast.simulator.binance.rest import WEIGHT_LIMIT, Params, RestApi
+from statecast.simulator.binance.routes import ROUTES, Security
 from statecast.simulator.binance.signing import ApiKey, split_signature
 from statecast.simulator.binance.streams import Stream, mark_streams, parse_target
-from statecast.simulator.events import Event
+from statecast.simulator.events import Event, OrderChanged
+from statecast.simulator.exchange import Json, Response
 from statecast.simulator.faults import (
     CutSockets,
     ExpireListenKey,
@@ -59,24 +64,10 @@ MARGIN_PAIRS_PATH = "/sapi/v1/margin/allPairs"
 _SAPI_WEIGHTS = {RESTRICTIONS_PATH: 1, COINS_PATH: 10, MARGIN_PAIRS_PATH: 1}
 LISTEN_KEY_LIFE_MS = 3_600_000
 RECV_WINDOW_MS = 5000
-BAN_MS = 120_000
-"""The first ban; each further one lasts twice as long."""
-BAN_AFTER = 10
-"""How many calls beyond the limit, in one minute, bring the ban."""
 _ALPHABET = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
 
 @dataclass(frozen=True, slots=True)
-class Response:
-    """An answer to a REST call, to be given `delay_ms` late."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-    delay_ms: int = 0
-
-
-@dataclass(slots=True)
 class ListenKey:
     """The account's key to its user data stream; one at a time, shared by all API keys."""
 
@@ -84,71 +75,57 @@ class ListenKey:
     expires_at_ms: int
 
 
-@dataclass(slots=True)
-class _Usage:
-    """What was used in one fixed interval of `width_ms`."""
-
-    width_ms: int
-    interval: int = 0
-    used: int = 0
-
-    def add(self, amount: int, now_ms: int) -> int:
-        interval = now_ms // self.width_ms
-        if interval != self.interval:
-            self.interval, self.used = interval, 0
-        self.used += amount
-        return self.used
-
-
-@dataclass(slots=True)
 class Exchange:
-    """The exchange: ledger, keys, limits, streams, faults.
+    """The exchange: ledger, keys, limits, streams, faults. See `statecast.simulator.exchange.Exchange`.
 
-    `weight_limit` is per minute over all callers, who share one address here; what is used is told as -1 unless
-    `weight_told`, as the demo venue does. Public attributes are to be read; what
-    changes the account goes through `request`, or through the ledger followed by `publish`.
+    `weight_limit` is per minute over all callers. Public attributes are to be read; what changes the account goes
+    through `request`, or through the ledger followed by `publish`.
     """
 
-    ledger: Ledger
-    keys: Iterable[ApiKey]
-    rng: Random
-    weight_limit: int = WEIGHT_LIMIT
-    weight_told: bool = True
-    listen_key_life_ms: int = LISTEN_KEY_LIFE_MS
-    faults: FaultBoard = field(default_factory=FaultBoard)
-    listen_key: ListenKey | None = None
-    streams: list[Stream] = field(default_factory=list)
-    requests: Counter[str] = field(default_factory=Counter)
-    """Calls per "METHOD path status", for whoever counts what a client does."""
-    frames_sent: Counter[str] = field(default_factory=Counter)
-    """User frames per event name, whether or not a socket was there to take them."""
-    _keys: dict[str, ApiKey] = field(init=False)
-    _rest: RestApi = field(init=False)
-    _held: RestApi = field(init=False)
-    """What REST tells while a fault holds it back."""
-    _now_ms: int = 0
-    _weight: _Usage = field(default_factory=lambda: _Usage(60_000))
-    _sapi_weight: _Usage = field(default_factory=lambda: _Usage(60_000))
-    _over_limit: _Usage = field(default_factory=lambda: _Usage(60_000))
-    _orders_10s: _Usage = field(default_factory=lambda: _Usage(10_000))
-    _orders_1m: _Usage = field(default_factory=lambda: _Usage(60_000))
-    _banned_until_ms: int = 0
-    _ban_ms: int = BAN_MS
-    _mark_rounds: int = 0
-    _next_funding_ms: int = 0
+    def __init__(
+        self, ledger: Ledger, keys: Iterable[ApiKey], rng: Random, *, weight_limit: int = WEIGHT_LIMIT
+    ) -> None:
+        self.ledger = ledger
+        self.rng = rng
+        self.limits = Limits(weight_limit)
+        self.faults = FaultBoard()
+        self.listen_key: ListenKey | None = None
+        self.streams: list[Stream] = []
+        self.requests: Counter[str] = Counter()
+        """Calls per "METHOD path status"."""
+        self.frames_sent: Counter[str] = Counter()
+        """User frames per event name, whether or not a socket was there to take them."""
+        self._keys = {key.key: key for key in keys}
+        self._now_ms = 0
+        self._rest = self._held_rest = RestApi(ledger, self._publish_now)
+        self._mark_rounds = 0
+        self._next_funding_ms = 0
 
-    def __post_init__(self) -> None:
-        self._keys = {key.key: key for key in self.keys}
-        self._rest = self._held = RestApi(self.ledger, lambda events: self.publish(events, self._now_ms))
+    def add_key(self, key: ApiKey) -> None:
+        """One more API key of the account."""
+        self._keys[key.key] = key
 
     def server_ms(self, now_ms: int) -> int:
         """The exchange's own clock, which a fault may have moved."""
         return now_ms + self.faults.clock_shift_ms
 
-    @property
-    def weight_used(self) -> int:
-        """Request weight in the current minute."""
-        return self._weight.used
+    def order_event(self, event: OrderChanged) -> Json:
+        """The `o` of the event's ORDER_TRADE_UPDATE."""
+        return order_body(event)
+
+    def activity(self) -> Json:
+        """What clients did, for the control API."""
+        key = self.listen_key
+        return {
+            "requests": dict(self.requests),
+            "weightUsed": self.limits.weight_used,
+            "listenKey": {"listenKey": key.key, "expiresAt": key.expires_at_ms} if key else None,
+            "sockets": [
+                {"root": stream.root, "wrapped": stream.wrapped, "subscriptions": list(stream.subscriptions)}
+                for stream in self.streams
+            ],
+            "userFrames": dict(self.frames_sent),
+        }
 
     # -- REST --------------------------------------------------------------------------------------------------------
 
@@ -196,7 +173,7 @@ class Exchange:
         now_ms: int,
     ) -> Any:
         if method == "GET" and path in _SAPI_WEIGHTS:
-            usage["X-SAPI-USED-IP-WEIGHT-1M"] = str(self._sapi_weight.add(_SAPI_WEIGHTS[path], now_ms))
+            self.limits.use_sapi_weight(_SAPI_WEIGHTS[path], usage, now_ms)
             if path == MARGIN_PAIRS_PATH:
                 self._known_key(headers)
                 return []
@@ -204,7 +181,7 @@ class Exchange:
             return _restrictions(key) if path == RESTRICTIONS_PATH else [_coin(asset) for asset in INDEX_PRICES]
         route = ROUTES.get((method, path))
         weight = route.weigh(params) if route else 1
-        self._use_weight(weight, usage, now_ms)
+        self.limits.use_weight(weight, usage, now_ms)
         if path == LISTEN_KEY_PATH and method in ("POST", "PUT", "DELETE"):
             self._known_key(headers)
             return self._listen_key_call(method, now_ms)
@@ -216,47 +193,9 @@ class Exchange:
             if not allowed:
                 raise _BAD_KEY
         if route.is_order:
-            self._use_order(usage, now_ms)
+            self.limits.use_order(usage, now_ms)
         lags = route.security is Security.READ and self.faults.holds(path)
-        return route.handler(self._held if lags else self._rest, params, now_ms)
-
-    def _use_weight(self, weight: int, usage: dict[str, str], now_ms: int) -> None:
-        """Count a call's weight; beyond the limit it is declined, and whoever goes on is banned."""
-        if now_ms < self._banned_until_ms:
-            raise self._ban_error(now_ms)
-        used = self._weight.add(weight, now_ms)
-        usage["X-MBX-USED-WEIGHT-1M"] = str(used if self.weight_told else -1)
-        if used <= self.weight_limit:
-            return
-        if self._over_limit.add(1, now_ms) > BAN_AFTER:
-            self._banned_until_ms = now_ms + self._ban_ms
-            self._ban_ms *= 2
-            raise self._ban_error(now_ms)
-        raise ApiError(
-            -1003,
-            f"Too many requests; current limit of IP(127.0.0.1) is {self.weight_limit} requests per minute. "
-            "Please use the websocket for live updates to avoid polling the API.",
-            429,
-            {"Retry-After": str(60 - now_ms // 1000 % 60)},
-        )
-
-    def _ban_error(self, now_ms: int) -> ApiError:
-        left_s = -(-(self._banned_until_ms - now_ms) // 1000)
-        return ApiError(
-            -1003,
-            f"Way too many requests; IP banned until {self._banned_until_ms}. "
-            "Please use the websocket for live updates to avoid bans.",
-            418,
-            {"Retry-After": str(left_s)},
-        )
-
-    def _use_order(self, usage: dict[str, str], now_ms: int) -> None:
-        used = self._orders_10s.add(1, now_ms)
-        usage["X-MBX-ORDER-COUNT-10S"] = str(used)
-        usage["X-MBX-ORDER-COUNT-1M"] = str(self._orders_1m.add(1, now_ms))
-        if used > ORDER_LIMIT_10S:
-            message = f"Too many new orders; current limit is {ORDER_LIMIT_10S} orders per TEN_SECONDS."
-            raise ApiError(-1015, message, 429)
+        return route.handler(self._held_rest if lags else self._rest, params, now_ms)
 
     def _known_key(self, headers: Mapping[str, str]) -> ApiKey:
         name = headers.get("X-MBX-APIKEY", "")
@@ -283,16 +222,17 @@ class Exchange:
         return key
 
     def _listen_key_call(self, method: str, now_ms: int) -> dict[str, str]:
-        if method == "POST":
-            if self.listen_key is None:
-                self.listen_key = ListenKey("".join(self.rng.choices(_ALPHABET, k=64)), 0)
-        elif self.listen_key is None:
+        if self.listen_key is not None:
+            key = self.listen_key.key
+        elif method == "POST":
+            key = "".join(self.rng.choices(_ALPHABET, k=64))
+        else:
             raise ApiError(-1125, "This listenKey does not exist.")
         if method == "DELETE":
             self.listen_key = None
             return {}
-        self.listen_key.expires_at_ms = now_ms + self.listen_key_life_ms
-        return {"listenKey": self.listen_key.key}
+        self.listen_key = ListenKey(key, now_ms + LISTEN_KEY_LIFE_MS)
+        return {"listenKey": key}
 
     # -- websockets --------------------------------------------------------------------------------------------------
 
@@ -315,10 +255,20 @@ class Exchange:
             self.streams.remove(stream)
 
     def publish(self, events: Iterable[Event], now_ms: int) -> None:
-        """Tell every user data socket what has happened on the ledger."""
+        """Send every user data socket what has happened on the ledger."""
         for event in events:
             for frame in user_frames(event, self.server_ms(now_ms), REFUSAL_TEXTS):
                 self.send_user(frame, now_ms)
+
+    def _publish_now(self, events: Iterable[Event]) -> None:
+        """Publish what a REST call has done."""
+        self.publish(events, self._now_ms)
+
+    def send_event(self, name: str, body: Json | None, now_ms: int) -> None:
+        """Send a user frame that no ledger event makes, with the documented body if there is one and none is given."""
+        at_ms = self.server_ms(now_ms)
+        fields = RARE_BODIES.get(name, {}) if body is None else body
+        self.send_user(Frame(name, {"e": name, "E": at_ms, "T": at_ms, **fields}), now_ms)
 
     def send_user(self, frame: Frame, now_ms: int) -> None:
         """Send one frame on every socket that follows the account and wants it."""
@@ -385,10 +335,11 @@ class Exchange:
             case ForgetListenKey():
                 self.listen_key = None
             case HoldRest():
-                self._held = RestApi(copy.deepcopy(self.ledger), lambda events: None)
+                self._held_rest = RestApi(copy.deepcopy(self.ledger), lambda events: None)
             case MuteOpenSockets():
                 for stream in self.streams:
-                    stream.muted = stream.muted or stream.root == "private"
+                    if stream.root == "private":
+                        stream.mute()
             case SendRaw(payload):
                 for stream in self.streams:
                     if stream.root == "private":
@@ -401,11 +352,9 @@ class Exchange:
     def _expire_listen_key(self, now_ms: int, how: ExpireListenKey) -> None:
         """Say that the key is dead; its sockets stay open and silent."""
         assert self.listen_key is not None
-        frame = listen_key_expired(self.listen_key.key, self.server_ms(now_ms))
-        if how.text_time:
-            frame.body["E"] = str(frame.body["E"])
-        if not how.with_key:
-            del frame.body["listenKey"]
+        frame = listen_key_expired(
+            self.listen_key.key, self.server_ms(now_ms), text_time=how.text_time, with_key=how.with_key
+        )
         for _ in range(how.times):
             self.send_user(frame, now_ms)
         self.listen_key = None

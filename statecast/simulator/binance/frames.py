@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
 
 import orjson
 
@@ -24,10 +23,9 @@ from statecast.simulator.events import (
     OrderChanged,
     Reason,
 )
+from statecast.simulator.exchange import Json
 from statecast.simulator.orders import AlgoStatus, Execution, OrderType, Refusal
 from statecast.simulator.symbols import FUNDING_INTERVAL_MS, FUNDING_RATE
-
-Json = dict[str, Any]
 
 STP_MODE = "EXPIRE_MAKER"
 
@@ -71,7 +69,7 @@ def user_frames(event: Event, now_ms: int, texts: dict[Refusal, str]) -> Iterato
     """The frames of one ledger event, in sending order; `texts` are the venue's sentences for refusals."""
     match event:
         case Filled(order, account):
-            # Liquidations are not told by TRADE_LITE, which copies trades alone.
+            # TRADE_LITE copies trades alone, not liquidations.
             if order.execution is Execution.TRADE:
                 yield _frame("TRADE_LITE", now_ms, event.order.at_ms, _trade_lite(order))
             yield _account_update(account, now_ms)
@@ -90,8 +88,10 @@ def user_frames(event: Event, now_ms: int, texts: dict[Refusal, str]) -> Iterato
             yield Frame("MARGIN_CALL", _margin_call(event, now_ms))
 
 
-def listen_key_expired(listen_key: str, now_ms: int) -> Frame:
-    return Frame("listenKeyExpired", {"e": "listenKeyExpired", "E": now_ms, "listenKey": listen_key})
+def listen_key_expired(listen_key: str, now_ms: int, *, text_time: bool = False, with_key: bool = True) -> Frame:
+    """The end of a listen key; older frames have the time as text, and not the key."""
+    body: Json = {"e": "listenKeyExpired", "E": str(now_ms) if text_time else now_ms}
+    return Frame("listenKeyExpired", body | {"listenKey": listen_key} if with_key else body)
 
 
 def server_shutdown(now_ms: int) -> Frame:
@@ -271,3 +271,32 @@ def _margin_call(event: MarginCalled, now_ms: int) -> Json:
         for row in event.rows
     ]
     return body
+
+
+RARE_BODIES: dict[str, Json] = {
+    "STRATEGY_UPDATE": {
+        "su": {"si": 176054594, "st": "GRID", "ss": "NEW", "s": "BTCUSDT", "ut": 1793000005100, "c": 8007}
+    },
+    "GRID_UPDATE": {
+        "gu": {
+            "si": 176057039,
+            "st": "GRID",
+            "ss": "WORKING",
+            "s": "BTCUSDT",
+            "r": "-0.0030787",
+            "up": "16720",
+            "uq": "-0.001",
+            "uf": "-0.00300",
+            "mp": "0.0",
+            "ut": 1793000005200,
+        }
+    },
+    "CONDITIONAL_ORDER_TRIGGER_REJECT": {
+        "or": {
+            "s": "ETHUSDT",
+            "i": 155618472834,
+            "r": "Due to the order could not be filled immediately, the FOK order has been rejected.",
+        }
+    },
+}
+"""Documented bodies of frames that no ledger event makes."""

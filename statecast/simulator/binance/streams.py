@@ -8,14 +8,15 @@ since 2026-04-23. A listen key that does not exist opens a socket that stays sil
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, unquote_plus
 
 import orjson
 
 from statecast.simulator.binance.frames import Frame
+from statecast.simulator.exchange import ABNORMAL_CLOSURE
 
 CLIENT_FRAMES_PER_SECOND = 10
 """Pings, pongs and requests of a client; more closes the socket."""
@@ -23,7 +24,6 @@ MAX_STREAMS = 1024
 MAX_BACKLOG = 100_000
 """Frames that wait for a client which does not read; more drops the connection."""
 POLICY_VIOLATION = 1008
-ABNORMAL_CLOSURE = 1006
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,45 +40,54 @@ def parse_target(path: str, query: str) -> Stream | None:
     root = parts.pop(0) if parts[0] in ("private", "market", "public") else ""
     if not parts or parts[0] not in ("ws", "stream"):
         return None
-    stream = Stream(root, wrapped=parts[0] == "stream")
     names = parts[1:]
-    pairs = [part.partition("=") for part in query.split("&") if part]
+    subscriptions: dict[str, frozenset[str]] = {}
     listen_key = ""
-    for name, _, value in pairs:
+    for name, _, value in (part.partition("=") for part in query.split("&") if part):
         match name:
             case "streams":
                 names += unquote_plus(value).split("/")
             case "listenKey":
                 listen_key = unquote_plus(value)
-                stream.subscriptions[listen_key] = frozenset()
+                subscriptions[listen_key] = frozenset()
             case "events" if listen_key:
-                stream.subscriptions[listen_key] = frozenset(unquote_plus(value).split("/"))
-    stream.subscriptions |= dict.fromkeys((name for name in names if name), frozenset())
-    return stream
+                subscriptions[listen_key] = frozenset(unquote_plus(value).split("/"))
+    subscriptions |= dict.fromkeys((name for name in names if name), frozenset())
+    return Stream(root, wrapped=parts[0] == "stream", subscriptions=subscriptions)
 
 
-@dataclass(slots=True)
 class Stream:
-    """One socket.
+    """One socket: `subscriptions` are stream names, or listen keys, each with the events wanted, empty for all.
 
-    `wake` is called when something has been put into the outbox; whoever owns the socket then calls `take`. When
-    `close_code` is set, the owner closes the socket with it (1006: without a close frame).
+    `wrapped` frames are {"stream": …, "data": …}: the `/stream` form. Public attributes are to be read only.
     """
 
-    root: str
-    wrapped: bool
-    """Whether frames are wrapped as {"stream": …, "data": …}: the `/stream` form."""
-    subscriptions: dict[str, frozenset[str]] = field(default_factory=dict)
-    """Stream name, or listen key, to the events wanted; empty for all."""
-    outbox: deque[Outgoing] = field(default_factory=deque)
-    held: list[bytes] = field(default_factory=list)
-    """Frames that wait for their successor to overtake them."""
-    close_code: int = 0
-    muted: bool = False
-    """Whether nothing arrives any more, though the socket stays open and answers pings."""
-    wake: Callable[[], None] = field(default=lambda: None)
-    _second: int = 0
-    _client_frames: int = 0
+    def __init__(self, root: str, *, wrapped: bool, subscriptions: Mapping[str, frozenset[str]]) -> None:
+        self.root = root
+        self.wrapped = wrapped
+        self.subscriptions = dict(subscriptions)
+        self.close_code = 0
+        """When not zero, the owner of the socket closes it with this; 1006: without a close frame."""
+        self._outbox: deque[Outgoing] = deque()
+        self._swapped: list[bytes] = []
+        """Frames that wait for their successor to overtake them."""
+        self._muted = False
+        self._wake: Callable[[], None] = _nothing
+        self._second = 0
+        self._client_frames = 0
+
+    def on_wake(self, call: Callable[[], None]) -> None:
+        """Have `call` made whenever a frame is put into the outbox or the socket is to be closed."""
+        self._wake = call
+
+    def mute(self) -> None:
+        """Nothing arrives any more, though the socket stays open and answers pings."""
+        self._muted = True
+
+    @property
+    def next_due_ms(self) -> int | None:
+        """When the next frame may be sent; `None` when none waits."""
+        return self._outbox[0].due_ms if self._outbox else None
 
     # -- from the client ---------------------------------------------------------------------------------------------
 
@@ -125,7 +134,7 @@ class Stream:
     # -- to the client -----------------------------------------------------------------------------------------------
 
     def wants(self, listen_key: str, event: str) -> bool:
-        """Whether a user frame belongs on this socket. The end of the listen key is always told."""
+        """Whether a user frame belongs on this socket. The end of the listen key always does."""
         if self.root != "private" or listen_key not in self.subscriptions:
             return False
         events = self.subscriptions[listen_key]
@@ -137,41 +146,41 @@ class Stream:
         """Send a user frame; the keywords are what a fault makes of it."""
         payload = self._wrap(listen_key, frame.payload)
         if swapped:
-            self.held.append(payload)
+            self._swapped.append(payload)
             return
         for _ in range(copies):
             self.send(payload, now_ms, delay_ms)
         if copies:
-            for held in self.held:
-                self.send(held, now_ms, delay_ms)
-            self.held.clear()
+            for overtaken in self._swapped:
+                self.send(overtaken, now_ms, delay_ms)
+            self._swapped.clear()
 
     def send_market(self, name: str, payload: bytes, now_ms: int) -> None:
         self.send(self._wrap(name, payload), now_ms)
 
     def send(self, payload: bytes, now_ms: int, delay_ms: int = 0) -> None:
         """Put a frame into the outbox. A late frame holds up all behind it, as a slow line does."""
-        if self.muted:
+        if self._muted:
             return
         due_ms = now_ms + delay_ms
-        if self.outbox:
-            due_ms = max(due_ms, self.outbox[-1].due_ms)
-        self.outbox.append(Outgoing(payload, due_ms))
-        if len(self.outbox) > MAX_BACKLOG:
-            self.outbox.clear()
+        if self._outbox:
+            due_ms = max(due_ms, self._outbox[-1].due_ms)
+        self._outbox.append(Outgoing(payload, due_ms))
+        if len(self._outbox) > MAX_BACKLOG:
+            self._outbox.clear()
             self.close(ABNORMAL_CLOSURE)
-        self.wake()
+        self._wake()
 
     def close(self, code: int) -> None:
         """Ask the owner of the socket to close it."""
         self.close_code = code
-        self.wake()
+        self._wake()
 
     def take(self, now_ms: int) -> list[bytes]:
         """What is due, in order."""
         due: list[bytes] = []
-        while self.outbox and self.outbox[0].due_ms <= now_ms:
-            due.append(self.outbox.popleft().payload)
+        while self._outbox and self._outbox[0].due_ms <= now_ms:
+            due.append(self._outbox.popleft().payload)
         return due
 
     def _wrap(self, name: str, payload: bytes) -> bytes:
@@ -183,10 +192,14 @@ class Stream:
         self.send(orjson.dumps(body), now_ms)
 
 
+def _nothing() -> None:
+    """Nobody waits for the socket."""
+
+
 def mark_streams(streams: Iterable[Stream], *, slow: bool) -> list[tuple[Stream, str, str]]:
     """Who wants mark prices now: (socket, stream name, symbol), the symbol empty for the whole market.
 
-    `slow` is a moment at which the three-second streams are due beside the one-second ones.
+    `slow` is a moment at which the three-second streams are due as well as the one-second ones.
     """
     wanted: list[tuple[Stream, str, str]] = []
     for stream in streams:

@@ -15,6 +15,7 @@ from support.world import DEADLINE_S, KEY, SECRET, new_server, world
 
 from consumers.mirror import follower
 from consumers.nofx import UserDataStream, user_data_stream
+from statecast.clock import SystemClock
 from statecast.embedded.server import EmbeddedServer
 from statecast.errors import ConfigError, NeverPublished, StaleState
 from statecast.simulator.server import SimulatorServer
@@ -143,12 +144,12 @@ async def test_a_stream_that_is_cut_off_says_so(monkeypatch: pytest.MonkeyPatch,
     async with new_server() as server:
         settings_for(monkeypatch, tmp_path, server, MAX_AGE_S="2")
         async with started() as stream:
-            server.exchange.fault("refuse_sockets", {"count": 1000}, server.exchange._now_ms)
-            server.exchange.fault("cut_sockets", {"kind": "private"}, server.exchange._now_ms)
+            server.exchange.fault("refuse_sockets", {"count": 1000}, SystemClock().now_ms())
+            server.exchange.fault("cut_sockets", {"kind": "private"}, SystemClock().now_ms())
             await eventually(lambda: stream.get_account_data() is None)
             with pytest.raises(StaleState, match="the publisher is recovering"):
                 stream.get_positions()
-            server.exchange.fault("clear", {}, server.exchange._now_ms)
+            server.exchange.fault("clear", {}, SystemClock().now_ms())
             await eventually(stream.get_account_data)
             assert stream.get_positions() == []
 

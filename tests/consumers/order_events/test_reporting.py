@@ -69,12 +69,12 @@ async def test_what_is_trimmed_while_a_consumer_works_is_reported(
         (
             ALL,
             {},
-            "the venue no longer has the order events between 2026-10-26 07:33:20 UTC and 2026-10-26 08:33:20 UTC",
+            "the venue no longer has any order event between 2026-10-26 07:33:20 UTC and 2026-10-26 08:33:20 UTC",
         ),
         (
             f"ETHUSDT:GAP:{NOW}:REFUSED",
             {"symbol": "ETHUSDT"},
-            "the venue no longer has the order events of ETHUSDT between 2026-10-26 07:33:20 UTC and"
+            "the venue no longer has any order event of ETHUSDT between 2026-10-26 07:33:20 UTC and"
             " 2026-10-26 08:33:20 UTC",
         ),
         (

@@ -40,8 +40,8 @@ def test_a_burst_makes_real_order_events(kind: str, hedge: bool) -> None:
     stream = follow(exchange)
     assert post(exchange, "burst", count=100, kind=kind) == {"orderEventsSeen": 100}
     frames = [json.loads(frame) for frame in stream.take(NOW)]
-    told = [frame["o"]["x"] for frame in frames if frame["e"] == "ORDER_TRADE_UPDATE"]
-    assert told == ["NEW", "TRADE" if kind == "fills" else "CANCELED"] * 50
+    sent = [frame["o"]["x"] for frame in frames if frame["e"] == "ORDER_TRADE_UPDATE"]
+    assert sent == ["NEW", "TRADE" if kind == "fills" else "CANCELED"] * 50
     assert exchange.ledger.open_orders() == []
     assert exchange.ledger.positions() == []
 

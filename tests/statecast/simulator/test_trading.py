@@ -45,7 +45,7 @@ def test_the_same_seed_gives_the_same_run(hedge: bool) -> None:
 @pytest.mark.parametrize("hedge", [False, True], ids=["one-way", "hedge"])
 @pytest.mark.parametrize("seed", range(5))
 def test_events_alone_rebuild_the_ledger(seed: int, hedge: bool) -> None:
-    """Whoever folds the events, newest row last, holds the account's truth."""
+    """The events, applied in order, give the account's truth."""
     ledger, events = run(seed, hedge=hedge)
     wallets: dict[str, tuple[Decimal, Decimal]] = {}
     rows: dict[tuple[str, str], object] = {}

@@ -3,70 +3,15 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from decimal import Decimal
 from random import Random
 from typing import Any
-from urllib.parse import urlencode
 
 import pytest
+from support.binance_account import NOW, Account, D, error
 
-from statecast.secret import Secret
 from statecast.simulator import trading
-from statecast.simulator.binance.exchange import Exchange, Response
-from statecast.simulator.binance.signing import ApiKey
+from statecast.simulator.binance.exchange import Response
 from statecast.simulator.binance.streams import Stream
-from statecast.simulator.ledger import Ledger
-from statecast.simulator.orders import PositionSide
-
-NOW = 1_793_000_000_000
-SECRET = "s1"
-D = Decimal
-
-
-class Account:
-    """A client of an exchange in the same thread: signs its requests, keeps what its socket brought."""
-
-    def __init__(self, *, hedge: bool = False, **options: Any) -> None:
-        self.now_ms = NOW
-        self.ledger = Ledger({"USDT": D(10_000), "USDC": D(5_000)}, now_ms=NOW, hedge=hedge)
-        keys = [ApiKey("full", Secret("s1")), ApiKey("reader", Secret("s2"), trading=False)]
-        self.exchange = Exchange(self.ledger, keys, Random(4), **options)
-
-    def raw(self, method: str, path: str, query: str = "", key: str = "full", body: bytes = b"") -> Response:
-        return self.exchange.request(method, path, query, {"X-MBX-APIKEY": key} if key else {}, body, self.now_ms)
-
-    def signed(self, method: str, path: str, *, key: str = "full", secret: str = SECRET, **params: Any) -> Response:
-        text = urlencode({**params, "timestamp": params.pop("timestamp", self.now_ms)})
-        signature = hmac.new(secret.encode(), text.encode(), hashlib.sha256).hexdigest()
-        return self.raw(method, path, f"{text}&signature={signature}", key)
-
-    def get(self, path: str, **params: Any) -> Any:
-        answer = self.signed("GET", path, **params)
-        assert answer.status == 200, answer.body
-        return json.loads(answer.body)
-
-    def post(self, path: str, **params: Any) -> Any:
-        answer = self.signed("POST", path, **params)
-        assert answer.status == 200, answer.body
-        return json.loads(answer.body)
-
-    def order(self, **params: Any) -> Any:
-        defaults = {"symbol": "BTCUSDT", "side": "BUY", "type": "MARKET", "quantity": "0.1"}
-        return self.post("/fapi/v1/order", **(defaults | params))
-
-    def follow(self) -> Stream:
-        key = json.loads(self.raw("POST", "/fapi/v1/listenKey").body)["listenKey"]
-        stream = self.exchange.connect("/private/ws", f"listenKey={key}", self.now_ms)
-        assert isinstance(stream, Stream)
-        return stream
-
-    def frames(self, stream: Stream) -> list[dict[str, Any]]:
-        return [json.loads(frame) for frame in stream.take(self.now_ms)]
-
-
-def error(answer: Response) -> tuple[int, int]:
-    return answer.status, json.loads(answer.body)["code"]
-
 
 # -- authentication --------------------------------------------------------------------------------------------------
 
@@ -109,48 +54,12 @@ def test_a_body_is_signed_behind_the_query() -> None:
     assert json.loads(answer.body)["leverage"] == 5
 
 
-def test_permissions_are_told_per_key() -> None:
+def test_permissions_are_answered_per_key() -> None:
     account = Account()
     path = "/sapi/v1/account/apiRestrictions"
     reader = json.loads(account.signed("GET", path, key="reader", secret="s2").body)
     assert (reader["enableReading"], reader["enableFutures"]) == (True, False)
     assert account.get(path)["enableFutures"] is True
-
-
-# -- limits ----------------------------------------------------------------------------------------------------------
-
-
-def test_weights_are_counted_per_minute() -> None:
-    account = Account()
-    account.now_ms = NOW // 60_000 * 60_000
-    assert account.signed("GET", "/fapi/v1/openOrders").headers["X-MBX-USED-WEIGHT-1M"] == "40"
-    assert account.signed("GET", "/fapi/v1/openOrders", symbol="BTCUSDT").headers["X-MBX-USED-WEIGHT-1M"] == "41"
-    account.now_ms += 60_000
-    assert account.signed("GET", "/fapi/v3/account").headers["X-MBX-USED-WEIGHT-1M"] == "5"
-
-
-def test_who_goes_on_after_429_is_banned() -> None:
-    account = Account(weight_limit=20)
-    account.now_ms = NOW // 60_000 * 60_000
-    for _ in range(4):
-        account.get("/fapi/v3/account")
-    limited = [account.signed("GET", "/fapi/v3/account") for _ in range(10)]
-    assert {error(one) for one in limited} == {(429, -1003)}
-    banned = account.signed("GET", "/fapi/v3/account")
-    assert error(banned) == (418, -1003)
-    assert f"IP banned until {account.now_ms + 120_000}" in json.loads(banned.body)["msg"]
-    assert banned.headers["Retry-After"] == "120"
-    account.now_ms += 119_999
-    assert account.raw("GET", "/fapi/v1/time").status == 418
-    account.now_ms += 1
-    assert account.raw("GET", "/fapi/v1/time").status == 200
-
-
-def test_order_counts() -> None:
-    account = Account()
-    answer = account.signed("POST", "/fapi/v1/order", symbol="BTCUSDT", side="BUY", type="MARKET", quantity="0.01")
-    assert answer.headers["X-MBX-ORDER-COUNT-10S"] == "1"
-    assert answer.headers["X-MBX-ORDER-COUNT-1M"] == "1"
 
 
 # -- listen keys -----------------------------------------------------------------------------------------------------
@@ -281,78 +190,6 @@ def test_funding_falls_due_by_itself() -> None:
     assert "FUNDING_FEE" in [frame["a"]["m"] for frame in account.frames(stream) if frame["e"] == "ACCOUNT_UPDATE"]
 
 
-def test_configuration_changes() -> None:
-    account = Account()
-    stream = account.follow()
-    account.post("/fapi/v1/leverage", symbol="ETHUSDT", leverage=50)
-    account.post("/fapi/v1/multiAssetsMargin", multiAssetsMargin="true")
-    leverage, mode = account.frames(stream)
-    assert leverage["ac"] == {"s": "ETHUSDT", "l": 50}
-    assert mode["ai"] == {"j": True}
-    [config] = account.get("/fapi/v1/symbolConfig", symbol="ETHUSDT")
-    assert (config["leverage"], config["marginType"]) == (50, "CROSSED")
-
-
-def test_conditional_orders_live_beside_the_engine() -> None:
-    account = Account()
-    account.order()
-    stream = account.follow()
-    stop = {"algoType": "CONDITIONAL", "symbol": "BTCUSDT", "side": "SELL", "type": "STOP_MARKET", "quantity": "0.1"}
-    placed = account.post("/fapi/v1/algoOrder", triggerPrice="88000", clientAlgoId="sl", reduceOnly="true", **stop)
-    assert account.get("/fapi/v1/openOrders") == []
-    [listed] = account.get("/fapi/v1/openAlgoOrders")
-    assert (listed["algoId"], listed["algoStatus"], listed["actualOrderId"]) == (placed["algoId"], "NEW", "")
-    account.exchange.publish(account.ledger.move_mark("BTCUSDT", D(88000), account.now_ms), account.now_ms)
-    assert account.get("/fapi/v1/openAlgoOrders") == []
-    frames = account.frames(stream)
-    states = [frame["o"] for frame in frames if frame["e"] == "ALGO_UPDATE"]
-    assert [one["X"] for one in states] == ["NEW", "TRIGGERING", "TRIGGERED", "FINISHED"]
-    child = next(frame["o"] for frame in frames if frame["e"] == "ORDER_TRADE_UPDATE")
-    assert states[0]["ai"] == ""
-    assert states[2]["ai"] == str(child["i"])
-    assert (child["c"], child["o"], child["ot"], child["sp"]) == ("sl", "MARKET", "STOP_MARKET", "88000")
-    assert (states[3]["aq"], states[3]["act"]) == ("0.1", "MARKET")
-
-
-def test_unfilled_orders_are_forgotten_after_three_days() -> None:
-    account = Account()
-    placed = account.order(type="LIMIT", price="90000", timeInForce="GTC")
-    ids = {"symbol": "BTCUSDT", "orderId": placed["orderId"]}
-    account.signed("DELETE", "/fapi/v1/order", **ids)
-    account.now_ms += 3 * 86_400_000 - 1
-    assert account.get("/fapi/v1/order", **ids)["status"] == "CANCELED"
-    account.now_ms += 1
-    assert error(account.signed("GET", "/fapi/v1/order", **ids)) == (400, -2013)
-    assert account.get("/fapi/v1/allOrders", symbol="BTCUSDT") == []
-
-
-def test_history_pages() -> None:
-    account = Account()
-    for _ in range(3):
-        account.order(quantity="0.01")
-        account.now_ms += 10
-    trades = account.get("/fapi/v1/userTrades", symbol="BTCUSDT")
-    assert [trade["id"] for trade in trades] == [5512345678, 5512345679, 5512345680]
-    later = account.get("/fapi/v1/userTrades", symbol="BTCUSDT", fromId=5512345679, limit=1)
-    assert [trade["id"] for trade in later] == [5512345679]
-    since = account.get("/fapi/v1/allOrders", symbol="BTCUSDT", startTime=NOW + 10)
-    assert [order["orderId"] for order in since] == [8886774002, 8886774003]
-    span = {"startTime": NOW, "endTime": NOW + 8 * 86_400_000}
-    assert error(account.signed("GET", "/fapi/v1/allOrders", symbol="BTCUSDT", **span)) == (400, -1127)
-
-
-def test_rows_keep_the_time_of_their_own_change() -> None:
-    account = Account(hedge=True)
-    account.now_ms += 50
-    account.order(positionSide="LONG")
-    account.exchange.publish(account.ledger.move_mark("BTCUSDT", D(91000), NOW + 99), NOW + 99)
-    long, short = account.get("/fapi/v3/positionRisk")
-    assert (long["positionSide"], long["updateTime"], long["markPrice"]) == ("LONG", NOW + 50, "91000")
-    assert (short["positionSide"], short["positionAmt"], short["updateTime"]) == ("SHORT", "0", 0)
-    assert "leverage" not in long
-    assert "marginType" not in long
-
-
 # -- faults ----------------------------------------------------------------------------------------------------------
 
 
@@ -470,15 +307,15 @@ def test_whoever_folds_the_frames_of_2000_steps_holds_what_rest_says(seed: int, 
     assert {key for key, row in positions.items() if row["pa"] != "0"} <= set(risks)
     for key, risk in risks.items():
         row = positions.get(key, {"pa": "0", "ep": "0", "bep": "0", "T": 0, "iw": "0"})
-        told = [row[name] for name in ("pa", "ep", "bep", "T", "iw")]
+        sent = [row[name] for name in ("pa", "ep", "bep", "T", "iw")]
         fields = ("positionAmt", "entryPrice", "breakEvenPrice", "updateTime", "isolatedWallet")
-        assert told == [risk[name] for name in fields]
+        assert sent == [risk[name] for name in fields]
     still_open = {i for i, order in orders.items() if order["X"] in ("NEW", "PARTIALLY_FILLED")}
     listed = {row["orderId"]: row for row in account.get("/fapi/v1/openOrders")}
     assert still_open == set(listed)
     for order_id, row in listed.items():
-        told_order = orders[order_id]
-        assert (told_order["z"], told_order["q"], told_order["p"], told_order["c"]) == (
+        sent_order = orders[order_id]
+        assert (sent_order["z"], sent_order["q"], sent_order["p"], sent_order["c"]) == (
             row["executedQty"],
             row["origQty"],
             row["price"],
@@ -489,12 +326,3 @@ def test_whoever_folds_the_frames_of_2000_steps_holds_what_rest_says(seed: int, 
     identities = [(one["s"], one["i"], one["x"], one["X"], one["T"], one["z"], one["t"]) for one in events]
     assert len(identities) == account.ledger.order_events_seen
     assert len(set(identities)) == len(identities)
-
-
-def test_positions_may_be_read_with_v2_whatever_the_mode() -> None:
-    account = Account()
-    account.order()
-    rows = account.get("/fapi/v2/positionRisk", symbol="BTCUSDT")
-    assert [(row["positionSide"], row["leverage"], row["marginType"]) for row in rows] == [("BOTH", "20", "cross")]
-    assert len(account.get("/fapi/v2/account")["positions"]) == len(account.ledger.rules)
-    assert account.ledger.position("BTCUSDT", PositionSide.BOTH).amount == D("0.1")

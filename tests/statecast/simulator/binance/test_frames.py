@@ -24,8 +24,8 @@ MARK = "e E s p ap P i r T st"
 
 
 def frames(events: list[Event]) -> list[dict[str, Any]]:
-    told = [frame for event in events for frame in user_frames(event, NOW + 3, REFUSAL_TEXTS)]
-    return [orjson.loads(frame.payload) for frame in told]
+    sent = [frame for event in events for frame in user_frames(event, NOW + 3, REFUSAL_TEXTS)]
+    return [orjson.loads(frame.payload) for frame in sent]
 
 
 def missing(body: dict[str, Any], keys: str) -> set[str]:
