@@ -6,6 +6,8 @@ import asyncio
 from contextlib import suppress
 from random import Random
 
+from statecast.domain.snapshot_merge import RestTiming
+
 from publisher.check_schedule import CheckSchedule
 from publisher.committer import Committer
 from publisher.config import AccountConfig
@@ -32,7 +34,6 @@ from publisher.websocket import Connector
 from statecast.clock import Clock
 from statecast.domain.account import Account
 from statecast.domain.catch_up import CatchUp
-from statecast.domain.snapshot_merge import RestTiming
 from statecast.errors import StoreError
 from statecast.store.client import Client
 from statecast.store.reader import other_publishers
@@ -111,7 +112,7 @@ class AccountPublisher:
                 is_following=lambda: catch_up.is_following,
                 apply=lambda answer: updater.apply((answer,), "rest"),
                 agreed=gap_filler.agreed,
-                incomplete=lambda reason: sync.resync(reason),
+                incomplete=lambda reason: sync.resync(reason),  # noqa: PLW0108 - it is made below, with this
             ),
             clock,
             log,

@@ -56,8 +56,8 @@ class CheckSchedule:
         return max(self._period_s, self._pace.standby_pause_s if is_standby else self._pace.all_pause_s)
 
     def moved(self, now_mono_s: float) -> bool:
-        """Something has changed: what no event carries of it is asked for soon. Returns whether this is the first change
-        since the figures were asked for, by which a deadline may have come nearer."""
+        """Something has changed: what no event carries of it is asked for soon. Returns whether this is the first
+        change since the figures were asked for, by which a deadline may have come nearer."""
         if self._moved_mono_s is not None:
             return False
         self._moved_mono_s = now_mono_s

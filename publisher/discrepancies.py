@@ -183,8 +183,8 @@ def _text(order: Order) -> str:
 
 
 def _known_as(account: Account, order: Order) -> str:
-    """The status that the account believes of an order which has gone on, as the venue lists it; empty where the account
-    knows of that."""
+    """The status that the account believes of an order which has gone on, as the venue lists it; empty where the
+    account knows of that."""
     if account.is_triggered(order.key):
         return "TRIGGERED" if is_final(order) else ""
     known = order.key in account.orders or account.finished_ms(order.key)

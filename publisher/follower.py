@@ -1,7 +1,7 @@
 """Follows one account, connection after connection: the private stream, REST next to it, and mark prices.
 
-What a frame does is `publisher/intake.py`'s, the path to `live` is `publisher/sync.py`'s. Here is what a session is, and
-what comes after one has ended.
+What a frame does is `publisher/intake.py`'s, the path to `live` is `publisher/sync.py`'s. Here is what a session is,
+and what comes after one has ended.
 """
 
 from __future__ import annotations
@@ -9,15 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 
+from publisher.connection import first_error
 from publisher.intake import Intake
 from publisher.lease import Lease
 from publisher.logs import Log
-from publisher.market import MarkPrices
 from publisher.reconciler import Drift, Reconciler
 from publisher.status import Status
 from publisher.sync import Synchronizer
-from publisher.updater import Updater
-from publisher.connection import first_error
 from publisher.user_stream import UserStream
 from publisher.websocket import BACKOFF_S, Connector
 from statecast.clock import Clock

@@ -1,4 +1,5 @@
-"""What happened to orders while no stream was received, from the venue's histories, so that the log has it all the same.
+"""What happened to orders while no stream was received, from the venue's histories, so that the log has it all the
+same.
 
 The stream must be connected before a history is asked for: what happens after that the stream sends. What both have
 carries the same id, and is taken from the stream (`statecast/domain/catch_up.py` merges them). Which window of time is
@@ -11,6 +12,8 @@ from collections import defaultdict
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+
+from statecast.domain.order_tracking import REMEMBERED_EVENTS
 
 from publisher.committer import Committer
 from publisher.discrepancies import GRACE_S
@@ -28,7 +31,6 @@ from statecast.domain.catch_up import GapFill, merge_with_stream
 from statecast.domain.changes import LoggedEvent, OrderUpdate, Snapshot
 from statecast.domain.history import PastOrder, PastTrade, Reconstructed, events_from_history
 from statecast.domain.models import Order, OrderEvent, OrderKey
-from statecast.domain.order_tracking import REMEMBERED_EVENTS
 from statecast.domain.orders import ENDED_BY, FINAL_CONDITIONAL_STATUSES, filled_of, is_final, is_over
 from statecast.errors import AuthFailed, Rejected
 from statecast.store.writer import PreviousState
@@ -230,10 +232,9 @@ class GapFiller:
 
     # The histories
 
-    async def _read_until_agreed(
-        self, gap: _Gap, snapshot: Snapshot
-    ) -> tuple[Reconstructed, list[LoggedEvent]]:
-        """The gap's events, and entries for what nobody can say. Histories are computed apart, and one may be behind."""
+    async def _read_until_agreed(self, gap: _Gap, snapshot: Snapshot) -> tuple[Reconstructed, list[LoggedEvent]]:
+        """The gap's events, and entries for what nobody can say. Histories are computed apart, and one may be
+        behind."""
         tries = 1
         while True:
             found = await self._read(gap, snapshot, lost := list(gap.lost))

@@ -1,7 +1,7 @@
 """The venue's histories of one gap, read once, however often the attempt to fill it is interrupted.
 
-A stream that is cut again, a lease that is lost, a venue that does not answer: each makes the gap filler begin again. If
-it then read everything again as well, a gap that takes longer to read than the next interruption takes to come would
+A stream that is cut again, a lease that is lost, a venue that does not answer: each makes the gap filler begin again.
+If it then read everything again as well, a gap that takes longer to read than the next interruption takes to come would
 grow without end. So what does not change any more is kept until the gap is filled: orders that are over, and trades.
 What the venue may have listed late is asked for again, and so is what was still open.
 """
@@ -27,7 +27,8 @@ TradeKey = tuple[str, str, str]
 
 @dataclass(slots=True)
 class _Listing:
-    """Everything from `since_ms` until `settled_ms` was listed and does not change, but for orders that are not over."""
+    """Everything from `since_ms` until `settled_ms` was listed and does not change, but for orders that are not
+    over."""
 
     since_ms: int
     settled_ms: int

@@ -78,9 +78,7 @@ class Intake:
         elif isinstance(taken, Apply):
             self._account.expect(taken.incomplete)
             self._updater.apply(taken.changes, "stream")
-            self._reconciler.moved(
-                change.order.symbol for change in taken.changes if isinstance(change, OrderUpdate)
-            )
+            self._reconciler.moved(change.order.symbol for change in taken.changes if isinstance(change, OrderUpdate))
 
     def _note(self, frame: Frame) -> None:
         match frame.notice:

@@ -27,8 +27,9 @@ before the state was last verified. That version noticed a silent stream late.""
 
 
 class LogWindow:
-    """What is known of the log's completeness. `margin_ms`: the histories reach this far beyond the moment of connecting,
-    twice as far as the venue's clock may be known wrongly. Of a log that Redis has lost altogether, what is older than
+    """What is known of the log's completeness. `margin_ms`: the histories reach this far beyond the moment of
+    connecting, twice as far as the venue's clock may be known wrongly. Of a log that Redis has lost altogether, what is
+    older than
     `log_kept_ms` is not fetched again: by now it would have been trimmed."""
 
     def __init__(self, *, history_lag_ms: int, retention: Retention, margin_ms: int, log_kept_ms: int) -> None:
@@ -109,7 +110,8 @@ class LogWindow:
         return at_ms(self._connected_mono_s) + self.margin_ms
 
     def since_ms(self, at_ms: Callable[[float], int], now_ms: int, log_since_ms: int) -> int:
-        """The beginning of the window; 0 when there is no log to go on with. `log_since_ms`: since when there is one."""
+        """The beginning of the window; 0 when there is no log to go on with. `log_since_ms`: since when there is
+        one."""
         if self._complete_ms:
             kept_ms = now_ms - self._log_kept_ms if self._log_is_gone else 0
             # Of what happened before there was a log it has no part.
@@ -128,7 +130,7 @@ class LogWindow:
         return max(previous.last_event_ms - OVERLAP_MS, verified_ms)
 
     def reaches_ms(self, published_complete_ms: int, now_ms: int) -> int | None:
-        """How long ago the oldest event was written, at the most, that a gap may hold which is found now; None where it is
-        not known until when the log is complete. `published_complete_ms`: as readers see it."""
+        """How long ago the oldest event was written, at the most, that a gap may hold which is found now; None where it
+        is not known until when the log is complete. `published_complete_ms`: as readers see it."""
         oldest_ms = min((mark for mark in (published_complete_ms, self._complete_ms) if mark), default=0)
         return now_ms - oldest_ms + OVERLAP_MS + WRITTEN_LATE_MS if oldest_ms else None

@@ -1,9 +1,9 @@
 """REST next to a living stream: what no event carries, and whether the stream has sent everything.
 
 A stream that is open and silent looks like an account on which nothing happens. Only the venue's own answer tells them
-apart: every period everything is compared, soon after changes what they have moved is asked for. At the first difference
-the state is no longer verified; the stream may explain it, or another answer a second later. What neither has explained
-after the grace is drift: the stream is at an end, and the account is read anew on a new connection.
+apart: every period everything is compared, soon after changes what they have moved is asked for. At the first
+difference the state is no longer verified; the stream may explain it, or another answer a second later. What neither
+has explained after the grace is drift: the stream is at an end, and the account is read anew on a new connection.
 """
 
 from __future__ import annotations

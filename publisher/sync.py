@@ -1,9 +1,9 @@
-"""The one path to `live`, at the start as after any interruption: a snapshot, the order events that were missed, and what
-the stream has sent meanwhile, applied as one commit.
+"""The one path to `live`, at the start as after any interruption: a snapshot, the order events that were missed, and
+what the stream has sent meanwhile, applied as one commit.
 
-The stream is connected first and buffered (`statecast/domain/catch_up.py`). A frame that makes no sense, a lost lease or
-an order of which something is missing starts it again; so does a new connection. Doubt that a comparison has raised ends
-when one agrees, see `publisher/reconciler.py`.
+The stream is connected first and buffered (`statecast/domain/catch_up.py`). A frame that makes no sense, a lost lease
+or an order of which something is missing starts it again; so does a new connection. Doubt that a comparison has raised
+ends when one agrees, see `publisher/reconciler.py`.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from statecast.errors import AuthFailed, FrameError, RateLimited, StoreError, Ve
 from statecast.venues.adapter import VenueAccount
 
 SETTLE_S = 0.25
-"""After a snapshot, before it is applied: its parts were asked for next to each other, and what the stream has to say of
-that moment is perhaps still on its way."""
+"""After a snapshot, before it is applied: its parts were asked for next to each other, and what the stream has to say
+of that moment is perhaps still on its way."""
 
 MAX_NAMED = 10
 """Orders that one log line names."""
@@ -79,7 +79,8 @@ class Synchronizer:
         self._needed.clear()
 
     def stream_connected(self) -> None:
-        """There is a gap before this moment. The publisher that writes fills it; a standby knows what comes after it."""
+        """There is a gap before this moment. The publisher that writes fills it; a standby knows what comes after
+        it."""
         self._catch_up.begin_gap()
         since_ms = self._gap_filler.stream_begins()
         if self._lease.is_standby or not self._record.complete_since_ms:
@@ -96,8 +97,8 @@ class Synchronizer:
         self._gap_filler.reopen(last_event_ms)
 
     def resync(self, reason: str) -> None:
-        """Something is wrong with what is known, though the stream lives: readers see it at once, and a snapshot is asked
-        for."""
+        """Something is wrong with what is known, though the stream lives: readers see it at once, and a snapshot is
+        asked for."""
         self._catch_up.resync()
         self.need_snapshot(reason)
 

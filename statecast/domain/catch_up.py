@@ -8,8 +8,8 @@
     snapshot and gap fill ──merge──► Merge      one commit: the gap's events, the snapshot, what was buffered
                                      Missing    what was buffered lacks events, too: ask the histories again
 
-Nothing of the stream is applied while a snapshot is awaited, so that each order's events keep their order. No socket, no
-clock, no Redis: what happened is an argument, what is to be done is the result.
+Nothing of the stream is applied while a snapshot is awaited, so that each order's events keep their order. No socket,
+no clock, no Redis: what happened is an argument, what is to be done is the result.
 """
 
 from __future__ import annotations
@@ -254,7 +254,9 @@ class CatchUp:
         }
         incomplete |= {one.incomplete.order.key: one.incomplete for one in missing}
         explained = gap.filled or {}
-        incomplete |= {key: one for key, one in self._incomplete.items() if explained.get(key, one.filled) <= one.filled}
+        incomplete |= {
+            key: one for key, one in self._incomplete.items() if explained.get(key, one.filled) <= one.filled
+        }
         return tuple(incomplete.values())
 
 
@@ -279,7 +281,9 @@ def merge_with_stream(gap: GapFill, buffered: Iterable[OrderEvent]) -> MergePlan
     for update in gap.updates:
         key = update.order.key
         own, at = received.get(key, []), reached.get(key, 0)
-        same = next((i for i, other in enumerate(own) if event_ids.is_same(update.event.event_id, other.event_id)), None)
+        same = next(
+            (i for i, other in enumerate(own) if event_ids.is_same(update.event.event_id, other.event_id)), None
+        )
         if same is not None:
             reached[key] = max(at, same + 1)
             continue

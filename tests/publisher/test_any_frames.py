@@ -17,8 +17,8 @@ from support.world import until, world
 from publisher import config
 from publisher.committer import Committer
 from publisher.follower import Follower
-from publisher.lease import Lease
 from publisher.handover import Message
+from publisher.lease import Lease
 from publisher.logs import account_log
 from publisher.record import EventRecord
 from publisher.redis_retry import RedisRetry
@@ -33,9 +33,7 @@ from statecast.store.client import Client
 from statecast.store.codec import commit
 from statecast.store.keys import AccountId
 from statecast.store.writer import AccountWriter
-from statecast.venues import registry
 from statecast.venues.binance.session import UserSession
-from statecast.venues.registry import SharedLimits
 
 FRAMES = next(path for path in Path(__file__).parents if path.name == "tests") / "frames" / "binance"
 PAYLOADS = [

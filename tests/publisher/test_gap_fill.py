@@ -11,7 +11,7 @@ import pytest
 from support.changes import event, fill
 from support.world import World, new_server, published, until, world
 
-from publisher import gap_fill, service
+from publisher import gap_fill
 from publisher.committer import Committer
 from publisher.follower import Follower
 from publisher.gap_fill import GapFill, merge_with_stream, without_repeated_steps

@@ -1,4 +1,5 @@
-"""Which window of time a gap has, by what is known of the log. The venue's clock is 1,000 s ahead of the monotonic one."""
+"""Which window of time a gap has, by what is known of the log. The venue's clock is 1,000 s ahead of the monotonic
+one."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from support.world import DEADLINE_S, World, unlimited, until, world
 from support.written import eventually
 
 from consumers import AccountMirror, OrderEvents
-from publisher import follower, service
+from publisher import follower
 from publisher.account import AccountPublisher
 from publisher.tuning import Tuning
 from statecast.domain import account as domain_account

@@ -198,9 +198,7 @@ async def world(
     """An exchange and its publisher, `live` unless the test wants to see how it gets there."""
     async with (
         new_server(hedge=hedge, seed=seed) as server,
-        published(
-            server, redis_url, account, seed=seed, live=live, tuning=tuning, limits=limits, **values
-        ) as here,
+        published(server, redis_url, account, seed=seed, live=live, tuning=tuning, limits=limits, **values) as here,
     ):
         yield here
 

@@ -164,9 +164,7 @@ BEGUN: dict[str, Begun] = {
     "rows may go on waiting": Begun(CatchUp.keep_rows, ["half", "full", "snapshot", "balance"]),
     "what somebody else logs is forgotten": Begun(_standby, ["snapshot"]),
     "everything may be dropped": Begun(CatchUp.drop, ["snapshot"]),
-    "a doubt before the first snapshot drops nothing": Begun(
-        CatchUp.resync, ["snapshot", "half", "balance", "full"]
-    ),
+    "a doubt before the first snapshot drops nothing": Begun(CatchUp.resync, ["snapshot", "half", "balance", "full"]),
     "what a former writer left comes first": Begun(
         lambda catch_up: catch_up.put_first([NEW.event]), ["new", "snapshot", "half", "balance", "full"]
     ),
@@ -192,9 +190,7 @@ def gap(*history: OrderUpdate, until: int = 1_000, **filled: str) -> GapFill:
     )
 
 
-def merge(
-    frames: Iterable[Frame], found: GapFill, listed: Snapshot | None = None
-) -> tuple[CatchUp, Merge | Missing]:
+def merge(frames: Iterable[Frame], found: GapFill, listed: Snapshot | None = None) -> tuple[CatchUp, Merge | Missing]:
     catch_up = CatchUp(new_account())
     take(catch_up, *frames)
     return catch_up, catch_up.merge(listed or snapshot(100), found, connected_ms=NOW)
