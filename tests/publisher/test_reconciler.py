@@ -1,4 +1,4 @@
-"""What is asked of the venue beside the stream and when, and what readers are told of the answers. The clock jumps."""
+"""What the venue is asked while the stream lives, when, and what readers see of the answers."""
 
 from __future__ import annotations
 
@@ -10,58 +10,34 @@ from types import SimpleNamespace
 from typing import cast
 
 import pytest
-from support.changes import NOW, event, position, refresh, rest_order, rest_position, snapshot
+from statecast.domain.order_tracking import BEFORE_OPENING, IncompleteOrder
+from support.changes import NOW, event, new_account, position, refresh, rest_order, rest_position, snapshot
+from support.clocks import ManualClock
 
-from publisher.discrepancies import GRACE_S
+from publisher.check_schedule import CheckSchedule
+from publisher.discrepancies import GRACE_S, Discrepancies
 from publisher.lease import Lease
 from publisher.logs import account_log
-from publisher.reconciler import (
-    EVERYTHING_PAUSE_S,
-    MAX_TRIGGERED,
-    OVERLAP_MS,
-    PAUSE_S,
-    Reconciler,
-)
+from publisher.order_coverage import OVERLAP_MS, OrderCoverage
+from publisher.reconciler import Hooks, Reconciler
 from publisher.record import EventRecord
 from publisher.redis_retry import RedisRetry
 from publisher.status import Status
 from publisher.tuning import Tuning
-from statecast.domain.account import BEFORE_OPENING, Account, IncompleteOrder
+from statecast.domain.account import Account
 from statecast.domain.changes import Change, Check
-from statecast.domain.models import OrderKey, SymbolConfig
+from statecast.domain.models import SymbolConfig
 from statecast.errors import AuthFailed, RateLimited, VenueError, VenueUnreachable
 from statecast.store.client import Client
 from statecast.store.keys import AccountId
 from statecast.store.writer import AccountWriter
+from statecast.venues import registry
 from statecast.venues.adapter import FIGURES_ONLY, CheckScope, StreamEnded, VenueAccount
 
+PACE = registry.venue("binance").traits.checks
 PERIOD_S = 60.0
 EVERYTHING = CheckScope(None, True, NOW + 1000)
 CONFIGS = {"BTCUSDT": SymbolConfig(20, "cross")}
-
-
-class JumpingClock:
-    """Sleeping is jumping. `at` calls something as soon as a time is reached."""
-
-    def __init__(self) -> None:
-        self.elapsed_s = 0.0
-        self.plans: list[tuple[float, Callable[[], None]]] = []
-
-    def now_ms(self) -> int:
-        return NOW + round(self.elapsed_s * 1000)
-
-    def monotonic(self) -> float:
-        return 1000.0 + self.elapsed_s
-
-    def at(self, seconds: float, act: Callable[[], None]) -> None:
-        self.plans.append((seconds, act))
-
-    async def sleep(self, seconds: float) -> None:
-        self.elapsed_s += max(0.0, seconds)
-        for plan in [plan for plan in self.plans if plan[0] <= self.elapsed_s]:
-            self.plans.remove(plan)
-            plan[1]()
-        await asyncio.sleep(0)
 
 
 class StandbyLease(Lease):
@@ -77,8 +53,8 @@ class Story:
 
     def __init__(self, period_s: float = PERIOD_S, symbols: Iterable[str] = (), *, standby: bool = False) -> None:
         self.symbols = symbols
-        self.clock = JumpingClock()
-        self.account = Account()
+        self.clock = ManualClock()
+        self.account = new_account()
         log = account_log("binance:main")
         client = Client("redis://127.0.0.1:1/0", client_name="test")
         self.status = status = Status(log)
@@ -91,21 +67,24 @@ class Story:
         self.following = True
         self.agreed: list[int] = []
         self.incomplete: list[str] = []
-        rest = SimpleNamespace(fetch_check=self._fetch, clock=self.clock)
         self.light = Reconciler(
-            cast("VenueAccount", rest),
+            cast("VenueAccount", SimpleNamespace(fetch_check=self._fetch, clock=self.clock)),
             self.account,
-            status,
             lease,
+            status,
+            CheckSchedule(PACE, period_s, Random(1)),
+            OrderCoverage(PACE),
+            Discrepancies(PACE),
+            Hooks(
+                is_following=lambda: self.following,
+                apply=lambda answer: self.account.apply((answer,), "rest"),
+                agreed=self.agreed.append,
+                incomplete=self.incomplete.append,
+            ),
             self.clock,
-            Random(1),
             log,
-            period_s=period_s,
-            apply=lambda answer: self.account.apply((answer,), "rest"),
-            agreed=self.agreed.append,
-            following=lambda: self.following,
-            incomplete=self.incomplete.append,
         )
+        self._plans: list[asyncio.Task[None]] = []
         self.stream(snapshot(positions=[rest_position(-50, "0.5")], orders=[rest_order(-50)]))
         self.status.move("reconciled")
         self.light.begins(self.clock.monotonic(), EVERYTHING.created_since_ms, self.symbols)
@@ -115,11 +94,22 @@ class Story:
         """What the status hash would say now."""
         return self.status.fields("p-1", 1)
 
+    def at(self, seconds: float, act: Callable[[], object]) -> None:
+        """Do something at a time after the beginning."""
+
+        async def plan() -> None:
+            await self.clock.sleep(seconds - self.clock.elapsed_s)
+            act()
+
+        self._plans.append(asyncio.create_task(plan()))
+
     def stream(self, *changes: Change) -> None:
+        """The stream sends something."""
         self.account.apply(changes, "stream")
+        self.light.moved()
 
     def truth(self, scope: CheckScope) -> Check:
-        """The venue's answer where the stream has told everything."""
+        """The venue's answer where the stream has sent everything."""
         return self.answer(scope, self.account)
 
     def answer(self, scope: CheckScope, account: Account) -> Check:
@@ -127,14 +117,14 @@ class Story:
             rest_position(row.stamp.venue_time_ms - NOW, str(row.position_amt)) for row in account.positions.values()
         ]
         asked_ms = round(self.clock.elapsed_s * 1000)
-        told = refresh(asked_ms, positions=positions)
+        check = refresh(asked_ms, positions=positions)
         if scope.order_symbols != frozenset():
-            told = replace(told, orders=tuple(account.orders.values()), order_symbols=scope.order_symbols)
+            check = replace(check, orders=tuple(account.orders.values()), order_symbols=scope.order_symbols)
         if scope.settings:
-            until_ms = {symbol: told.taken_ms for symbol, _ in scope.conditional_since_ms}
-            told = replace(told, created_until_ms=told.taken_ms, conditional_until_ms=until_ms)
-            told = replace(told, symbol_configs=CONFIGS, multi_assets=False)
-        return told
+            until_ms = {symbol: check.taken_ms for symbol, _ in scope.conditional_since_ms}
+            check = replace(check, created_until_ms=check.taken_ms, conditional_until_ms=until_ms)
+            check = replace(check, symbol_configs=CONFIGS, multi_assets=False)
+        return check
 
     async def _fetch(self, scope: CheckScope) -> Check:
         self.asked.append((self.clock.elapsed_s, scope))
@@ -143,8 +133,7 @@ class Story:
     async def run(self, seconds: float) -> str:
         """Until a time after the beginning; how it ended before, else nothing."""
         task = asyncio.create_task(self.light.run())
-        while self.clock.elapsed_s < seconds and not task.done():
-            await asyncio.sleep(0)
+        await self.clock.advance(seconds - self.clock.elapsed_s, stop=task.done)
         if not task.done():
             task.cancel()
         try:
@@ -156,12 +145,12 @@ class Story:
         return "ended"
 
     @property
-    def vouched(self) -> bool:
+    def verified(self) -> bool:
         return self.status.is_verified(self.clock.monotonic())
 
 
 def fails(error: Exception) -> Callable[[CheckScope], Check]:
-    def venue(_beside: CheckScope) -> Check:
+    def venue(_scope: CheckScope) -> Check:
         raise error
 
     return venue
@@ -175,7 +164,7 @@ async def test_everything_is_compared_in_every_period_and_never_later() -> None:
     assert len(gaps) >= 20
     assert all(0.7 * PERIOD_S < gap <= 0.96 * PERIOD_S for gap in gaps)
     assert len({round(gap, 2) for gap in gaps}) > 10, "jittered"
-    assert story.vouched
+    assert story.verified
     assert int(story.fields["reconciledAtMs"]) > NOW + 19 * PERIOD_S * 1000
     assert len(story.agreed) == len(times)
 
@@ -184,23 +173,25 @@ async def test_a_short_period_compares_orders_no_oftener_than_their_weight_allow
     story = Story(period_s=1.0)
     await story.run(30)
     everything = [at for at, scope in story.asked if scope.order_symbols is None]
-    assert 5 <= len(everything) <= 30 / EVERYTHING_PAUSE_S
-    assert 10 <= len(story.asked) - len(everything) <= 30 / PAUSE_S, "holdings are, and no oftener than after changes"
+    assert 5 <= len(everything) <= 30 / PACE.all_pause_s
+    assert 10 <= len(story.asked) - len(everything) <= 30 / PACE.figures_pause_s, (
+        "holdings are, and no oftener than after changes"
+    )
 
 
 async def test_a_burst_of_changes_costs_one_question_and_then_a_pause() -> None:
     story = Story()
     for at in range(1, 100):
-        story.clock.at(10 + at / 100, story.light.moved)
+        story.at(10 + at / 100, story.light.moved)
     await story.run(20)
     assert [scope for _, scope in story.asked] == [FIGURES_ONLY, FIGURES_ONLY]
     first, second = (at for at, _ in story.asked)
-    assert second - first >= PAUSE_S
+    assert second - first >= PACE.figures_pause_s
 
 
 async def test_what_is_doubtful_is_compared_at_once() -> None:
     story = Story()
-    story.clock.at(10, story.light.due)
+    story.at(10, story.light.due)
     await story.run(12)
     assert [scope for _, scope in story.asked] == [EVERYTHING]
 
@@ -213,17 +204,17 @@ async def test_nothing_is_asked_while_the_account_does_not_follow_the_stream() -
     assert story.asked == []
 
 
-async def test_a_mute_stream_is_believed_no_longer_than_a_period_and_ends_after_the_grace() -> None:
+async def test_a_silent_stream_is_verified_no_longer_than_a_period_and_ends_after_the_grace() -> None:
     story = Story()
-    gone = Account()
-    gone.apply((snapshot(),), "rest")  # neither position nor order: both went unheard
+    gone = new_account()
+    gone.apply((snapshot(),), "rest")  # neither position nor order: neither end was received
     story.venue = lambda scope: story.answer(scope, gone)
     believed: list[float] = []
 
     def look() -> None:
-        if story.vouched:
+        if story.verified:
             believed.append(story.clock.elapsed_s)
-        story.clock.at(story.clock.elapsed_s + 0.1, look)
+        story.at(story.clock.elapsed_s + 0.1, look)
 
     look()
     ended = await story.run(3 * PERIOD_S)
@@ -236,23 +227,23 @@ async def test_a_mute_stream_is_believed_no_longer_than_a_period_and_ends_after_
 
 async def test_a_difference_that_the_stream_explains_is_told_to_nobody() -> None:
     story = Story()
-    after = Account()
+    after = new_account()
     after.apply((snapshot(positions=[rest_position(45_000, "0.7")], orders=[rest_order(-50)]),), "rest")
     story.venue = lambda scope: story.answer(scope, after)
-    story.clock.at(44, story.light.moved)
+    story.at(44, story.light.moved)
     unbelieved: list[bool] = []
-    story.clock.at(44.6, lambda: unbelieved.append(story.vouched))
-    story.clock.at(44.7, lambda: story.stream(position(45_000, "0.7")))
+    story.at(44.6, lambda: unbelieved.append(story.verified))
+    story.at(44.7, lambda: story.stream(position(45_000, "0.7")))
     await story.run(46)
     assert unbelieved == [False], "at once"
-    assert story.vouched
+    assert story.verified
     assert story.status.reason == ""
     assert story.fields["drifts"] == 0
 
 
 async def test_rest_that_is_behind_for_a_moment_is_no_drift_and_readers_see_the_doubt() -> None:
     story = Story()
-    behind = Account()
+    behind = new_account()
     behind.apply((snapshot(),), "rest")
     story.venue = lambda scope: story.answer(scope, behind)
     states: list[str] = []
@@ -260,15 +251,15 @@ async def test_rest_that_is_behind_for_a_moment_is_no_drift_and_readers_see_the_
 
     def look() -> None:
         states.append(story.status.state)
-        story.clock.at(story.clock.elapsed_s + 0.1, look)
+        story.at(story.clock.elapsed_s + 0.1, look)
 
     look()
-    story.clock.at(8, lambda: setattr(story, "venue", story.truth))
+    story.at(8, lambda: setattr(story, "venue", story.truth))
     assert await story.run(12) == ""
     assert states[0] == "live"
     assert "recovering" in states
     assert states[-1] == "live"
-    assert story.vouched
+    assert story.verified
     assert story.fields["drifts"] == 0
 
 
@@ -279,12 +270,12 @@ async def test_a_venue_that_does_not_answer_is_not_believed_for_longer_than_a_pe
     assert story.status.is_verified(until_mono_s)
     assert not story.status.is_verified(until_mono_s + 0.001)
     await story.run(PERIOD_S + 6 * GRACE_S)
-    assert not story.vouched
+    assert not story.verified
     assert story.status.state == "recovering"
     assert story.status.reason.startswith("not compared with the venue for too long: binance: GET")
     story.venue = story.truth
     await story.run(PERIOD_S + 9 * GRACE_S)
-    assert story.vouched
+    assert story.verified
     assert story.status.reason == "the venue agrees"
 
 
@@ -295,7 +286,7 @@ async def test_a_pause_that_the_venue_wants_is_kept() -> None:
     assert len(story.asked) == 1
     story.venue = story.truth
     await story.run(310)
-    assert story.vouched
+    assert story.verified
 
 
 async def test_a_refused_key_ends_it() -> None:
@@ -307,16 +298,16 @@ async def test_a_refused_key_ends_it() -> None:
 async def test_an_answer_for_readers_is_compared_as_well() -> None:
     story = Story()
     story.light.take(refresh(4000), story.clock.monotonic())
-    assert not story.vouched
+    assert not story.verified
     await story.run(3)
-    assert story.vouched, "the next answer agrees"
+    assert story.verified, "the next answer agrees"
 
 
 async def test_a_new_beginning_forgets_what_was_suspected() -> None:
     story = Story()
     story.light.take(refresh(4000), story.clock.monotonic())
     story.light.begins(story.clock.monotonic(), EVERYTHING.created_since_ms, ())
-    assert story.vouched
+    assert story.verified
 
 
 @pytest.mark.parametrize("told", [True, False])
@@ -343,7 +334,7 @@ async def test_conditional_orders_that_came_and_went_are_compared_symbol_by_symb
     story.venue = venue
     if told:
         ended_by = event(70_000, "ALGO_CANCELED", "CANCELED", order_id="algo-7", algo_id="7", symbol="S14USDT")
-        story.clock.at(71, lambda: story.stream(ended_by))
+        story.at(71, lambda: story.stream(ended_by))
     ended = await story.run(4 * PERIOD_S)
     assert ("algo-7" in ended) is not told
     asked = [scope.conditional_since_ms for _, scope in story.asked if scope.conditional_since_ms]
@@ -365,26 +356,24 @@ async def test_a_conditional_order_that_was_triggered_is_asked_for_once_its_own_
     def venue(scope: CheckScope) -> Check:
         if told:
             fields = {"order_id": "algo-7", "algo_id": "7", "actual_order_id": "99"}
-            story.clock.at(
-                story.clock.elapsed_s + 2, lambda: story.stream(event(20, "ALGO_FINISHED", "FINISHED", **fields))
-            )
-        return replace(story.truth(scope), created=(finished,) if "7" in scope.conditional_ids else ())
+            story.at(story.clock.elapsed_s + 2, lambda: story.stream(event(20, "ALGO_FINISHED", "FINISHED", **fields)))
+        return replace(story.truth(scope), created=(finished,) if finished.key in scope.conditional_ids else ())
 
     story.venue = venue
     ended = await story.run(PERIOD_S + GRACE_S)
     assert ("order BTCUSDT:algo-7 TRIGGERED, venue FINISHED" in ended) is not told
-    assert story.asked[0][1].conditional_ids == ("7",)
+    assert story.asked[0][1].conditional_ids == (finished.key,)
 
 
 async def test_of_many_triggered_conditional_orders_all_have_their_turn() -> None:
     story = Story()
-    for number in range(MAX_TRIGGERED + 5):
+    for number in range(PACE.conditional_by_id + 5):
         row = {"order_id": f"algo-{number}", "algo_id": str(number), "actual_order_id": str(9000 + number)}
         story.stream(event(10, "ALGO_TRIGGERED", "TRIGGERED", **row))
     await story.run(2 * PERIOD_S)
     first, second = (scope.conditional_ids for _, scope in story.asked[:2])
-    assert len(first) == len(second) == MAX_TRIGGERED
-    assert {OrderKey("BTCUSDT", f"algo-{algo_id}") for algo_id in (*first, *second)} == story.account.triggered.keys()
+    assert len(first) == len(second) == PACE.conditional_by_id
+    assert {*first, *second} == set(story.account.triggered_orders())
 
 
 async def test_the_log_is_complete_only_until_the_longest_wait_of_a_symbol() -> None:
@@ -413,16 +402,16 @@ async def test_what_did_not_fit_into_an_answer_is_asked_for_again_and_the_log_is
 
 async def test_a_beginning_that_was_not_told_is_asked_for_without_another_connection() -> None:
     story = Story()
-    story.account.incomplete[rest_order(0).key] = IncompleteOrder(rest_order(-50, "EXPIRED"), BEFORE_OPENING)
-    story.account.remember_ended([rest_order(-50, "EXPIRED")])
-    story.clock.at(PERIOD_S + GRACE_S, story.account.incomplete.clear)
+    ended = rest_order(-50, "EXPIRED")
+    story.account.begin_again({ended.key: ended}, [IncompleteOrder(ended, BEFORE_OPENING)])
+    story.at(PERIOD_S + GRACE_S, story.account.forget_incomplete)
     assert await story.run(PERIOD_S + GRACE_S) == ""
     assert "order BTCUSDT:1001" in story.incomplete[0]
 
 
 async def test_a_symbol_is_asked_for_once_the_account_trades_in_it() -> None:
     story = Story()
-    story.light.concerns("BTCUSDT")
+    story.light.moved(["BTCUSDT"])
     await story.run(PERIOD_S)
     assert story.asked[-1][1].conditional_since_ms == (("BTCUSDT", NOW + 1000),)
     standby = Story(symbols=["BTCUSDT"], standby=True)
@@ -434,21 +423,21 @@ async def test_a_symbol_is_asked_for_once_the_account_trades_in_it() -> None:
 async def test_what_the_stream_has_still_to_tell_of_an_order_is_drift_where_it_does_not(told: bool) -> None:
     """It is no doubt about the state: only the log lacks it."""
     story = Story()
-    story.account.incomplete[rest_order(0).key] = IncompleteOrder(rest_order(-50), BEFORE_OPENING)
-    vouched: list[bool] = []
+    story.account.expect([IncompleteOrder(rest_order(-50), BEFORE_OPENING)])
+    verified: list[bool] = []
 
     def venue(scope: CheckScope) -> Check:
         if len(story.asked) == 1:
             now_s = story.clock.elapsed_s
-            story.clock.at(now_s + 1, lambda: vouched.append(story.vouched))
+            story.at(now_s + 1, lambda: verified.append(story.verified))
             if told:
-                story.clock.at(now_s + 2, story.account.incomplete.clear)
+                story.at(now_s + 2, story.account.forget_incomplete)
         return story.truth(scope)
 
     story.venue = venue
     ended = await story.run(3 * PERIOD_S)
-    assert vouched == [True]
-    assert ("order BTCUSDT:1001: not all was told" in ended) is not told
+    assert verified == [True]
+    assert ("order BTCUSDT:1001: events are missing" in ended) is not told
     assert bool(story.agreed) is told, "until when the log is complete is said when nothing is missing"
 
 
@@ -459,7 +448,7 @@ async def test_an_account_that_places_orders_all_the_time_is_believed_though_res
     """Every answer lacks some of the youngest orders: that must not stop the vouching, nor be asked for without end."""
     story = Story()
     told: list[tuple[int, Change]] = []
-    vouched: list[bool] = []
+    verified: list[bool] = []
 
     def tell(number: int, kind: str, status: str) -> None:
         at, symbol = round(story.clock.elapsed_s * 1000), f"S{number % symbols}USDT"
@@ -468,12 +457,12 @@ async def test_an_account_that_places_orders_all_the_time_is_believed_though_res
 
     def place(number: int) -> None:
         tell(number, "NEW", "NEW")
-        story.clock.at(story.clock.elapsed_s + 10, lambda: tell(number, "CANCELED", "CANCELED"))
-        story.clock.at(story.clock.elapsed_s + 0.2, lambda: place(number + 1))
-        vouched.append(story.vouched)
+        story.at(story.clock.elapsed_s + 10, lambda: tell(number, "CANCELED", "CANCELED"))
+        story.at(story.clock.elapsed_s + 0.2, lambda: place(number + 1))
+        verified.append(story.verified)
 
     def venue(scope: CheckScope) -> Check:
-        old = Account()
+        old = new_account()
         old.apply((snapshot(positions=[rest_position(-50, "0.5")], orders=[rest_order(-50)]),), "rest")
         until = round(story.clock.elapsed_s * 1000) - behind_ms
         for at, change in told:
@@ -484,19 +473,19 @@ async def test_an_account_that_places_orders_all_the_time_is_believed_though_res
         return replace(answer, orders=tuple(order for order in answer.orders if order.symbol in asked_for))
 
     story.venue = venue
-    story.clock.at(1, lambda: place(5000))
+    story.at(1, lambda: place(5000))
     assert await story.run(3 * PERIOD_S) == ""
-    assert all(vouched)
-    assert len(story.asked) < 20
+    assert all(verified)
+    assert sum(scope != FIGURES_ONLY for _, scope in story.asked) < 20
 
 
 async def test_an_order_that_was_young_when_it_ended_unheard_is_found_all_the_same() -> None:
     story = Story()
     # The last word of the stream, a second before everything is compared; the venue has no such order any more.
-    gone = Account()
+    gone = new_account()
     gone.apply((snapshot(positions=[rest_position(-50, "0.5")], orders=[rest_order(-50)]),), "rest")
-    story.clock.at(44, lambda: story.stream(event(44_000, "NEW", order_id="77")))
-    story.clock.at(44.5, story.light.due)
+    story.at(44, lambda: story.stream(event(44_000, "NEW", order_id="77")))
+    story.at(44.5, story.light.due)
     story.venue = lambda scope: story.answer(scope, gone)
     assert await story.run(PERIOD_S) == "drift from the venue: order BTCUSDT:77 NEW, venue none"
     assert story.clock.elapsed_s <= 44.5 + 2 * GRACE_S

@@ -48,16 +48,23 @@ class ManualClock:
         self._elapsed_s += seconds
         self._sleepers = [(until_s + seconds, number, woken) for until_s, number, woken in self._sleepers]
 
-    async def advance(self, seconds: float) -> None:
+    @property
+    def elapsed_s(self) -> float:
+        """Since the clock was made."""
+        return self._elapsed_s
+
+    async def advance(self, seconds: float, stop: Callable[[], bool] = lambda: False) -> None:
+        """Let time pass, or less of it where `stop` says so at a moment at which somebody woke up."""
         until_s = self._elapsed_s + seconds
         await _turns()
-        while self._sleepers and self._sleepers[0][0] <= until_s:
+        while self._sleepers and self._sleepers[0][0] <= until_s and not stop():
             self._elapsed_s, _, woken = heapq.heappop(self._sleepers)
             if not woken.done():
                 woken.set_result(None)
                 await _turns()
-        self._elapsed_s = until_s
-        await _turns()
+        if not stop():
+            self._elapsed_s = until_s
+            await _turns()
 
     async def advance_until(self, condition: Callable[[], bool], what: str, *, step_s: float = 0.25) -> None:
         """Let time pass until something has happened, with some real time for the network."""

@@ -135,7 +135,7 @@ class Histories:
             [
                 self._list_ordinary(scope.created_since_ms, created),
                 *(self._list_conditional(symbol, since_ms, created) for symbol, since_ms in scope.conditional_since_ms),
-                *(self._add_conditional(algo_id, created) for algo_id in scope.conditional_ids),
+                *(self._add_conditional(key, created) for key in scope.conditional_ids),
             ]
         )
         return created
@@ -163,9 +163,10 @@ class Histories:
         created.orders += listed
         created.conditional_until_ms[symbol] = until_ms
 
-    async def _add_conditional(self, algo_id: str, created: Created) -> None:
+    async def _add_conditional(self, key: OrderKey, created: Created) -> None:
         """Nothing of one that the venue has forgotten."""
         try:
+            algo_id = key.order_id.removeprefix(CONDITIONAL_PREFIX)
             body = await self._rest.read(wire.ALGO_ORDER, {"algoId": algo_id})
         except AuthFailed:
             raise
