@@ -5,34 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.changes import position, rest_position, snapshot
+from support.parts import Parts
 from support.world import until, world
 
-from publisher import config
-from publisher.committer import Committer
-from publisher.follower import Follower
 from publisher.handover import Message
-from publisher.lease import Lease
-from publisher.logs import account_log
-from publisher.record import EventRecord
-from publisher.redis_retry import RedisRetry
-from publisher.status import Status
-from publisher.tuning import Tuning
-from publisher.websocket import Connector
-from statecast.clock import SystemClock
-from statecast.domain.account import Account
 from statecast.errors import FrameError
-from statecast.settings import Settings
-from statecast.store.client import Client
 from statecast.store.codec import commit
-from statecast.store.keys import AccountId
-from statecast.store.writer import AccountWriter
 from statecast.venues.binance.session import UserSession
 
 FRAMES = next(path for path in Path(__file__).parents if path.name == "tests") / "frames" / "binance"
@@ -80,72 +64,49 @@ def mutated(draw: st.DrawFn) -> bytes:
 frames = st.lists(st.one_of(mutated(), mutated(), st.binary(max_size=60), st.text(max_size=60)), max_size=12)
 
 
-class Reader:
-    """A follower in the middle of its work; nothing of it is connected."""
+class Reader(Parts):
+    """A publisher in the middle of its work; nothing of it is connected."""
 
     def __init__(self, *, known: bool) -> None:
-        given_ = {"API_KEY": "some-key", "API_SECRET": "some-secret", "REST_URL": "http://127.0.0.1:1"}
-        (account_config,) = config.build(Settings(given_, (given_,))).accounts
-        clock, log = SystemClock(), account_log("binance:main")
-        self.account = Account()
-        client = Client("redis://127.0.0.1:1/0", client_name="test")
-        writer = AccountWriter(client, AccountId("binance", "main"), "publisher-1")
-        self.status = status = Status(log)
-        retry, tuning = RedisRetry(clock, log), Tuning()
-        record = EventRecord(tuning.recorded_events)
-        lease = Lease(writer, self.account, record, status, retry, clock, log, tuning)
-        self.committer = Committer(writer, self.account, record, status, lease, retry, clock, log, tuning)
-        rest = cast("BinanceRest", SimpleNamespace(venue_now_ms=clock.now_ms))  # reading asks nothing but the time
-        rng = Random(1)
-        connector = Connector(clock, rng)
-        self.follower = Follower(
-            account_config, rest, self.account, self.committer, status, lease, record, connector, clock, rng, log
-        )
+        super().__init__()
         if known:
-            self.committer.submit(self.account.apply((snapshot(positions=[rest_position(-50, "0.025")]),), "rest"))
-            self.committer.submit(self.account.apply((position(-20, "0.05"),), "stream"))
+            self.updater.apply((snapshot(positions=[rest_position(-50, "0.025")]),), "rest")
+            self.updater.apply((position(-20, "0.05"),), "stream")
             self.status.move("reconciled")
-            self.follower._unreconciled = None
+            self.catch_up.follow()
 
-    async def read(self, *said: bytes | str) -> None:
+    def read(self, *said: bytes | str) -> None:
         session = UserSession()
         for raw in said:
             try:
                 content = session.received(raw, 0).frame
             except FrameError as error:
-                self.follower._take(Message(error, raw))
+                self.intake.take(Message(error, raw))
             else:
                 assert content is not None
-                self.follower._take(Message(content, raw))
-
-    @property
-    def malformed_frames(self) -> int:
-        return int(self.status.fields("publisher-1", 1)["malformedFrames"])
+                self.intake.take(Message(content, raw))
 
     def encode(self) -> None:
-        """What is queued can be written, each commit of it."""
-        for seq, delta in enumerate(self.committer._queue.take(), start=1):
+        """What was submitted can be written, each commit of it."""
+        for seq, delta in enumerate(self.committer.submitted, start=1):
             commit(delta, seq, 0, 1, 0)
 
 
 @settings(derandomize=True, max_examples=400, deadline=None, database=None)
 @given(said=frames, known=st.booleans())
 def test_no_frame_ends_the_reading_and_what_came_of_it_can_be_written(said: list[bytes | str], known: bool) -> None:
-    async def story() -> None:
-        reader = Reader(known=known)
-        await reader.read(*said)
-        reader.encode()
-        if reader.malformed_frames:
-            assert reader.status.state != "live", "a frame that made no sense leaves doubt"
-
-    asyncio.run(story())
+    reader = Reader(known=known)
+    reader.read(*said)
+    reader.encode()
+    if reader.malformed_frames:
+        assert reader.status.state != "live", "a frame that made no sense leaves doubt"
 
 
 @pytest.mark.parametrize("amount", ["9" * 60, "1e40", "-1e40"])
-async def test_an_amount_beyond_reckoning_is_a_frame_that_makes_no_sense(amount: str) -> None:
+def test_an_amount_beyond_reckoning_is_a_frame_that_makes_no_sense(amount: str) -> None:
     payload = next(one for one in PAYLOADS if one["e"] == "ACCOUNT_UPDATE")
     reader = Reader(known=True)
-    await reader.read(json.dumps(put(payload, ("a", "P", 0, "pa"), amount)), json.dumps(payload))
+    reader.read(json.dumps(put(payload, ("a", "P", 0, "pa"), amount)), json.dumps(payload))
     assert reader.malformed_frames == 1
     assert reader.status.state == "recovering"
 
