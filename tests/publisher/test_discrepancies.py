@@ -1,4 +1,4 @@
-"""The venue's answer against what the stream has built: news on its way is no difference, and everything else is."""
+"""The venue's answer against what the stream has built: an event on its way is no difference, and everything else is."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from support.changes import (
     D,
     event,
     fill,
+    new_account,
     position,
     refresh,
     rest_balance,
@@ -21,17 +22,20 @@ from support.changes import (
     wallet,
 )
 
-from publisher.discrepancies import GRACE_S, MAX_SYMBOLS, Discrepancies, differences
+from publisher.discrepancies import GRACE_S, Discrepancies, differences
 from statecast.domain.account import Account
 from statecast.domain.changes import Change, Check
 from statecast.domain.models import SymbolConfig
+from statecast.venues import registry
+
+PACE = registry.venue("binance").traits.checks
 
 ASKED = 6_000
 """When the venue was asked, after the story's beginning."""
 
 
-def account(*changes: Change) -> Account:
-    known = Account()
+def account(*changes: Change, finished_orders: int = 20_000) -> Account:
+    known = new_account(finished_orders=finished_orders)
     known.apply((snapshot(),), "rest")
     for change in changes:
         known.apply((change,), "stream")
@@ -56,7 +60,7 @@ CASES: dict[str, tuple[Iterable[Change], Check, list[str]]] = {
         refresh(ASKED, balances=[rest_balance(20, "900.000")], positions=[rest_position(10, "0.500")]),
         [],
     ),
-    "a wallet that the stream knows better": (
+    "a wallet that the stream has newer": (
         (wallet(40, "900"),),
         refresh(ASKED, balances=[rest_balance(30, "880")]),
         [],
@@ -82,7 +86,7 @@ CASES: dict[str, tuple[Iterable[Change], Check, list[str]]] = {
         refresh(ASKED, positions=[rest_position(10, "-0.5")]),
         ["BTCUSDT BOTH 0.5, venue -0.5"],
     ),
-    "an amount that the stream knows better": ((LONG,), refresh(ASKED, positions=[rest_position(5, "0.7")]), []),
+    "an amount that the stream has newer": ((LONG,), refresh(ASKED, positions=[rest_position(5, "0.7")]), []),
     "an amount that the venue knows better": (
         (LONG,),
         refresh(ASKED, positions=[rest_position(40, "0.7")]),
@@ -104,7 +108,7 @@ CASES: dict[str, tuple[Iterable[Change], Check, list[str]]] = {
         refresh(ASKED, positions=[rest_position(10, "0.5")]),
         [],
     ),
-    "a position that was opened again after the stream has told its end": (
+    "a position that was opened again after the stream has sent its end": (
         (LONG, position(50, "0")),
         refresh(ASKED, positions=[rest_position(70, "0.5")]),
         ["BTCUSDT BOTH none, venue 0.5"],
@@ -145,12 +149,12 @@ ORDERS: dict[str, tuple[Iterable[Change], dict[str, Any], list[str]]] = {
         {"orders": (rest_order(10),)},
         [],
     ),
-    "an order that is filled further than was told": (
+    "an order that is filled further than was logged": (
         (event(10, "NEW"),),
         {"orders": (rest_order(30, "PARTIALLY_FILLED", executed_qty=D("0.02")),)},
         ["order BTCUSDT:1001 NEW 0 of 0.050 at 91250.4, venue PARTIALLY_FILLED 0.02 of 0.050 at 91250.4"],
     ),
-    "an order whose fill the stream has told first": (
+    "an order whose fill the stream has sent first": (
         (event(10, "NEW"), fill(30, "0.02")),
         {"orders": (rest_order(10),)},
         [],
@@ -175,7 +179,7 @@ ORDERS: dict[str, tuple[Iterable[Change], dict[str, Any], list[str]]] = {
         {"created": (rest_order(20, "CANCELED"),)},
         ["order BTCUSDT:1001 unknown, venue CANCELED"],
     ),
-    "an order that came and went and was told": (
+    "an order that came and went and was logged": (
         (event(10, "NEW"), event(20, "CANCELED", "CANCELED")),
         {"created": (rest_order(20, "CANCELED"),)},
         [],
@@ -207,119 +211,116 @@ ORDERS: dict[str, tuple[Iterable[Change], dict[str, Any], list[str]]] = {
 
 @pytest.mark.parametrize("case", ORDERS)
 def test_orders_and_settings_are_compared_where_they_were_asked_for(case: str) -> None:
-    changes, fields, told = ORDERS[case]
+    changes, fields, texts = ORDERS[case]
     known = account(*changes)
     held = [rest_position(row.stamp.venue_time_ms - NOW, str(row.position_amt)) for row in known.positions.values()]
     answer = replace(refresh(ASKED, positions=held), **({"order_symbols": ALL} | fields))
-    assert [one.told for one in differences(known, answer).values()] == told
+    assert [one.text for one in differences(known, answer).values()] == texts
 
 
 def test_an_ordinary_refresh_says_nothing_of_orders() -> None:
     assert not differences(account(event(10, "NEW")), refresh(ASKED))
 
 
-def test_an_order_that_is_forgotten_is_not_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("statecast.domain.account.REMEMBERED_FINISHED_ORDERS", 2)
-    known = account(*(event(at, "CANCELED", "CANCELED", order_id=str(at)) for at in (10, 20, 30)))
+def test_an_order_that_is_forgotten_is_not_unknown() -> None:
+    known = account(*(event(at, "CANCELED", "CANCELED", order_id=str(at)) for at in (10, 20, 30)), finished_orders=2)
     created = tuple(rest_order(at, "CANCELED", order_id=str(at)) for at in (10, 20, 30, 40))
     found = differences(known, replace(refresh(ASKED), created=created))
-    assert [one.told for one in found.values()] == ["order BTCUSDT:40 unknown, venue CANCELED"]
+    assert [one.text for one in found.values()] == ["order BTCUSDT:40 unknown, venue CANCELED"]
 
 
 @pytest.mark.parametrize(
-    ("status", "told"), [("TRIGGERED", []), ("FINISHED", ["order BTCUSDT:algo-7 TRIGGERED, venue FINISHED"])]
+    ("status", "texts"), [("TRIGGERED", []), ("FINISHED", ["order BTCUSDT:algo-7 TRIGGERED, venue FINISHED"])]
 )
-def test_a_triggered_order_that_is_forgotten_among_the_finished_is_not_unknown(
-    monkeypatch: pytest.MonkeyPatch, status: str, told: list[str]
-) -> None:
-    monkeypatch.setattr("statecast.domain.account.REMEMBERED_FINISHED_ORDERS", 2)
+def test_a_triggered_order_that_is_forgotten_among_the_finished_is_not_unknown(status: str, texts: list[str]) -> None:
     algo = {"order_id": "algo-7", "algo_id": "7"}
     known = account(
         event(5, "ALGO_TRIGGERED", "TRIGGERED", **algo),
         *(event(at, "CANCELED", "CANCELED", order_id=str(at)) for at in (10, 20, 30)),
+        finished_orders=2,
     )
     found = differences(known, replace(refresh(ASKED), created=(rest_order(40, status, **algo),)))
-    assert [one.told for one in found.values()] == told
-    assert all(one.young for one in found.values())
+    assert [one.text for one in found.values()] == texts
+    assert all(one.recent for one in found.values())
 
 
 # Suspicions
 
 
 def test_a_difference_is_suspicion_until_the_grace_is_over() -> None:
-    known, suspicions = account(LONG), Discrepancies()
+    known, found_so_far = account(LONG), Discrepancies(PACE)
     for at_s in (0.0, 1.0, 4.9):
-        suspicions.take(known, refresh(ASKED, positions=[rest_position(40, "0.7")]), at_s)
-        assert suspicions
-        assert not suspicions.unexplained(at_s)
-    assert str(suspicions) == "BTCUSDT BOTH 0.5, venue 0.7"
-    assert suspicions.unexplained(GRACE_S) == ["BTCUSDT BOTH 0.5, venue 0.7"]
+        found_so_far.take(known, refresh(ASKED, positions=[rest_position(40, "0.7")]), at_s)
+        assert found_so_far
+        assert not found_so_far.unexplained(at_s)
+    assert str(found_so_far) == "BTCUSDT BOTH 0.5, venue 0.7"
+    assert found_so_far.unexplained(GRACE_S) == ["BTCUSDT BOTH 0.5, venue 0.7"]
 
 
 def test_the_stream_explains_a_difference() -> None:
-    known, suspicions = account(LONG), Discrepancies()
-    suspicions.take(known, refresh(ASKED, positions=[rest_position(40, "0.7")]), 0.0)
-    suspicions.explain(known)
-    assert suspicions
+    known, found_so_far = account(LONG), Discrepancies(PACE)
+    found_so_far.take(known, refresh(ASKED, positions=[rest_position(40, "0.7")]), 0.0)
+    found_so_far.explain(known)
+    assert found_so_far
     known.apply((position(40, "0.7"),), "stream")
-    suspicions.explain(known)
-    assert not suspicions
+    found_so_far.explain(known)
+    assert not found_so_far
 
 
 def test_another_answer_explains_a_difference() -> None:
-    known, suspicions = account(LONG), Discrepancies()
-    suspicions.take(known, refresh(ASKED), 0.0)  # REST is behind
-    assert (bool(suspicions), suspicions.repeated) == (True, False)
-    suspicions.take(known, refresh(ASKED, positions=[rest_position(10, "0.5")]), 1.0)
-    assert not suspicions
+    known, found_so_far = account(LONG), Discrepancies(PACE)
+    found_so_far.take(known, refresh(ASKED), 0.0)  # REST is behind
+    assert (bool(found_so_far), found_so_far.repeated) == (True, False)
+    found_so_far.take(known, refresh(ASKED, positions=[rest_position(10, "0.5")]), 1.0)
+    assert not found_so_far
 
 
-def test_a_difference_that_a_second_answer_repeats_is_told_apart() -> None:
-    known, suspicions = account(LONG), Discrepancies()
+def test_a_difference_that_a_second_answer_repeats_is_known_as_such() -> None:
+    known, found_so_far = account(LONG), Discrepancies(PACE)
     for repeated in (False, True):
-        suspicions.take(known, refresh(ASKED), 0.0)
-        assert suspicions.repeated is repeated
+        found_so_far.take(known, refresh(ASKED), 0.0)
+        assert found_so_far.repeated is repeated
 
 
 def test_an_answer_about_something_else_explains_nothing() -> None:
-    known, suspicions = account(event(10, "NEW")), Discrepancies()
+    known, found_so_far = account(event(10, "NEW")), Discrepancies(PACE)
     settings = {"symbol_configs": {"BTCUSDT": SymbolConfig(7, "cross")}, "multi_assets": False}
     created = (rest_order(20, "FILLED", order_id="77"),)
-    suspicions.take(known, replace(refresh(ASKED), order_symbols=ALL, created=created, **settings), 0.0)
-    told = "order BTCUSDT:1001 NEW, venue none; order BTCUSDT:77 unknown, venue FILLED; BTCUSDT leverage 20, venue 7"
-    assert str(suspicions) == told
-    assert (suspicions.order_symbols, suspicions.settings) == (BTC, True)
-    suspicions.take(known, refresh(ASKED), 1.0)
-    assert str(suspicions) == told
-    suspicions.take(known, replace(refresh(ASKED), order_symbols=BTC, orders=(rest_order(10),)), 2.0)
-    assert str(suspicions) == "order BTCUSDT:77 unknown, venue FILLED; BTCUSDT leverage 20, venue 7"
+    found_so_far.take(known, replace(refresh(ASKED), order_symbols=ALL, created=created, **settings), 0.0)
+    texts = "order BTCUSDT:1001 NEW, venue none; order BTCUSDT:77 unknown, venue FILLED; BTCUSDT leverage 20, venue 7"
+    assert str(found_so_far) == texts
+    assert (found_so_far.order_symbols, found_so_far.settings) == (BTC, True)
+    found_so_far.take(known, refresh(ASKED), 1.0)
+    assert str(found_so_far) == texts
+    found_so_far.take(known, replace(refresh(ASKED), order_symbols=BTC, orders=(rest_order(10),)), 2.0)
+    assert str(found_so_far) == "order BTCUSDT:77 unknown, venue FILLED; BTCUSDT leverage 20, venue 7"
     known.apply((fill(20, "0.050", order_id="77"),), "stream")
-    suspicions.explain(known)
-    assert str(suspicions) == "BTCUSDT leverage 20, venue 7"
-    assert (suspicions.order_symbols, suspicions.settings) == (frozenset(), True)
+    found_so_far.explain(known)
+    assert str(found_so_far) == "BTCUSDT leverage 20, venue 7"
+    assert (found_so_far.order_symbols, found_so_far.settings) == (frozenset(), True)
 
 
 def test_open_orders_of_many_symbols_are_asked_for_at_once() -> None:
-    orders = tuple(rest_order(10, order_id=str(at), symbol=f"S{at}USDT") for at in range(MAX_SYMBOLS + 1))
-    suspicions = Discrepancies()
-    suspicions.take(account(), replace(refresh(ASKED), order_symbols=ALL, orders=orders), 0.0)
-    assert suspicions.order_symbols is None
+    orders = tuple(rest_order(10, order_id=str(at), symbol=f"S{at}USDT") for at in range(PACE.orders_by_symbol + 1))
+    found_so_far = Discrepancies(PACE)
+    found_so_far.take(account(), replace(refresh(ASKED), order_symbols=ALL, orders=orders), 0.0)
+    assert found_so_far.order_symbols is None
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_differences_are_told_in_words(case: str) -> None:
-    changes, answer, told = CASES[case]
-    assert [one.told for one in differences(account(*changes), answer).values()] == told
+def test_differences_are_described(case: str) -> None:
+    changes, answer, texts = CASES[case]
+    assert [one.text for one in differences(account(*changes), answer).values()] == texts
 
 
 def test_an_answer_that_was_applied_still_tells_what_the_stream_has_lost() -> None:
     known = account(LONG)
     answer = refresh(ASKED, positions=[rest_position(10, "0.5"), rest_position(30, "2", symbol="ETHUSDT")])
     known.apply((answer,), "rest")
-    assert [one.told for one in differences(known, answer).values()] == ["ETHUSDT BOTH none, venue 2"]
+    assert [one.text for one in differences(known, answer).values()] == ["ETHUSDT BOTH none, venue 2"]
 
 
-def test_a_stream_that_is_silent_is_told_by_what_it_leaves_as_it_was() -> None:
+def test_a_stream_that_is_silent_is_found_by_what_it_leaves_as_it_was() -> None:
     """The venue trades on, so that it says something else each time; the account says the same."""
     silent = account(LONG)
     first = differences(silent, refresh(ASKED, positions=[rest_position(40, "0.7")]))

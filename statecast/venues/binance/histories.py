@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from statecast.domain import event_ids
+from statecast.domain.event_ids import CONDITIONAL_PREFIX
 from statecast.domain.history import PastOrder, PastTrade
 from statecast.domain.models import Order, OrderKey
 from statecast.errors import AuthFailed, FrameError, Rejected

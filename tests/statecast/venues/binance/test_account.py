@@ -27,6 +27,7 @@ from support.binance_rest import (
     urls_of,
 )
 
+from statecast.domain.models import OrderKey
 from statecast.errors import AuthFailed, FrameError, RateLimited, VenueUnreachable
 from statecast.secret import Secret
 from statecast.venues.adapter import CheckScope, KeyReport
