@@ -60,7 +60,7 @@ class Parts:
         venue = cast("VenueAccount", SimpleNamespace(clock=times))
         self.updater = Updater(self.account, self.committer, lambda symbols: None)
         self.catch_up = CatchUp(self.account)
-        gap_filler = GapFiller(
+        self.gap_filler = GapFiller(
             venue,
             traits,
             self.account,
@@ -89,7 +89,7 @@ class Parts:
             venue,
             self.account,
             self.catch_up,
-            gap_filler,
+            self.gap_filler,
             self.updater,
             self.reconciler,
             self.record,
