@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
-from statecast.domain.account import YOUNG_MS, Account, stream_is_newer
+from statecast.domain.account import Account
 from statecast.domain.changes import Check
 from statecast.domain.models import Order
 from statecast.domain.orders import is_final
@@ -55,7 +55,7 @@ def differences(account: Account, answer: Check) -> dict[str, Difference]:
     _compare_positions(account, answer, found)
     _compare_orders(account, answer, found)
     _compare_created(account, answer, found)
-    for key, incomplete in account.incomplete.items():
+    for key, incomplete in account.incomplete_orders.items():
         told = f"order {key}: not all was told of what happened to it"
         kind: Kind = "beginning" if incomplete.filled < 0 and account.finished_ms(key) else "history"
         found[told] = Difference(told, kind, incomplete.order.symbol, young=True)
@@ -77,17 +77,13 @@ def _note(
     found[f"{what} {ours} since {since_ms}"] = Difference(f"{what} {ours}, venue {theirs}", kind, symbol, young)
 
 
-def _is_young(since_ms: int, answer: Check) -> bool:
-    return 0 <= answer.taken_ms - since_ms <= YOUNG_MS
-
-
 def _compare_wallets(account: Account, answer: Check, found: dict[str, Difference]) -> None:
     for balance in answer.balances:
         known = account.balances.get(balance.asset)
         if known is None:
             if balance.wallet_balance:
                 _note(found, f"{balance.asset} wallet balance", "unknown", 0, balance.wallet_balance)
-        elif not stream_is_newer(known.stamp.venue_time_ms, balance.stamp.venue_time_ms, answer.taken_ms):
+        elif not account.rest.stream_is_newer(known.stamp.venue_time_ms, balance.stamp.venue_time_ms, answer.taken_ms):
             what, since_ms = f"{balance.asset} wallet balance", known.stamp.venue_time_ms
             if known.wallet_balance != balance.wallet_balance:
                 _note(found, what, known.wallet_balance, since_ms, balance.wallet_balance)
@@ -102,10 +98,17 @@ def _compare_positions(account: Account, answer: Check, found: dict[str, Differe
         since_ms = row.stamp.venue_time_ms
         what = f"{key.symbol} {key.position_side}"
         if told is None:
-            if not stream_is_newer(since_ms, answer.taken_ms, answer.taken_ms):
-                _note(found, what, row.position_amt, since_ms, "none", young=_is_young(since_ms, answer))
+            if not account.rest.stream_is_newer(since_ms, answer.taken_ms, answer.taken_ms):
+                _note(
+                    found,
+                    what,
+                    row.position_amt,
+                    since_ms,
+                    "none",
+                    young=account.rest.is_recent(since_ms, answer.taken_ms),
+                )
         elif told.position_amt != row.position_amt:
-            if not stream_is_newer(since_ms, told.stamp.venue_time_ms, answer.taken_ms):
+            if not account.rest.stream_is_newer(since_ms, told.stamp.venue_time_ms, answer.taken_ms):
                 _note(found, what, row.position_amt, since_ms, told.position_amt)
         elif since_ms < told.stamp.venue_time_ms:
             # The size is the same and the position is not: closed and opened again, or with other margin. Its time
@@ -118,7 +121,9 @@ def _compare_positions(account: Account, answer: Check, found: dict[str, Differe
                     _note(found, f"{what} {figure}", our_own, since_ms, the_venues)
     for key, told in listed.items():
         closed_ms = account.closed_ms(key)
-        if key not in account.positions and not stream_is_newer(closed_ms, told.stamp.venue_time_ms, answer.taken_ms):
+        if key not in account.positions and not account.rest.stream_is_newer(
+            closed_ms, told.stamp.venue_time_ms, answer.taken_ms
+        ):
             _note(found, f"{key.symbol} {key.position_side}", "none", closed_ms, told.position_amt)
 
 
@@ -130,16 +135,18 @@ def _compare_orders(account: Account, answer: Check, found: dict[str, Difference
         told, since_ms = listed.get(key), order.venue_time_ms
         what = f"order {key}"
         if told is None:
-            if not stream_is_newer(since_ms, answer.taken_ms, answer.taken_ms):
-                young = _is_young(since_ms, answer)
+            if not account.rest.stream_is_newer(since_ms, answer.taken_ms, answer.taken_ms):
+                young = account.rest.is_recent(since_ms, answer.taken_ms)
                 _note(found, what, order.status, since_ms, "none", "orders", order.symbol, young=young)
-        elif _terms(order) != _terms(told) and not stream_is_newer(since_ms, told.venue_time_ms, answer.taken_ms):
+        elif _terms(order) != _terms(told) and not account.rest.stream_is_newer(
+            since_ms, told.venue_time_ms, answer.taken_ms
+        ):
             _note(found, what, _worded(order), since_ms, _worded(told), "orders", order.symbol)
     for key, told in listed.items():
         ended_ms = account.finished_ms(key)
         if key in account.orders or ended_ms == told.venue_time_ms:
             continue
-        if not stream_is_newer(ended_ms, told.venue_time_ms, answer.taken_ms):
+        if not account.rest.stream_is_newer(ended_ms, told.venue_time_ms, answer.taken_ms):
             _note(found, f"order {key}", "none", ended_ms, told.status, "orders", told.symbol)
 
 
@@ -161,7 +168,7 @@ def _compare_created(account: Account, answer: Check, found: dict[str, Differenc
 
 def _unheard(account: Account, order: Order) -> str:
     """What the account believes of an order that has gone on, as the venue says; nothing where it has heard of that."""
-    if order.key in account.triggered:
+    if order.key in account.triggered_orders():
         return "TRIGGERED" if is_final(order) else ""
     known = order.key in account.orders or account.finished_ms(order.key)
     return "" if known or order.venue_time_ms < account.remembers_orders_since_ms else "unknown"

@@ -33,15 +33,10 @@ from publisher.reconciler import Drift, Reconciler
 from publisher.user_stream import UserStream, first_error
 from publisher.websocket import BACKOFF_S, Connector
 from statecast.clock import Clock
-from statecast.domain.account import (
-    BEFORE_OPENING,
-    Account,
-    Delta,
-    IncompleteOrder,
-    MissingEvents,
-)
+from statecast.domain.account import Account, Delta
 from statecast.domain.changes import Change, Check, Frame, LoggedEvent, OrderUpdate, Snapshot
 from statecast.domain.models import OrderEvent, OrderKey, Source
+from statecast.domain.order_tracking import BEFORE_OPENING, IncompleteOrder, MissingEvents
 from statecast.domain.orders import INTERMEDIATE_EVENTS, OPENING_EVENTS, filled_of, is_over
 from statecast.errors import AuthFailed, FrameError, RateLimited, StoreError, VenueError, VenueUnreachable
 from statecast.venues.adapter import StreamEnded
@@ -317,8 +312,8 @@ class Follower:
         self._logged_ms = max(self._logged_ms, frame.event_time_ms)
         if self._unreconciled is None:
             lacks = list(self._account.missing_before(frame.changes))
-            if all(lack.only_beginning for lack in lacks):
-                self._account.incomplete |= {lack.incomplete.order.key: lack.incomplete for lack in lacks}
+            if all(lack.only_opening for lack in lacks):
+                self._account.expect(lack.incomplete for lack in lacks)
                 self._apply(frame.changes, "stream")
                 self._light.moved()
                 for change in frame.changes:
@@ -420,7 +415,7 @@ class Follower:
                 await self._clock.sleep(BACKOFF_S[2])
                 continue
             lacks = self._missing_before(found, snapshot)
-            if not all(lack.only_beginning for lack in lacks):
+            if not all(lack.only_opening for lack in lacks):
                 # The stream is not as whole as it seemed: what is missing in what it has told since is asked for, too.
                 self._log.warning("not_told", orders=[str(lack.incomplete.order.key) for lack in lacks][:MAX_TOLD])
                 self._lacking |= {lack.incomplete.order.key: lack.incomplete for lack in lacks}
@@ -479,17 +474,15 @@ class Follower:
             self._committer.record.begin(found.until_ms)
         filled = self._logged_filled(found)
         listed = (*found.ended.values(), *snapshot.orders)
-        self._account.remember_ended(found.ended.values())
-        self._account.incomplete = {
+        incomplete = {
             order.key: IncompleteOrder(order, filled.get(order.key, BEFORE_OPENING))
             for order in listed
             if order.venue_time_ms > found.until_ms
             or filled_of(order) > max(Decimal(0), filled.get(order.key, filled_of(order)))
         } | {lack.incomplete.order.key: lack.incomplete for lack in lacks}
         explained = found.filled or {}
-        self._account.incomplete |= {
-            key: one for key, one in self._lacking.items() if explained.get(key, one.filled) <= one.filled
-        }
+        incomplete |= {key: one for key, one in self._lacking.items() if explained.get(key, one.filled) <= one.filled}
+        self._account.begin_again(found.ended, incomplete.values())
         self._lacking.clear()
         merged = merge_with_stream(found, self._waiting_events())
         changes: list[Change] = [*merged.first]
@@ -505,7 +498,7 @@ class Follower:
         self._pending.clear()
         self._unreconciled = None
         if self._committer.is_standby:
-            self._account.incomplete.clear()  # What ended in the hole, the writer tells.
+            self._account.forget_incomplete()  # What ended in the hole, the writer tells.
         else:
             self._gap_filler.filled(found.until_ms)
             self._committer.fill_gap()

@@ -23,10 +23,11 @@ from publisher.history_cache import LAG_MS, HistoryCache
 from publisher.logs import Log
 from statecast.clock import Clock
 from statecast.domain import event_ids, gaps
-from statecast.domain.account import REMEMBERED_EVENTS, Account
+from statecast.domain.account import Account
 from statecast.domain.changes import Change, LoggedEvent, OrderUpdate, Snapshot
 from statecast.domain.history import PastOrder, PastTrade
 from statecast.domain.models import Order, OrderEvent, OrderKey
+from statecast.domain.order_tracking import REMEMBERED_EVENTS
 from statecast.domain.orders import (
     ENDED_BY,
     FINAL_CONDITIONAL_STATUSES,
@@ -281,8 +282,8 @@ class GapFiller:
             lost.append(LoggedEvent(gaps.of_time("UNFILLED", "", since_ms, until, received_at_ms)))
         previous = self._previous
         # What the last writer has left is of the time before the gap, and so is what this one knows of its own.
-        incomplete = self._account.incomplete
-        known = self._account.orders | {key: one.order for key, one in incomplete.items()}
+        incomplete = self._account.incomplete_orders
+        known = {**self._account.orders} | {key: one.order for key, one in incomplete.items()}
         known |= {order.key: order for order in previous.orders}
         filled = {key: filled_of(order) for key, order in known.items()}
         filled |= {key: one.filled for key, one in incomplete.items()}
@@ -330,10 +331,10 @@ class GapFiller:
         for symbol in sorted(symbols):
             conditional = self._history_cache.algo_orders_since(conditional_ms, symbol, open_now)
             take(await self._unless_refused(gap, symbol, conditional, lost) or ())
-        for key in [*self._account.triggered]:
+        for key in self._account.triggered_orders():
             if _is_finish_logged(key, gap.told):
-                del self._account.triggered[key]
-        triggered = gap.triggered | self._account.triggered.keys()
+                self._account.forget_triggered(key)
+        triggered = gap.triggered | {*self._account.triggered_orders()}
         for key in sorted(triggered - orders.keys()):
             past = await self._rest.fetch_algo_order(event_ids.algo_id(key.order_id), self._waits)
             if past is not None and is_final(past.order):  # However long ago: this process has not heard of it.
@@ -367,7 +368,7 @@ class GapFiller:
         known_filled = {
             key: (order.executed_qty or Decimal(0), order.venue_time_ms)
             for key, order in gap.known.items()
-            if key not in self._account.incomplete  # As of when is not known of these.
+            if key not in self._account.incomplete_orders  # As of when is not known of these.
         }
         keys = sorted(orders, key=lambda key: (len(key.order_id), key.order_id))
         reached: dict[OrderKey, int] = {}
@@ -560,10 +561,10 @@ def forget_finished(account: Account) -> None:
     """Wait for the ends of those conditional orders alone of which the log tells that they were triggered, and nothing
     later: another publisher may have written what this one has not heard."""
     told = _InLog(account, frozenset())
-    for key in [*account.triggered]:
+    for key in account.triggered_orders():
         triggered = event_ids.of_conditional(key.order_id, "TRIGGERED")
         if triggered not in told or _is_finish_logged(key, told):
-            del account.triggered[key]
+            account.forget_triggered(key)
 
 
 def _is_finish_logged(key: OrderKey, told: Container[str]) -> bool:

@@ -218,8 +218,7 @@ class Reconciler:
 
     def _triggered(self) -> list[str]:
         """Conditional orders that should be finished."""
-        orders = self._account.orders
-        ids = [algo_id(key.order_id) for key, child in self._account.triggered.items() if child not in orders]
+        ids = [algo_id(key.order_id) for key in self._account.triggered_without_order()]
         start = self._triggered_turn % len(ids) if len(ids) > MAX_TRIGGERED else 0
         self._triggered_turn = start + MAX_TRIGGERED
         return (ids[start:] + ids[:start])[:MAX_TRIGGERED]

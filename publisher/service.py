@@ -22,11 +22,13 @@ from publisher.responder import RefreshResponder
 from publisher.websocket import Connector
 from statecast.clock import Clock
 from statecast.domain.account import Account
+from statecast.domain.snapshot_merge import RestTiming
 from statecast.embedded.server import EmbeddedServer
 from statecast.errors import ConfigError, StoreAuthFailed, StoreError, StoreRefused, StoreUnreachable
 from statecast.store.client import ACCEPTED_URLS, Client, connect
 from statecast.store.reader import other_publishers
 from statecast.store.writer import AccountWriter
+from statecast.venues.binance import wire
 from statecast.venues.binance.weight import WeightBudget
 
 STOP_WITHIN_S = 2.5
@@ -135,7 +137,8 @@ class _Publication:
         self._client = client
         self._config = config
         self._log = account_log(config.account_id)
-        account = Account()
+        rest_timing = RestTiming(wire.REST_LAG_MS, wire.REST_RECENT_MS)
+        account = Account(rest_timing, max_conditional_orders=wire.MAX_CONDITIONAL_ORDERS)
         writer = AccountWriter(client, config.account_id, self._publisher_id, lease_ttl_ms=round(config.lease_s * 1000))
         rest = config.access.rest(clock, budget)
         self._committer = Committer(writer, account, clock, self._log)

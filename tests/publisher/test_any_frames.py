@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.changes import position, rest_position, snapshot
+from support.changes import new_account, position, rest_position, snapshot
 from support.world import until, world
 
 from publisher import config
@@ -21,7 +21,6 @@ from publisher.follower import Follower
 from publisher.logs import account_log
 from publisher.websocket import Connector
 from statecast.clock import SystemClock
-from statecast.domain.account import Account
 from statecast.settings import Settings
 from statecast.store.client import Client
 from statecast.store.codec import commit
@@ -82,7 +81,7 @@ class Reader:
         given_ = {"API_KEY": "some-key", "API_SECRET": "some-secret", "REST_URL": "http://127.0.0.1:1"}
         (account_config,) = config.build(Settings(given_, (given_,))).accounts
         clock, log = SystemClock(), account_log("binance:main")
-        self.account = Account()
+        self.account = new_account()
         client = Client("redis://127.0.0.1:1/0", client_name="test")
         writer = AccountWriter(client, AccountId("binance", "main"), "publisher-1")
         self.committer = Committer(writer, self.account, clock, log)

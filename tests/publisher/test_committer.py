@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 from structlog.testing import capture_logs
-from support.changes import event, fill, position, snapshot, wallet
+from support.changes import event, fill, new_account, position, snapshot, wallet
 from support.proxy import Fate, proxied
 from support.written import Stored, eventually
 
@@ -18,7 +18,6 @@ from publisher.committer import Committer, LeaseAcquired
 from publisher.logs import account_log
 from publisher.record import EventRecord
 from statecast.clock import SystemClock
-from statecast.domain.account import Account
 from statecast.domain.changes import Change, Snapshot
 from statecast.embedded.server import EmbeddedServer
 from statecast.errors import StoreError
@@ -56,7 +55,7 @@ class Publisher:
 
     def __init__(self, client: Client, account_id: AccountId, name: str) -> None:
         self.name = name
-        self.account = Account()
+        self.account = new_account()
         self.writer = NotingWriter(client, account_id, name)
         self.committer = Committer(self.writer, self.account, SystemClock(), account_log(account_id))
         self.task = asyncio.create_task(self.committer.run())

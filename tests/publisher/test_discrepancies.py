@@ -12,6 +12,7 @@ from support.changes import (
     D,
     event,
     fill,
+    new_account,
     position,
     refresh,
     rest_balance,
@@ -30,8 +31,8 @@ ASKED = 6_000
 """When the venue was asked, after the story's beginning."""
 
 
-def account(*changes: Change) -> Account:
-    known = Account()
+def account(*changes: Change, finished_orders: int = 20_000) -> Account:
+    known = new_account(finished_orders=finished_orders)
     known.apply((snapshot(),), "rest")
     for change in changes:
         known.apply((change,), "stream")
@@ -218,9 +219,8 @@ def test_an_ordinary_refresh_says_nothing_of_orders() -> None:
     assert not differences(account(event(10, "NEW")), refresh(ASKED))
 
 
-def test_an_order_that_is_forgotten_is_not_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("statecast.domain.account.REMEMBERED_FINISHED_ORDERS", 2)
-    known = account(*(event(at, "CANCELED", "CANCELED", order_id=str(at)) for at in (10, 20, 30)))
+def test_an_order_that_is_forgotten_is_not_unknown() -> None:
+    known = account(*(event(at, "CANCELED", "CANCELED", order_id=str(at)) for at in (10, 20, 30)), finished_orders=2)
     created = tuple(rest_order(at, "CANCELED", order_id=str(at)) for at in (10, 20, 30, 40))
     found = differences(known, replace(refresh(ASKED), created=created))
     assert [one.told for one in found.values()] == ["order BTCUSDT:40 unknown, venue CANCELED"]
@@ -229,14 +229,12 @@ def test_an_order_that_is_forgotten_is_not_unknown(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("status", "told"), [("TRIGGERED", []), ("FINISHED", ["order BTCUSDT:algo-7 TRIGGERED, venue FINISHED"])]
 )
-def test_a_triggered_order_that_is_forgotten_among_the_finished_is_not_unknown(
-    monkeypatch: pytest.MonkeyPatch, status: str, told: list[str]
-) -> None:
-    monkeypatch.setattr("statecast.domain.account.REMEMBERED_FINISHED_ORDERS", 2)
+def test_a_triggered_order_that_is_forgotten_among_the_finished_is_not_unknown(status: str, told: list[str]) -> None:
     algo = {"order_id": "algo-7", "algo_id": "7"}
     known = account(
         event(5, "ALGO_TRIGGERED", "TRIGGERED", **algo),
         *(event(at, "CANCELED", "CANCELED", order_id=str(at)) for at in (10, 20, 30)),
+        finished_orders=2,
     )
     found = differences(known, replace(refresh(ASKED), created=(rest_order(40, status, **algo),)))
     assert [one.told for one in found.values()] == told

@@ -409,7 +409,7 @@ async def test_an_end_that_another_publisher_has_told_is_not_waited_for_after_ta
 
     async def awaited() -> set[str]:
         await asyncio.sleep(0)
-        return {key.order_id.removeprefix("algo-") for one in standby for key in one._account.triggered}
+        return {key.order_id.removeprefix("algo-") for one in standby for key in one._account.triggered_orders()}
 
     async def private_streams() -> int:
         await asyncio.sleep(0)

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import cast
 
 import pytest
-from support.changes import NOW, event, position, refresh, rest_order, rest_position, snapshot
+from support.changes import NOW, event, new_account, position, refresh, rest_order, rest_position, snapshot
 
 from publisher.committer import Committer
 from publisher.discrepancies import GRACE_S
@@ -22,9 +22,10 @@ from publisher.reconciler import (
     PAUSE_S,
     Reconciler,
 )
-from statecast.domain.account import BEFORE_OPENING, Account, IncompleteOrder
+from statecast.domain.account import Account
 from statecast.domain.changes import Change, Check
 from statecast.domain.models import OrderKey, SymbolConfig
+from statecast.domain.order_tracking import BEFORE_OPENING, IncompleteOrder
 from statecast.errors import AuthFailed, RateLimited, VenueError, VenueUnreachable
 from statecast.store.client import Client
 from statecast.store.keys import AccountId
@@ -67,7 +68,7 @@ class Story:
     def __init__(self, period_s: float = PERIOD_S, symbols: Iterable[str] = ()) -> None:
         self.symbols = symbols
         self.clock = JumpingClock()
-        self.account = Account()
+        self.account = new_account()
         log = account_log("binance:main")
         client = Client("redis://127.0.0.1:1/0", client_name="test")
         self.committer = Committer(
@@ -196,7 +197,7 @@ async def test_nothing_is_asked_while_the_account_does_not_follow_the_stream() -
 
 async def test_a_mute_stream_is_believed_no_longer_than_a_period_and_ends_after_the_grace() -> None:
     story = Story()
-    gone = Account()
+    gone = new_account()
     gone.apply((snapshot(),), "rest")  # neither position nor order: both went unheard
     story.venue = lambda scope: story.answer(scope, gone)
     believed: list[float] = []
@@ -217,7 +218,7 @@ async def test_a_mute_stream_is_believed_no_longer_than_a_period_and_ends_after_
 
 async def test_a_difference_that_the_stream_explains_is_told_to_nobody() -> None:
     story = Story()
-    after = Account()
+    after = new_account()
     after.apply((snapshot(positions=[rest_position(45_000, "0.7")], orders=[rest_order(-50)]),), "rest")
     story.venue = lambda scope: story.answer(scope, after)
     story.clock.at(44, story.light.moved)
@@ -233,7 +234,7 @@ async def test_a_difference_that_the_stream_explains_is_told_to_nobody() -> None
 
 async def test_rest_that_is_behind_for_a_moment_is_no_drift_and_readers_see_the_doubt() -> None:
     story = Story()
-    behind = Account()
+    behind = new_account()
     behind.apply((snapshot(),), "rest")
     story.venue = lambda scope: story.answer(scope, behind)
     states: list[str] = []
@@ -363,7 +364,9 @@ async def test_of_many_triggered_conditional_orders_all_have_their_turn() -> Non
     await story.run(2 * PERIOD_S)
     first, second = (scope.conditional_ids for _, scope in story.asked[:2])
     assert len(first) == len(second) == MAX_TRIGGERED
-    assert {OrderKey("BTCUSDT", f"algo-{algo_id}") for algo_id in (*first, *second)} == story.account.triggered.keys()
+    assert {OrderKey("BTCUSDT", f"algo-{algo_id}") for algo_id in (*first, *second)} == {
+        *story.account.triggered_orders()
+    }
 
 
 async def test_the_log_is_complete_only_until_the_longest_wait_of_a_symbol() -> None:
@@ -392,9 +395,9 @@ async def test_what_did_not_fit_into_an_answer_is_asked_for_again_and_the_log_is
 
 async def test_a_beginning_that_was_not_told_is_asked_for_without_another_connection() -> None:
     story = Story()
-    story.account.incomplete[rest_order(0).key] = IncompleteOrder(rest_order(-50, "EXPIRED"), BEFORE_OPENING)
-    story.account.remember_ended([rest_order(-50, "EXPIRED")])
-    story.clock.at(PERIOD_S + GRACE_S, story.account.incomplete.clear)
+    ended = rest_order(-50, "EXPIRED")
+    story.account.begin_again({ended.key: ended}, [IncompleteOrder(ended, BEFORE_OPENING)])
+    story.clock.at(PERIOD_S + GRACE_S, story.account.forget_incomplete)
     assert await story.run(PERIOD_S + GRACE_S) == ""
     assert "order BTCUSDT:1001" in story.incomplete[0]
 
@@ -414,7 +417,7 @@ async def test_a_symbol_is_asked_for_once_the_account_trades_in_it() -> None:
 async def test_what_the_stream_has_still_to_tell_of_an_order_is_drift_where_it_does_not(told: bool) -> None:
     """It is no doubt about the state: only the log lacks it."""
     story = Story()
-    story.account.incomplete[rest_order(0).key] = IncompleteOrder(rest_order(-50), BEFORE_OPENING)
+    story.account.expect([IncompleteOrder(rest_order(-50), BEFORE_OPENING)])
     vouched: list[bool] = []
 
     def venue(scope: CheckScope) -> Check:
@@ -422,7 +425,7 @@ async def test_what_the_stream_has_still_to_tell_of_an_order_is_drift_where_it_d
             now_s = story.clock.elapsed_s
             story.clock.at(now_s + 1, lambda: vouched.append(story.vouched))
             if told:
-                story.clock.at(now_s + 2, story.account.incomplete.clear)
+                story.clock.at(now_s + 2, story.account.forget_incomplete)
         return story.truth(scope)
 
     story.venue = venue
@@ -453,7 +456,7 @@ async def test_an_account_that_places_orders_all_the_time_is_believed_though_res
         vouched.append(story.vouched)
 
     def venue(scope: CheckScope) -> Check:
-        old = Account()
+        old = new_account()
         old.apply((snapshot(positions=[rest_position(-50, "0.5")], orders=[rest_order(-50)]),), "rest")
         until = round(story.clock.elapsed_s * 1000) - behind_ms
         for at, change in told:
@@ -473,7 +476,7 @@ async def test_an_account_that_places_orders_all_the_time_is_believed_though_res
 async def test_an_order_that_was_young_when_it_ended_unheard_is_found_all_the_same() -> None:
     story = Story()
     # The last word of the stream, a second before everything is compared; the venue has no such order any more.
-    gone = Account()
+    gone = new_account()
     gone.apply((snapshot(positions=[rest_position(-50, "0.5")], orders=[rest_order(-50)]),), "rest")
     story.clock.at(44, lambda: story.stream(event(44_000, "NEW", order_id="77")))
     story.clock.at(44.5, story.light.due)

@@ -20,6 +20,10 @@ from statecast.secret import Secret
 
 VENUE = "binance"
 
+SINGLE_ASSET_TOTALS = "USDT"
+MULTI_ASSETS_TOTALS = "USD"
+"""What the account's totals count, in each margin mode ("Account Information V3")."""
+
 PRODUCTION_REST = "https://fapi.binance.com"
 PRODUCTION_SAPI = "https://api.binance.com"
 PRODUCTION_WS = "wss://fstream.binance.com"
@@ -86,6 +90,16 @@ UNFILLED_KEPT_MS = 3 * DAY_MS
 
 KEPT_MS = 90 * DAY_MS
 """Everything else is. The history of trades reaches as far, since 2026-08-26: three months."""
+
+REST_LAG_MS = 10_000
+"""REST may be behind the stream by this at the most. What the stream sent longer before the venue was asked, the answer
+has as well; and what it sent for a later time than that is of a venue's clock that was set back since."""
+
+REST_RECENT_MS = 3_000
+"""What the stream sent so shortly before REST was asked, REST may well not have yet."""
+
+MAX_CONDITIONAL_ORDERS = 200
+"""Of an account, since 2025-12-29 (change log)."""
 
 POSITION_SIDES = frozenset({"BOTH", "LONG", "SHORT"})
 SIDES = frozenset({"BUY", "SELL"})
