@@ -24,10 +24,12 @@ from statecast.clock import SystemClock
 from statecast.domain.account import Account
 from statecast.domain.changes import Snapshot
 from statecast.domain.models import SymbolConfig
+from statecast.domain.snapshot_merge import RestTiming
 from statecast.store.client import connect
 from statecast.store.keys import AccountId
 from statecast.store.writer import AccountWriter
 from statecast.venues.binance import snapshot as rest
+from statecast.venues.binance import wire
 from statecast.venues.binance.decode import decode_user_frame
 
 EVENTS = 10_000
@@ -64,6 +66,11 @@ def frames(first_order_id: int) -> list[bytes]:
     ]
 
 
+def new_account() -> Account:
+    rest_timing = RestTiming(wire.REST_LAG_MS, wire.REST_RECENT_MS)
+    return Account(rest_timing, max_conditional_orders=wire.MAX_CONDITIONAL_ORDERS)
+
+
 def empty_account() -> Snapshot:
     asset = {
         "asset": "USDT",
@@ -78,14 +85,14 @@ def empty_account() -> Snapshot:
     body |= {"totalWalletBalance": "10000", "totalMarginBalance": "10000", "availableBalance": "10000"}
     totals, balances = rest.account(body | {"assets": [asset], "positions": []}, 1)
     configs = {"BTCUSDT": SymbolConfig(20, "cross")}
-    return Snapshot(totals, balances, (), (), configs, {"BTCUSDT": "USDT"}, False, 1)
+    return Snapshot(totals, balances, (), (), configs, {"BTCUSDT": "USDT"}, False, 1, "USDT")
 
 
 async def publish(url: str, round_number: int) -> float:
     """Events per second: decode, fold, commit, all in Redis at the end. A smaller burst before it warms up."""
     rate = 0.0
     async with connect(url, client_name="bench") as client:
-        account = Account()
+        account = new_account()
         writer = AccountWriter(client, AccountId("binance", "bench"), "bench-1")
         clock, log, tuning = SystemClock(), account_log("bench"), Tuning()
         record, status, retry = EventRecord(tuning.recorded_events), Status(log), RedisRetry(clock, log)
@@ -115,7 +122,7 @@ async def publish(url: str, round_number: int) -> float:
 async def prepare(url: str, count: int) -> list[bytes]:
     """A call that commits `count` events, on an account of its own, as redis-benchmark can send it."""
     async with connect(url, client_name="bench") as client:
-        account = Account()
+        account = new_account()
         # A lease that outlives the measurement: nobody renews it.
         writer = AccountWriter(client, AccountId("binance", "bench-limit"), "bench-1", lease_ttl_ms=3_600_000)
         await writer.open("starting", "")

@@ -13,9 +13,8 @@ from timeit import Timer
 import redis.asyncio
 import uvloop
 
-from bench.burst import empty_account
+from bench.burst import empty_account, new_account
 from consumers import AccountMirror, AccountReader
-from statecast.domain.account import Account
 from statecast.domain.models import Position, Stamp, SymbolConfig
 from statecast.store.client import connect
 from statecast.store.keys import AccountId, AccountKeys
@@ -31,7 +30,7 @@ LOOPS = 20_000
 @asynccontextmanager
 async def published(url: str) -> AsyncIterator[None]:
     """An account with positions that is vouched for once a second, as a publisher does."""
-    account = Account()
+    account = new_account()
     positions = tuple(
         Position(
             symbol=f"COIN{number}USDT",

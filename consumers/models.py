@@ -75,7 +75,7 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class Totals(Answer):
-    """The account as a whole; each figure has its own time."""
+    """The account as a whole; each figure has its own time. `totals_asset` is what they count, such as `USDT`."""
 
     FIELDS: ClassVar = ACCOUNT_FIELDS
 
@@ -90,6 +90,7 @@ class Totals(Answer):
     total_initial_margin: Decimal
     total_maint_margin: Decimal
     margin_time_ms: int
+    totals_asset: str | None = None
 
     @property
     def source(self) -> Source:
@@ -117,6 +118,9 @@ class Balance(Answer):
 class Position(Answer):
     """One position. `position_amt` is signed, negative is short; `source` is that of size and entry price.
 
+    `position_amt` counts `quantity_asset`, or where that is None the symbol's base asset; `contracts` is the venue's
+    own count, signed as well, of `contract_size` each.
+
     No position is `side` "flat" with amount and entry price 0, as at the venue, and false in a condition. Only an
     answer about one symbol is ever flat; lists hold open positions alone.
     """
@@ -142,6 +146,9 @@ class Position(Answer):
     margin_asset: str | None
     venue_time_ms: int
     source: Source
+    quantity_asset: str | None = None
+    contracts: Decimal | None = None
+    contract_size: Decimal | None = None
 
     def __bool__(self) -> bool:
         return self.side != "flat"
@@ -172,7 +179,8 @@ class Position(Answer):
 
 @dataclass(frozen=True, kw_only=True)
 class OrderFields:
-    """What an order and an order's event have in common."""
+    """What an order and an order's event have in common. Quantities count `quantity_asset`, or where that is None the
+    symbol's base asset; `contracts` is the venue's own count of `quantity`."""
 
     symbol: str
     order_id: str
@@ -193,6 +201,8 @@ class OrderFields:
     source: Source
     algo_id: str | None
     actual_order_id: str | None
+    quantity_asset: str | None = None
+    contracts: Decimal | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,8 +6,6 @@ import asyncio
 from contextlib import suppress
 from random import Random
 
-from statecast.domain.snapshot_merge import RestTiming
-
 from publisher.check_schedule import CheckSchedule
 from publisher.committer import Committer
 from publisher.config import AccountConfig
@@ -34,6 +32,7 @@ from publisher.websocket import Connector
 from statecast.clock import Clock
 from statecast.domain.account import Account
 from statecast.domain.catch_up import CatchUp
+from statecast.domain.snapshot_merge import RestTiming
 from statecast.errors import StoreError
 from statecast.store.client import Client
 from statecast.store.reader import other_publishers
@@ -105,7 +104,7 @@ class AccountPublisher:
             account,
             lease,
             status,
-            CheckSchedule(traits.checks, config.reconcile_s, rng),
+            CheckSchedule(traits.checks, config.reconcile_s, rng.uniform),
             OrderCoverage(traits.checks),
             Discrepancies(traits.checks),
             Hooks(

@@ -9,7 +9,7 @@ All moments are seconds of the monotonic clock.
 
 from __future__ import annotations
 
-from random import Random
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 from statecast.venues.adapter import CheckPace
@@ -39,10 +39,11 @@ class Due(NamedTuple):
 class CheckSchedule:
     """The deadlines of one account."""
 
-    def __init__(self, pace: CheckPace, period_s: float, rng: Random) -> None:
+    def __init__(self, pace: CheckPace, period_s: float, between: Callable[[float, float], float]) -> None:
+        """`between` draws a number: accounts that started together are not compared at one moment."""
         self._pace = pace
         self._period_s = period_s
-        self._rng = rng
+        self._between = between
         self._moved_mono_s: float | None = None
         """When the first change came of which the figures were not yet asked for."""
         self._asked_mono_s = 0.0
@@ -77,7 +78,7 @@ class CheckSchedule:
 
     def agreed(self, asked_mono_s: float, *, is_standby: bool) -> None:
         """Everything agreed, asked for at that moment."""
-        share = self._rng.uniform(EARLIEST, LATEST)
+        share = self._between(EARLIEST, LATEST)
         self._everything_due_mono_s = asked_mono_s + self.everything_s(is_standby=is_standby) * share
 
     def asked(self, kind: Kind, now_mono_s: float) -> None:

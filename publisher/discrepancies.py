@@ -185,7 +185,7 @@ def _text(order: Order) -> str:
 def _known_as(account: Account, order: Order) -> str:
     """The status that the account believes of an order which has gone on, as the venue lists it; empty where the
     account knows of that."""
-    if account.is_triggered(order.key):
+    if order.key in account.triggered:
         return "TRIGGERED" if is_final(order) else ""
     known = order.key in account.orders or account.finished_ms(order.key)
     return "" if known or order.venue_time_ms < account.remembers_orders_since_ms else "unknown"

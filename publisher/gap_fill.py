@@ -13,8 +13,6 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from statecast.domain.order_tracking import REMEMBERED_EVENTS
-
 from publisher.committer import Committer
 from publisher.discrepancies import GRACE_S
 from publisher.history_cache import History, HistoryCache
@@ -31,6 +29,7 @@ from statecast.domain.catch_up import GapFill, merge_with_stream
 from statecast.domain.changes import LoggedEvent, OrderUpdate, Snapshot
 from statecast.domain.history import PastOrder, PastTrade, Reconstructed, events_from_history
 from statecast.domain.models import Order, OrderEvent, OrderKey
+from statecast.domain.order_tracking import REMEMBERED_EVENTS
 from statecast.domain.orders import ENDED_BY, FINAL_CONDITIONAL_STATUSES, filled_of, is_final, is_over
 from statecast.errors import AuthFailed, Rejected
 from statecast.store.writer import PreviousState
@@ -212,7 +211,7 @@ class GapFiller:
         previous = self._window.previous
         # What the last writer has left is of the time before the gap, and so is what this one knows of its own.
         incomplete = self._account.incomplete_orders
-        known = self._account.orders | {key: one.order for key, one in incomplete.items()}
+        known = {**self._account.orders, **{key: one.order for key, one in incomplete.items()}}
         known |= {order.key: order for order in previous.orders}
         filled = {key: filled_of(order) for key, order in known.items()}
         filled |= {key: one.filled for key, one in incomplete.items()}

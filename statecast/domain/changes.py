@@ -1,13 +1,14 @@
 """What a frame or a REST answer may mean for an account. Each change says what it does to what is known.
 
-BalanceUpdate, PositionUpdate   upsert one row, if newer
-OrderUpdate                     upsert one order, if newer; appends its event once
-LeverageUpdate                  replaces one symbol's leverage
-MultiAssetsUpdate               replaces the margin mode
-MarkPriceUpdate                 replaces one symbol's mark price, if newer
-Told                            appends its event once
-Snapshot                        replaces everything, except rows that the stream knows better
-Refresh                         replaces what no event carries; the settings of symbols that are new
+BalanceUpdate, PositionUpdate           upsert one row, if newer
+OrderUpdate                             upserts one order, if newer; appends its event once
+AllBalances, AllPositions, AllOrders    upsert their rows, if newer; close what is not among them, unless that is newer
+LeverageUpdate                          replaces one symbol's leverage
+MultiAssetsUpdate                       replaces the margin mode
+MarkPriceUpdate                         replaces one symbol's mark price, if newer
+LoggedEvent                             appends its event once
+Snapshot                                replaces everything, except rows of the stream that are newer
+Check                                   replaces what no event carries; the settings of symbols that are new
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ class BalanceUpdate:
 
 @dataclass(frozen=True, slots=True)
 class PositionUpdate:
-    """A position after a change; `position_amt` 0 means closed. `margin_type` is `cross` or `isolated`."""
+    """A position after a change; `position_amt` 0 means closed. `margin_type` is `cross` or `isolated`. The last four
+    are as in `Position`."""
 
     symbol: str
     position_side: str
@@ -44,6 +46,10 @@ class PositionUpdate:
     isolated_wallet: Decimal | None
     margin_asset: str | None
     stamp: Stamp
+    quantity_asset: str | None = None
+    contracts: Decimal | None = None
+    contract_size: Decimal | None = None
+    inverse: bool = False
 
 
 class OrderUpdate(NamedTuple):
@@ -57,6 +63,33 @@ class OrderUpdate(NamedTuple):
     @property
     def order(self) -> Order:
         return self.event.order
+
+
+@dataclass(frozen=True, slots=True)
+class AllBalances:
+    """All wallets at that moment: an asset that is not among them is empty."""
+
+    rows: tuple[BalanceUpdate, ...]
+    stamp: Stamp
+
+
+@dataclass(frozen=True, slots=True)
+class AllPositions:
+    """All open positions at that moment, of these symbols (None: of all): one that is not among them is closed."""
+
+    rows: tuple[PositionUpdate, ...]
+    stamp: Stamp
+    symbols: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AllOrders:
+    """All open orders at that moment, of these symbols (None: of all): one that is not among them is over. No event
+    says how it ended, or how one began that was not known: until one does, these orders are incomplete."""
+
+    rows: tuple[Order, ...]
+    time_ms: int
+    symbols: frozenset[str] | None = None
 
 
 class LoggedEvent(NamedTuple):
@@ -75,9 +108,11 @@ class LeverageUpdate:
 
 @dataclass(frozen=True, slots=True)
 class MultiAssetsUpdate:
-    """In multi-assets mode all collateral counts in USD, and the totals come from REST alone."""
+    """In multi-assets mode all collateral counts in one currency, and the totals come from REST alone. `totals_asset`
+    is what they count from now on; None: as before."""
 
     enabled: bool
+    totals_asset: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +126,9 @@ class MarkPriceUpdate:
 class Snapshot:
     """The whole account by REST. Rows carry the venue's own update times; `taken_ms` is when the venue was asked.
 
-    `margin_assets` maps symbols to the asset their profit is in. `totals_asset` is the one asset that the totals count
-    while `multi_assets` is off. The stream was heard since `heard_since_ms`, before the venue was asked; 0: not known.
+    `margin_assets` maps symbols to the asset their profit is in. `totals_asset` is what the totals count: one asset of
+    the balances, or the currency in which all of them are valued. The stream was received since `heard_since_ms`,
+    before the venue was asked; 0: not known.
     """
 
     totals: Totals
@@ -103,7 +139,7 @@ class Snapshot:
     margin_assets: Mapping[str, str]
     multi_assets: bool
     taken_ms: int
-    totals_asset: str = "USDT"
+    totals_asset: str | None = None
     heard_since_ms: int = 0
 
 
@@ -111,8 +147,8 @@ class Snapshot:
 class Check:
     """Balances and open positions by REST, for what no event carries: available balance, margins, liquidation price.
 
-    All else in it is there to be compared with what the stream has told: wallets, sizes, and what was asked for beside
-    them. `orders` are all open ones of `order_symbols`, or of all symbols where that is None. `created` are orders that
+    All else in it is there to be compared with what the stream has sent: wallets, sizes, and what was asked for as
+    well. `orders` are all open ones of `order_symbols`, or of all symbols where that is None. `created` are orders that
     were created since some moment, in whatever state they are now: ordinary ones until `created_until_ms`, conditional
     ones of the symbols of `conditional_until_ms` until then; and conditional ones that were asked for by their ids.
     Settings that were not asked for are None.
@@ -135,6 +171,9 @@ Change = (
     BalanceUpdate
     | PositionUpdate
     | OrderUpdate
+    | AllBalances
+    | AllPositions
+    | AllOrders
     | LoggedEvent
     | LeverageUpdate
     | MultiAssetsUpdate

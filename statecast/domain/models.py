@@ -56,7 +56,12 @@ class Balance:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """One open position; `position_amt` is signed, negative is short, and never zero here."""
+    """One open position; `position_amt` is signed, negative is short, and never zero here.
+
+    `position_amt` counts `quantity_asset` (None: the symbol's base asset); `contracts` is the venue's own count of it,
+    signed as well, of `contract_size` each. `inverse` says that it is in face value and its profit in the asset that
+    the price is of (valuation.py).
+    """
 
     symbol: str
     position_side: str
@@ -76,6 +81,10 @@ class Position:
     liquidation_price_time_ms: int | None = None
     notional: Decimal | None = None
     margin_asset: str | None = None
+    quantity_asset: str | None = None
+    contracts: Decimal | None = None
+    contract_size: Decimal | None = None
+    inverse: bool = False
 
     @property
     def key(self) -> PositionKey:
@@ -90,7 +99,8 @@ class Order(NamedTuple):
     """An order as of its last event. `order_id` is the venue's id, or `algo-<id>` for a conditional order.
 
     A conditional order lives in a number space of its own (`algo_id`); `actual_order_id` is the ordinary order
-    that its trigger created.
+    that its trigger created. Quantities count `quantity_asset` (None: the symbol's base asset); `contracts` is the
+    venue's own count of `quantity`.
     """
 
     order_id: str
@@ -112,6 +122,8 @@ class Order(NamedTuple):
     source: Source
     algo_id: str | None = None
     actual_order_id: str | None = None
+    quantity_asset: str | None = None
+    contracts: Decimal | None = None
 
     @property
     def key(self) -> OrderKey:
@@ -139,7 +151,8 @@ class OrderEvent(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """The account as a whole; each figure has its own time, for they come from different places."""
+    """The account as a whole; each figure has its own time, for they come from different places. `totals_asset` is what
+    they count, where the venue has said."""
 
     total_wallet_balance: Decimal
     total_wallet_balance_time_ms: int
@@ -153,6 +166,7 @@ class Totals:
     total_maint_margin: Decimal
     margin_time_ms: int
     """When the venue was asked for the two margins."""
+    totals_asset: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ from statecast.store.keys import (
     BALANCE_FIELDS,
     CONTRACT,
     EVENT_FIELDS,
+    EVENTS_ORDER_FIELDS,
     ORDER_FIELDS,
     POSITION_FIELDS,
 )
@@ -71,6 +72,7 @@ def totals_cells(totals: Totals) -> Cells:
         plain(totals.total_initial_margin),
         plain(totals.total_maint_margin),
         str(totals.margin_time_ms),
+        totals.totals_asset,
     )
 
 
@@ -110,6 +112,9 @@ def position_cells(row: Position) -> Cells:
         row.margin_asset,
         str(row.stamp.venue_time_ms),
         row.source,
+        row.quantity_asset,
+        _number(row.contracts),
+        _number(row.contract_size),
     )
 
 
@@ -135,6 +140,8 @@ def order_cells(row: Order) -> Cells:
         row.source,
         row.algo_id,
         row.actual_order_id,
+        row.quantity_asset,
+        _number(row.contracts),
     )
 
 
@@ -164,6 +171,8 @@ def order_of(cells: Mapping[str, str]) -> Order:
         source="rest" if cells.get("source") == "rest" else "stream",
         algo_id=cells.get("algoId") or None,
         actual_order_id=cells.get("actualOrderId") or None,
+        quantity_asset=cells.get("quantityAsset") or None,
+        contracts=number("contracts"),
     )
 
 
@@ -176,7 +185,7 @@ def event_entry(event: OrderEvent, order: Cells, event_seq: int, epoch: str) -> 
         str(event_seq),
         event.event_id,
         event.event_type,
-        *order,
+        *order[:EVENTS_ORDER_FIELDS],
         _number(event.last_qty),
         _number(event.last_price),
         event.trade_id,
@@ -186,6 +195,7 @@ def event_entry(event: OrderEvent, order: Cells, event_seq: int, epoch: str) -> 
         _flag(event.maker),
         str(event.received_at_ms),
         epoch,
+        *order[EVENTS_ORDER_FIELDS:],
     )
     entry = [""] * (2 * len(EVENT_FIELDS))
     entry[::2] = EVENT_FIELDS

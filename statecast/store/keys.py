@@ -70,6 +70,7 @@ ACCOUNT_FIELDS = (
     "totalInitialMargin",
     "totalMaintMargin",
     "marginTimeMs",
+    "totalsAsset",
 )
 BALANCE_FIELDS = (
     "walletBalance",
@@ -101,8 +102,11 @@ POSITION_FIELDS = (
     "marginAsset",
     "venueTimeMs",
     "source",
+    "quantityAsset",
+    "contracts",
+    "contractSize",
 )
-ORDER_FIELDS = (
+_ORDER_FIELDS = (
     "symbol",
     "orderId",
     "clientOrderId",
@@ -123,11 +127,13 @@ ORDER_FIELDS = (
     "algoId",
     "actualOrderId",
 )
+_COUNTED_FIELDS = ("quantityAsset", "contracts")
+ORDER_FIELDS = (*_ORDER_FIELDS, *_COUNTED_FIELDS)
 EVENT_FIELDS = (
     "eventSeq",
     "eventId",
     "eventType",
-    *ORDER_FIELDS,
+    *_ORDER_FIELDS,
     "lastQty",
     "lastPrice",
     "tradeId",
@@ -137,8 +143,12 @@ EVENT_FIELDS = (
     "maker",
     "receivedAtMs",
     "epoch",
+    *_COUNTED_FIELDS,
 )
-"""The order after the event, between what names the event and what it adds."""
+"""The order after the event, between what names the event and what it adds; fields that came later are at the end."""
+
+EVENTS_ORDER_FIELDS = len(_ORDER_FIELDS)
+"""So many of `ORDER_FIELDS` stand together in an event; the rest are at its end."""
 
 CHANGE_FIELDS = ("seq", "epoch", "eventSeq", "source", "change")
 STATUS_FIELDS = (

@@ -17,7 +17,7 @@ from typing import Protocol, cast
 import orjson
 
 from statecast.clock import Clock as MachineClock
-from statecast.domain.account import Account
+from statecast.domain.account import as_commit
 from statecast.domain.changes import Snapshot
 from statecast.errors import (
     AuthFailed,
@@ -279,7 +279,7 @@ class SharedRefresh:
                 return None
             _, taken_at, seq, epoch, state = cast("list[str]", reply)
             snapshot = await venue.fetch_snapshot(consistent=True)
-            hashes = rows(Account().apply((snapshot,), "rest"))
+            hashes = rows(as_commit(snapshot))
         except RateLimited as error:
             pause_ms = max(1000, error.retry_at_ms - venue.clock.now_ms())
             await self._failed(turn, venue, str(error), pause_ms, pause_ms)

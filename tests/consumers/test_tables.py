@@ -5,11 +5,10 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from support.changes import rest_balance, rest_order, rest_position, snapshot
+from support.changes import new_account, rest_balance, rest_order, rest_position, snapshot
 
 from consumers.models import Balance, Order, Position, Totals
 from consumers.tables import Tables, of_publisher, of_refresh, snake_case, values
-from statecast.domain.account import Account
 from statecast.errors import ContractMismatch
 from statecast.store.codec import rows
 from statecast.store.keys import ACCOUNT_FIELDS, BALANCE_FIELDS, ORDER_FIELDS, POSITION_FIELDS, AccountId
@@ -33,7 +32,7 @@ WHOLE = snapshot(
 
 
 def hashes() -> dict[str, dict[str, str]]:
-    return rows(Account().apply((WHOLE,), "rest"))
+    return rows(new_account().apply((WHOLE,), "rest"))
 
 
 def answer(told: Mapping[str, Mapping[str, str]]) -> RestAnswer:

@@ -22,7 +22,7 @@ PERIOD_S = 40.0
 
 
 def schedule(period_s: float = PERIOD_S) -> CheckSchedule:
-    made = CheckSchedule(PACE, period_s, Random(1))
+    made = CheckSchedule(PACE, period_s, Random(1).uniform)
     made.begins(0.0)
     made.agreed(0.0, is_standby=False)
     return made
@@ -43,7 +43,7 @@ def test_nothing_is_due_at_once_and_the_next_deadline_is_known() -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_everything_is_compared_in_every_period_and_never_later(seed: int) -> None:
-    one = CheckSchedule(PACE, PERIOD_S, Random(seed))
+    one = CheckSchedule(PACE, PERIOD_S, Random(seed).uniform)
     one.begins(0.0)
     one.agreed(0.0, is_standby=False)
     assert due(one, LATEST * PERIOD_S).kind == "everything"

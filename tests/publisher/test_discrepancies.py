@@ -1,4 +1,4 @@
-"""The venue's answer against what the stream has built: an event on its way is no difference, and everything else is."""
+"""The venue's answer against what the stream has built: an event on its way is no difference, all else is one."""
 
 from __future__ import annotations
 

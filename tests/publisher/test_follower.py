@@ -7,14 +7,10 @@ from decimal import Decimal
 from urllib.parse import urlsplit
 
 import pytest
-from support.changes import event
 from support.link import linked
 from support.world import World, new_server, published, until, world
 
-from publisher.follower import _without_late_steps
-from publisher.lease import LeaseAcquired
 from statecast.simulator.orders import OrderRequest, OrderType, Side
-from statecast.store.writer import PreviousState
 
 REST_PATHS = {
     "account": "/fapi/v3/account",
@@ -423,11 +419,3 @@ def _requests(here: World, status: str):  # type: ignore[no-untyped-def]  # a re
         return sum(number for call, number in here.exchange.requests.items() if call.endswith(status))
 
     return count
-
-
-def test_steps_that_the_log_lacks_are_not_told_behind_an_end_that_it_has() -> None:
-    order = event(1000, "NEW").event.order
-    amended = event(1200, "AMENDMENT").event
-    taken = LeaseAcquired(PreviousState(published=True, orders=(order,)), (amended,), 0, gap=False)
-    assert _without_late_steps(taken, frozenset()) == [amended]
-    assert _without_late_steps(taken, {order.key}) == [], "the hashes may be older than the log"

@@ -10,7 +10,6 @@ from types import SimpleNamespace
 from typing import cast
 
 import pytest
-from statecast.domain.order_tracking import BEFORE_OPENING, IncompleteOrder
 from support.changes import NOW, event, new_account, position, refresh, rest_order, rest_position, snapshot
 from support.clocks import ManualClock
 
@@ -27,6 +26,7 @@ from publisher.tuning import Tuning
 from statecast.domain.account import Account
 from statecast.domain.changes import Change, Check
 from statecast.domain.models import SymbolConfig
+from statecast.domain.order_tracking import BEFORE_OPENING, IncompleteOrder
 from statecast.errors import AuthFailed, RateLimited, VenueError, VenueUnreachable
 from statecast.store.client import Client
 from statecast.store.keys import AccountId
@@ -72,7 +72,7 @@ class Story:
             self.account,
             lease,
             status,
-            CheckSchedule(PACE, period_s, Random(1)),
+            CheckSchedule(PACE, period_s, Random(1).uniform),
             OrderCoverage(PACE),
             Discrepancies(PACE),
             Hooks(

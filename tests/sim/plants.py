@@ -10,34 +10,37 @@ from unittest import mock
 
 import ormsgpack
 
-from statecast.domain import account as domain_account
-from statecast.domain import event_ids
-from statecast.domain.account import Account
+from statecast.domain import event_ids, open_orders
 from statecast.domain.changes import BalanceUpdate, PositionUpdate
 from statecast.domain.models import Order, PositionKey
+from statecast.domain.positions import Positions
+from statecast.domain.snapshot_merge import LastAnswer
+from statecast.domain.wallets import Wallets
 from statecast.store.writer import AccountWriter, Batch
 
-_apply_balance, _apply_position = Account._apply_balance, Account._apply_position
+_apply_balance, _apply_position = Wallets.apply, Positions.apply
 _send, _of_order = AccountWriter.send, event_ids.of_order
 
 
 def no_order_check(patch: Callable[[Any, str, object], None]) -> None:
     """The fold takes what is older than what it knows."""
 
-    def apply_balance(self: Account, update: BalanceUpdate) -> None:
-        known = self.balances.get(update.asset)
-        _apply_balance(self, update if known is None else replace(update, stamp=max(known.stamp, update.stamp)))
+    def apply_balance(self: Wallets, update: BalanceUpdate, answer: LastAnswer) -> int:
+        known = self.table.rows.get(update.asset)
+        return _apply_balance(
+            self, update if known is None else replace(update, stamp=max(known.stamp, update.stamp)), answer
+        )
 
-    def apply_position(self: Account, update: PositionUpdate) -> None:
+    def apply_position(self: Positions, update: PositionUpdate, answer: LastAnswer) -> int:
         key = PositionKey(update.symbol, update.position_side)
-        known = self.positions.get(key)
+        known = self.table.rows.get(key)
         last = known.stamp if known is not None else self._closed.get(key)
-        _apply_position(self, update if last is None else replace(update, stamp=max(last, update.stamp)))
+        return _apply_position(self, update if last is None else replace(update, stamp=max(last, update.stamp)), answer)
 
-    patch(Account, "_apply_balance", apply_balance)
-    patch(Account, "_apply_position", apply_position)
-    patch(Account, "_is_repeat", lambda _self, _stamp, _known: False)
-    patch(domain_account, "_progress", lambda _order: (0, 0))
+    patch(Wallets, "apply", apply_balance)
+    patch(Positions, "apply", apply_position)
+    patch(LastAnswer, "is_repeat", lambda _self, _stamp, _known: False)
+    patch(open_orders, "progress", lambda _order: (0, 0))
 
 
 def hash_beside_the_commit(patch: Callable[[Any, str, object], None]) -> None:

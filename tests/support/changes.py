@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
+from statecast.domain.account import Account
 from statecast.domain.changes import (
     BalanceUpdate,
     Check,
@@ -15,12 +16,22 @@ from statecast.domain.changes import (
     Snapshot,
 )
 from statecast.domain.models import Balance, Order, OrderEvent, Position, Stamp, SymbolConfig, Totals
+from statecast.domain.order_tracking import Memory
+from statecast.domain.snapshot_merge import RestTiming
 
 D = Decimal
 NOW = 1_793_000_000_000
 """The venue's clock when the stories of these tests begin; times in them are milliseconds after it."""
 
 OPEN_STATUSES = frozenset({"NEW", "PARTIALLY_FILLED", "TRIGGERING"})
+
+
+REST = RestTiming(lag_ms=10_000, recent_ms=3_000)
+
+
+def new_account(*, events: int = 50_000, finished_orders: int = 20_000) -> Account:
+    """An account of a venue such as Binance, which remembers so much."""
+    return Account(REST, max_conditional_orders=200, memory=Memory(events, finished_orders, conditional_orders=1_000))
 
 
 def stamp(at: int, pushed: int | None = None) -> Stamp:
@@ -184,7 +195,7 @@ def snapshot(
     **fields: Any,
 ) -> Snapshot:
     """The whole account, asked for at `at`: 1,000 USDT and nothing else, unless said otherwise."""
-    values: dict[str, Any] = {"margin_assets": MARGIN_ASSETS, "multi_assets": False}
+    values: dict[str, Any] = {"margin_assets": MARGIN_ASSETS, "multi_assets": False, "totals_asset": "USDT"}
     rows = (rest_balance(at - 100, "1000", taken=at),) if balances is None else tuple(balances)
     usdt = next((row for row in rows if row.asset == "USDT"), None)
     return Snapshot(

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 
-from support.changes import event, snapshot
+from support.changes import event, new_account, snapshot
 from support.written import Stored, eventually
 
 from publisher.committer import Committer
@@ -17,7 +17,6 @@ from publisher.redis_retry import RedisRetry
 from publisher.status import Status
 from publisher.tuning import Tuning
 from statecast.clock import SystemClock
-from statecast.domain.account import Account
 from statecast.domain.changes import Change, Snapshot
 from statecast.errors import StoreError
 from statecast.store.client import Client, connect
@@ -56,7 +55,7 @@ class Publisher:
 
     def __init__(self, client: Client, account_id: AccountId, name: str, tuning: Tuning) -> None:
         self.name = name
-        self.account = account = Account()
+        self.account = account = new_account()
         self.acquired: list[LeaseAcquired] = []
         """What was found each time when the lease was taken, where `keep_acquired` was called before."""
         self.writer = writer = NotingWriter(client, account_id, name)

@@ -78,7 +78,7 @@ class Parts:
             self.account,
             lease,
             self.status,
-            CheckSchedule(traits.checks, 60.0, Random(1)),
+            CheckSchedule(traits.checks, 60.0, Random(1).uniform),
             OrderCoverage(traits.checks),
             Discrepancies(traits.checks),
             Hooks(lambda: self.catch_up.is_following, lambda _: None, lambda _: None, lambda _: None),

@@ -139,6 +139,7 @@ class BinanceAccount:
             account, risk = await self._consistent(account, risk)
         totals, balances = snapshot.account(account, taken_ms)
         configs = snapshot.symbol_configs(symbol_config)
+        multi_assets = snapshot.multi_assets(account_config)
         positions = snapshot.positions(risk, taken_ms, configs)
         open_orders = snapshot.open_orders(orders) + snapshot.open_algo_orders(algo_orders)
         await self._learn_margin_assets({row.symbol for row in positions} | {order.symbol for order in open_orders})
@@ -150,8 +151,9 @@ class BinanceAccount:
             orders=open_orders,
             symbol_configs=configs,
             margin_assets={**stated, **self._margin_assets},
-            multi_assets=snapshot.multi_assets(account_config),
+            multi_assets=multi_assets,
             taken_ms=taken_ms,
+            totals_asset=snapshot.totals_asset(totals, balances, multi_assets=multi_assets),
         )
 
     async def fetch_check(self, scope: CheckScope = FIGURES_ONLY) -> Check:

@@ -57,9 +57,11 @@ from statecast.venues.binance.fields import (
 from statecast.venues.binance.wire import (
     ALGO_STATUSES,
     COIN_M,
+    MULTI_ASSETS_TOTALS,
     ORDER_STATUSES,
     POSITION_SIDES,
     SIDES,
+    SINGLE_ASSET_TOTALS,
     SYSTEM_ORDERS,
 )
 
@@ -379,7 +381,8 @@ def _account_config_update(body: Json) -> Frame:
         unknown += count_beyond(row, _LEVERAGE_FIELDS)
     if "ai" in body:
         row = obj(body["ai"], event, "ai")
-        changes.append(MultiAssetsUpdate(flag(row, "j", event)))
+        enabled = flag(row, "j", event)
+        changes.append(MultiAssetsUpdate(enabled, MULTI_ASSETS_TOTALS if enabled else SINGLE_ASSET_TOTALS))
         unknown += count_beyond(row, _MULTI_ASSETS_FIELDS)
     notice: Notice | None = None if changes else "unknown"
     return Frame(event, time_ms(body, "E", event), tuple(changes), notice, unknown_fields=unknown)

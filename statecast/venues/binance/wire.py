@@ -120,6 +120,10 @@ CONNECTS_WITHIN_S = 300.0
 """The venue allows an IP address 300 attempts in five minutes (documented for Spot); half of them are the bots' behind
 the same address."""
 
+SINGLE_ASSET_TOTALS = "USDT"
+MULTI_ASSETS_TOTALS = "USD"
+"""What the account's totals count, in each margin mode ("Account Information V3")."""
+
 POSITION_SIDES = frozenset({"BOTH", "LONG", "SHORT"})
 SIDES = frozenset({"BUY", "SELL"})
 

@@ -10,10 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.changes import (
     NOW,
+    REST,
     D,
     event,
     fill,
     mark,
+    new_account,
     position,
     refresh,
     rest_balance,
@@ -25,10 +27,10 @@ from support.changes import (
     wallet,
 )
 
-from statecast.domain import account as domain_account
-from statecast.domain.account import REST_LAG_MS, Account, Delta, IncompleteOrder, Times, stream_is_newer
+from statecast.domain.account import Account, Delta, Times
 from statecast.domain.changes import Change, LeverageUpdate, LoggedEvent, MultiAssetsUpdate, OrderUpdate, Snapshot
 from statecast.domain.models import Balance, Order, OrderKey, Position, PositionKey, Source, Stamp, SymbolConfig
+from statecast.domain.order_tracking import IncompleteOrder
 
 Frame = Sequence[Change]
 BOTH = PositionKey("BTCUSDT", "BOTH")
@@ -43,7 +45,7 @@ def btc(*order_ids: str) -> list[OrderKey]:
 
 def source_of(change: Change) -> Source:
     match type(change).__name__:
-        case "Snapshot" | "Refresh":
+        case "Snapshot" | "Check":
             return "rest"
         case "MarkPriceUpdate":
             return "derived"
@@ -54,8 +56,8 @@ def source_of(change: Change) -> Source:
 class Story:
     """An account, and what every commit of it was."""
 
-    def __init__(self, *frames: Frame) -> None:
-        self.account = Account()
+    def __init__(self, *frames: Frame, account: Account | None = None) -> None:
+        self.account = account or new_account()
         self.deltas: list[Delta] = []
         for frame in frames:
             self.tell(*frame)
@@ -147,7 +149,7 @@ def expect_nothing_to_write(delta: Delta) -> None:
 
 
 def test_an_account_without_a_snapshot_is_not_publishable() -> None:
-    account = Account()
+    account = new_account()
     assert not account.complete
     with pytest.raises(AssertionError, match="without a snapshot"):
         account.whole()
@@ -347,7 +349,7 @@ def test_two_open_orders_with_one_id_on_two_symbols_both_stand() -> None:
     assert set(story.account.orders) == {OrderKey("BTCUSDT", "1001"), OrderKey("ETHUSDT", "1001")}
     assert lacks(story.account, fill(60, "0.05", last_qty=D("0.02"), **ether)) == []
     story.tell(snapshot(20_000, orders=[rest_order(46, **ether)]))
-    assert [*story.account.incomplete] == btc("1001"), "the other one is listed"
+    assert [*story.account.incomplete_orders] == btc("1001"), "the other one is listed"
 
 
 def test_a_late_fill_after_a_cancel_is_kept_once_and_reopens_nothing() -> None:
@@ -383,7 +385,7 @@ def test_a_conditional_order_lives_beside_the_order_that_it_triggers() -> None:
 
 
 def test_events_that_the_log_holds_already_are_not_told_again() -> None:
-    account = Account()
+    account = new_account()
     account.apply([snapshot()], "rest")
     account.remember_events(["BTCUSDT:1001:NEW:NEW:10"])
     delta = account.apply([event(10, "NEW")], "stream")
@@ -392,7 +394,7 @@ def test_events_that_the_log_holds_already_are_not_told_again() -> None:
 
 
 def test_a_gap_is_told_once_and_is_no_order() -> None:
-    account = Account()
+    account = new_account()
     account.apply([snapshot()], "rest")
     gap = LoggedEvent(event(10, "GAP", event_id="GAP:5:ALL", order_id="").event)
     delta = account.apply([gap], "rest")
@@ -403,10 +405,8 @@ def test_a_gap_is_told_once_and_is_no_order() -> None:
     assert not account.apply([gap], "rest")
 
 
-def test_the_memory_of_events_and_finished_orders_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(domain_account, "REMEMBERED_EVENTS", 3)
-    monkeypatch.setattr(domain_account, "REMEMBERED_FINISHED_ORDERS", 2)
-    story = Story([snapshot()])
+def test_the_memory_of_events_and_finished_orders_is_bounded() -> None:
+    story = Story([snapshot()], account=new_account(events=3, finished_orders=2))
     for number in range(5):
         story.tell(event(number, "CANCELED", "CANCELED", order_id=str(number)))
     assert story.tell(event(4, "CANCELED", "CANCELED", order_id="4")).events == ()
@@ -422,7 +422,7 @@ def lacks(
 ) -> list[tuple[str, str, bool]]:
     """Order, what is known to be filled of it, and whether only its beginning is missing."""
     found = account.missing_before(changes, filled)
-    return [(lack.incomplete.order.order_id, str(lack.incomplete.filled), lack.only_beginning) for lack in found]
+    return [(lack.incomplete.order.order_id, str(lack.incomplete.filled), lack.only_opening) for lack in found]
 
 
 LACKS: dict[str, tuple[list[Frame], list[Change], list[tuple[str, str, bool]]]] = {
@@ -482,25 +482,23 @@ def test_what_a_conditional_order_says_of_its_childs_fills_is_not_its_own() -> N
         return event(at, f"ALGO_{status}", status, order_id="algo-7", algo_id="7", executed_qty=D(filled))
 
     story = Story([snapshot()], [step(10, "NEW", "0")], [step(20, "TRIGGERING", "0")], [step(20, "TRIGGERED", "0")])
-    assert list(story.account.triggered) == btc("algo-7")
+    assert list(story.account.triggered_orders()) == btc("algo-7")
     end = step(30, "FINISHED", "0.05")
     assert lacks(story.account, end) == []
-    assert lacks(Account(), end) == [], "it was triggered before this process began"
+    assert lacks(new_account(), end) == [], "it was triggered before this process began"
     story.tell(end)
-    assert not story.account.triggered
+    assert not story.account.triggered_orders()
 
 
 def test_what_is_told_of_an_awaited_order_counts_for_what_comes_next() -> None:
     story = Story([snapshot()])
-    story.account.incomplete[btc("1001")[0]] = IncompleteOrder(
-        rest_order(40, "PARTIALLY_FILLED", executed_qty=D("0.03")), D(-1)
-    )
+    story.account.expect([IncompleteOrder(rest_order(40, "PARTIALLY_FILLED", executed_qty=D("0.03")), D(-1))])
     story.tell(event(10, "NEW"))
     assert lacks(story.account, fill(30, "0.02")) == []
     story.tell(fill(30, "0.02"))
     assert lacks(story.account, fill(40, "0.03", last_qty=D("0.01"))) == []
     story.tell(fill(40, "0.03", last_qty=D("0.01")))
-    assert story.account.incomplete == {}
+    assert story.account.incomplete_orders == {}
 
 
 def test_what_is_known_beside_the_account_explains_a_fill() -> None:
@@ -512,34 +510,32 @@ def test_what_is_known_beside_the_account_explains_a_fill() -> None:
 
 def test_an_order_that_a_snapshot_does_not_list_any_more_is_untold_until_its_end_is_told() -> None:
     story = Story([snapshot()], [event(10, "NEW"), event(10, "NEW", order_id="1002")], [snapshot(20_000)])
-    assert [*story.account.incomplete] == btc("1001", "1002")
+    assert [*story.account.incomplete_orders] == btc("1001", "1002")
     story.tell(event(11, "CANCELED", "CANCELED"))
-    assert [*story.account.incomplete] == btc("1002")
+    assert [*story.account.incomplete_orders] == btc("1002")
     story.tell(LoggedEvent(event(11, "CANCELED", "CANCELED", order_id="1002").event))
-    assert story.account.incomplete == {}
+    assert story.account.incomplete_orders == {}
 
 
 def test_a_listed_order_is_untold_until_an_event_reaches_it() -> None:
     story = Story([snapshot()], [event(10, "NEW")])
     listed = rest_order(30, "PARTIALLY_FILLED", executed_qty=D("0.02"))
-    story.account.incomplete[btc("1001")[0]] = IncompleteOrder(listed, D(0))
+    story.account.expect([IncompleteOrder(listed, D(0))])
     story.tell(event(29, "AMENDMENT"))
-    assert [*story.account.incomplete] == btc("1001"), "an amendment before the fill"
+    assert [*story.account.incomplete_orders] == btc("1001"), "an amendment before the fill"
     assert lacks(story.account, fill(40, "0.05", last_qty=D("0.03"))) == [("1001", "0", False)], "its row is not news"
     story.tell(fill(31, "0.02"))
-    assert story.account.incomplete == {}, "the stream's time of it may be another"
+    assert story.account.incomplete_orders == {}, "the stream's time of it may be another"
 
 
 def test_what_lacks_its_beginning_is_not_told_whole_by_its_end() -> None:
     story = Story([snapshot()])
     end = event(20, "EXPIRED", "EXPIRED")
-    story.account.incomplete = {
-        lack.incomplete.order.key: lack.incomplete for lack in story.account.missing_before([end])
-    }
+    story.account.expect(lack.incomplete for lack in story.account.missing_before([end]))
     story.tell(end)
-    assert [*story.account.incomplete] == btc("1001")
+    assert [*story.account.incomplete_orders] == btc("1001")
     assert [told.event_type for told in story.tell(event(19, "NEW")).events] == ["NEW"]
-    assert story.account.incomplete == {}, "its beginning was told after all"
+    assert story.account.incomplete_orders == {}, "its beginning was told after all"
 
 
 def test_a_step_that_comes_again_after_the_end_is_not_told() -> None:
@@ -565,21 +561,21 @@ def test_a_conditional_order_whose_end_was_told_is_not_waited_for_again() -> Non
         event(20, "ALGO_FINISHED", "FINISHED", **row),
     )
     story = Story([snapshot()], [triggered])
-    assert story.account.triggered == dict([btc("algo-7", "99")])
+    assert story.account.triggered_orders() == story.account.triggered_without_order() == (*btc("algo-7"),)
     story.tell(finished)
-    assert story.account.triggered == {}
+    assert story.account.triggered_orders() == ()
     for late in (triggered, event(10, "ALGO_TRIGGERED", "TRIGGERED", source="rest", event_id="other", **row)):
         assert story.tell(late).events == ()
         story.tell(LoggedEvent(late.event))
-        assert story.account.triggered == {}
+        assert story.account.triggered_orders() == ()
 
 
 def test_what_was_told_last_is_remembered_of_open_orders_alone() -> None:
     story = Story([snapshot()], [event(10, "NEW")], [event(10, "NEW", order_id="1002")], [fill(30, "0.05")])
     story.tell(fill(30, "0.05"))
-    assert [*story.account._logged_ms] == btc("1002")
+    assert [*story.account._tracking._logged_ms] == btc("1002")
     story.tell(snapshot(20_000))
-    assert story.account._logged_ms == {}
+    assert story.account._tracking._logged_ms == {}
 
 
 def test_a_step_that_comes_again_after_an_end_that_was_told_alone_is_not_told() -> None:
@@ -915,8 +911,9 @@ def test_the_totals_follow_the_wallet_where_they_are_its_own() -> None:
 def test_in_multi_assets_mode_the_totals_come_from_rest_alone() -> None:
     given = snapshot(
         balances=[rest_balance(-50, "1000"), rest_balance(-50, "5", "BNB")],
-        total=totals(0, "4000", "12"),
+        total=totals(0, "4000", "12", totals_asset="USD"),
         multi_assets=True,
+        totals_asset="USD",
     )
     story = three_ways([wallet(10, "900")], [position(20, "1")], [mark(30, "110")], given=given)
     assert story.account.totals == given.totals
@@ -924,16 +921,19 @@ def test_in_multi_assets_mode_the_totals_come_from_rest_alone() -> None:
 
 
 def test_in_multi_assets_mode_a_total_that_happens_to_equal_a_wallet_is_not_derived() -> None:
-    given = snapshot(multi_assets=True)
+    given = snapshot(total=totals(0, "1000", totals_asset="USDT"), multi_assets=True)
     assert three_ways([wallet(10, "900")], given=given).account.totals == given.totals
 
 
 def test_an_account_whose_totals_are_not_the_usdt_wallet_is_not_derived() -> None:
     """EU accounts count in BNFCR; USDT may be absent."""
-    given = snapshot(balances=[rest_balance(-50, "1000", "BNFCR")], total=totals(0, "1000", "3"))
+    unknown = {"totals_asset": None}
+    given = snapshot(balances=[rest_balance(-50, "1000", "BNFCR")], total=totals(0, "1000", "3"), **unknown)
     story = three_ways([wallet(10, "900", "BNFCR")], [position(20, "1")], [mark(30, "110")], given=given)
     assert story.account.totals == given.totals
-    given = snapshot(balances=[rest_balance(-50, "5"), rest_balance(-50, "1000", "BNFCR")], total=totals(0, "1005"))
+    given = snapshot(
+        balances=[rest_balance(-50, "5"), rest_balance(-50, "1000", "BNFCR")], total=totals(0, "1005"), **unknown
+    )
     assert three_ways([wallet(10, "6")], given=given).account.totals == given.totals
 
 
@@ -1107,7 +1107,7 @@ def test_a_refresh_of_the_mark_price_does_not_turn_a_younger_profit_back() -> No
 def test_news_that_is_none_is_nothing_to_write() -> None:
     story = Story([snapshot()], [wallet(10, "990")])
     expect_nothing_to_write(story.tell(wallet(10, "990")))
-    expect_nothing_to_write(Account().apply([], "stream"))
+    expect_nothing_to_write(new_account().apply([], "stream"))
 
 
 def test_a_commit_holds_the_rows_that_moved_and_what_they_were() -> None:
@@ -1347,10 +1347,10 @@ def test_a_stamp_of_rest_is_a_moment_without_a_push() -> None:
         (50, 40, 60, True),
         (40, 40, 60, False),
         (30, 40, 60, False),
-        (50, 40, 50 + REST_LAG_MS, True),
-        (50, 40, 51 + REST_LAG_MS, False),
-        (60 + REST_LAG_MS, 40, 60, True),
-        (61 + REST_LAG_MS, 40, 60, False),
+        (50, 40, 50 + REST.lag_ms, True),
+        (50, 40, 51 + REST.lag_ms, False),
+        (60 + REST.lag_ms, 40, 60, True),
+        (61 + REST.lag_ms, 40, 60, False),
     ],
     ids=[
         "younger",
@@ -1363,11 +1363,11 @@ def test_a_stamp_of_rest_is_a_moment_without_a_push() -> None:
     ],
 )
 def test_the_stream_knows_better_where_rest_may_be_behind(ours: int, theirs: int, asked: int, news: bool) -> None:
-    assert stream_is_newer(ours, theirs, asked) is news
+    assert REST.stream_is_newer(ours, theirs, asked) is news
 
 
 def test_a_snapshot_puts_right_what_a_clock_that_was_set_back_has_frozen() -> None:
-    account = Account()
+    account = new_account()
     hour = 3_600_000
     account.apply((snapshot(),), "rest")
     account.apply((wallet(hour, "900"), position(hour, "0.5"), position(hour, "1", symbol="ETHUSDT")), "stream")
@@ -1383,7 +1383,7 @@ def test_a_snapshot_puts_right_what_a_clock_that_was_set_back_has_frozen() -> No
 
 
 def test_a_margin_type_that_no_event_tells_is_learnt_from_rest() -> None:
-    account = Account()
+    account = new_account()
     account.apply((snapshot(),), "rest")
     told = {"BTCUSDT": SymbolConfig(20, "isolated"), "NEWUSDT": SymbolConfig(5, "cross")}
     account.apply((replace(refresh(100), symbol_configs=told),), "rest")

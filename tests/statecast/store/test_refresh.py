@@ -5,11 +5,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 
 import pytest
-from support.changes import rest_balance, rest_order, rest_position, snapshot
+from support.changes import new_account, rest_balance, rest_order, rest_position, snapshot
 from support.written import Desk, Stored, eventually, expected_state
 
 from statecast.clock import SystemClock
-from statecast.domain.account import Account
 from statecast.domain.changes import Snapshot
 from statecast.embedded.server import EmbeddedServer
 from statecast.errors import (
@@ -322,7 +321,7 @@ async def test_an_answer_serves_everybody_with_the_age_of_the_question(
         assert before <= answer.taken_at_ms <= asked_before
         assert answer.age_ms >= 20
         assert (answer.seq, answer.epoch, answer.state) == (desk.writer.seq, desk.writer.epoch, "live")
-        account = Account()
+        account = new_account()
         account.apply((WHOLE,), "rest")
         hashes = {name: entities(fields) if name != "account" else fields for name, fields in answer.hashes.items()}
         assert hashes == expected_state(account)

@@ -294,7 +294,7 @@ def test_unknown_status_of_a_conditional_order_is_an_error() -> None:
 
 def test_account_configuration() -> None:
     assert user(USER["ACCOUNT_CONFIG_UPDATE"]).changes == (LeverageUpdate("BTCUSDT", 20),)
-    assert user(USER["ACCOUNT_CONFIG_UPDATE-2"]).changes == (MultiAssetsUpdate(enabled=True),)
+    assert user(USER["ACCOUNT_CONFIG_UPDATE-2"]).changes == (MultiAssetsUpdate(enabled=True, totals_asset="USD"),)
     assert user({"e": "ACCOUNT_CONFIG_UPDATE", "E": 1, "T": 1, "az": {}}).notice == "unknown"
 
 

@@ -1,0 +1,77 @@
+"""The open orders of an account."""
+
+from __future__ import annotations
+
+from statecast.domain.changes import AllOrders, OrderUpdate, Snapshot
+from statecast.domain.models import Order, OrderKey
+from statecast.domain.order_tracking import Memory, OrderTracking
+from statecast.domain.snapshot_merge import RestTiming, merged_orders, progress
+from statecast.domain.table import Table
+
+
+class OpenOrders:
+    """Their rows, and (`tracking`) what is logged of orders."""
+
+    def __init__(self, rest: RestTiming, memory: Memory) -> None:
+        self.table: Table[OrderKey, Order] = Table()
+        self.tracking = OrderTracking(self.table, memory)
+        self._rest = rest
+
+    def apply(self, update: OrderUpdate) -> bool:
+        """Upsert an order if it is newer, or remove it; whether the event has to be logged."""
+        order, key, event = update.order, update.order.key, update.event
+        if self.tracking.is_late(event):
+            return False
+        if self.tracking.is_logged_as_placed(event):
+            self.tracking.remember_events((event.event_id,))
+        is_new = self.tracking.log(event)
+        # A repeated event goes on: received again after a snapshot that was behind the stream, it puts the order right.
+        if not update.open:
+            self.tracking.log_end(key)
+        if self.tracking.is_finished(key):
+            self.tracking.forget_last_event(key)
+            return is_new
+        if not update.open:
+            self.finish(key, order.venue_time_ms)
+            return is_new
+        known = self.table.rows.get(key)
+        # Of two events of one moment the later one counts, unless it was received before.
+        if known is None or progress(order) > progress(known) or (is_new and progress(order) == progress(known)):
+            self.table.put(key, order)
+        return is_new
+
+    def apply_all(self, update: AllOrders) -> int:
+        """These are all rows: what is not listed is over, unless the stream knows newer. Returns the venue's time of
+        what changed; 0 where nothing did."""
+        symbols, time_ms = update.symbols, 0
+        unlisted = {key: row for key, row in self.table.rows.items() if symbols is None or key.symbol in symbols}
+        for order in update.rows:
+            key, known = order.key, unlisted.pop(order.key, None)
+            is_over = self.tracking.is_finished(key) and order.venue_time_ms <= self.tracking.finished_ms(key)
+            if not is_over and (known is None or progress(order) > progress(known)):
+                self.tracking.expect_listed(order)
+                self.tracking.reopen(key)
+                self.table.put(key, order)
+                time_ms = max(time_ms, order.venue_time_ms)
+        for key, known in unlisted.items():
+            if known.venue_time_ms <= update.time_ms:
+                self.tracking.expect_end(known)
+                self.finish(key, update.time_ms)
+                time_ms = max(time_ms, update.time_ms)
+        return time_ms
+
+    def merge(self, snapshot: Snapshot) -> None:
+        """The whole account by REST; orders of the stream stand where they are newer."""
+        finished = self.tracking.finished
+        merged = merged_orders(self.table.rows, finished, snapshot.orders, snapshot.taken_ms, self._rest)
+        for key in merged.reopened:
+            self.tracking.reopen(key)
+        for order in merged.gone:
+            self.tracking.expect_end(order)
+        self.table.replace_all(merged.rows)
+        self.tracking.keep_open(merged.rows)
+
+    def finish(self, key: OrderKey, venue_time_ms: int) -> None:
+        """The order is over, whatever is received of its past."""
+        self.table.remove(key)
+        self.tracking.finish(key, venue_time_ms)
