@@ -57,24 +57,24 @@ CASES = {
         lambda one: one.complete(NOW_MS - 5_000), NOW_MS - 2_000 - MARGIN_MS // 2, log_since_ms=NOW_MS - 2_000
     ),
     "what the last writer completed, less the overlap": Case(
-        lambda one: one.begin_again(PreviousState(events_complete_ms=NOW_MS - HOUR_MS, has_log=True), 0),
+        lambda one: one.begin_again(PreviousState(events_complete_ms=NOW_MS - HOUR_MS), 0),
         NOW_MS - HOUR_MS - OVERLAP_MS,
     ),
     "a log without a mark goes back to its last event": Case(
-        lambda one: one.begin_again(PreviousState(last_event_ms=NOW_MS - HOUR_MS, has_log=True), 0),
+        lambda one: one.begin_again(PreviousState(last_event_ms=NOW_MS - HOUR_MS), 0),
         NOW_MS - HOUR_MS - OVERLAP_MS,
     ),
     "a log without a mark goes back no further than before it was last verified": Case(
         lambda one: one.begin_again(
             PreviousState(
-                last_event_ms=NOW_MS - DAY_MS, has_log=True, now_ms=5_000_000, verified_at_ms=5_000_000 - HOUR_MS
+                last_event_ms=NOW_MS - DAY_MS, now_ms=5_000_000, verified_at_ms=5_000_000 - HOUR_MS
             ),
             0,
         ),
         NOW_MS - HOUR_MS - VERIFIED_MS,
     ),
     "a log that Redis has lost is filled as far back as it would have been kept": Case(
-        lambda one: one.begin_again(PreviousState(has_log=False), NOW_MS - 30 * DAY_MS), NOW_MS - 7 * DAY_MS
+        lambda one: one.begin_again(PreviousState(), NOW_MS - 30 * DAY_MS), NOW_MS - 7 * DAY_MS
     ),
     "what an earlier connection of this process has sent before any snapshot": Case(
         lambda one: one.stream_begins(NOW_MONO_S + 60), NOW_MS + MARGIN_MS
@@ -125,7 +125,7 @@ def test_how_far_a_gap_may_reach_is_unknown_without_a_mark() -> None:
 def test_a_log_begins_where_nothing_is_known_of_one() -> None:
     one = window()
     assert (one.begins_log, one.is_marked, one.was_complete) == (True, False, False)
-    one.begin_again(PreviousState(events_complete_ms=NOW_MS, has_log=True), 0)
+    one.begin_again(PreviousState(events_complete_ms=NOW_MS), 0)
     assert (one.begins_log, one.is_marked) == (False, True)
     one.complete(NOW_MS)
     assert (one.begins_log, one.is_marked, one.was_complete) == (False, True, True)
