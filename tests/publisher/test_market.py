@@ -212,6 +212,7 @@ async def test_frames_that_make_no_sense_are_counted_and_lose_no_price() -> None
 
 
 async def test_a_market_connection_that_is_open_and_mute_is_replaced() -> None:
+    """Pings do not make up for prices."""
     clock = ManualClock()
     connections = 0
 
@@ -222,7 +223,7 @@ async def test_a_market_connection_that_is_open_and_mute_is_replaced() -> None:
             await connection.send(price("3"))
         await connection.wait_closed()
 
-    async with serve(venue, "127.0.0.1", 0) as server:
+    async with serve(venue, "127.0.0.1", 0, ping_interval=0.01) as server:
         host, port = next(iter(server.sockets)).getsockname()
         async with following(f"ws://{host}:{port}", clock) as marks:
             await eventually(lambda: connections == 1, "connected")

@@ -22,7 +22,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 from publisher.connection import LOOK_S, READY_WITHIN_S, Route
-from publisher.handover import LAG_S, NOT_SHARED, OVERLAP_S, Message
+from publisher.handover import AFTERWARDS_S, LAG_S, NOT_SHARED, OVERLAP_S, Message
 from publisher.logs import account_log
 from publisher.user_stream import END_OF_LIFE, ROTATE_BY, UserStream
 from publisher.websocket import Connector
@@ -164,11 +164,13 @@ class _Account:
 class _VenueClock:
     def __init__(self, clock: ManualClock) -> None:
         self._clock = clock
+        self._is_known = False
 
     async def ensure(self) -> None:
-        return None
+        self._is_known = True
 
     def now_ms(self) -> int:
+        assert self._is_known
         return self._clock.now_ms() + AHEAD_MS
 
 
@@ -302,7 +304,8 @@ async def test_a_frame_that_both_send_proves_the_new_connection(venue: Plain) ->
         await venue.send("1", "2", to=0)
         await venue.send("1", "2", "3", to=1)
         await here.received("1", "2")
-        await here.clock.advance_until(lambda: venue.closed == [0], "the old connection is closed")
+        await here.clock.advance(AFTERWARDS_S)
+        await venue.has_closed(0)
         await venue.send("4")
         await here.received("1", "2", "3", "4")
         assert (here.unproven, here.began) == (0, 1)
@@ -326,8 +329,9 @@ async def test_a_second_connection_that_is_mute_is_given_up_for_another(venue: P
             await replacement(here, venue)
             await venue.send("1", to=0)
             await here.received("1")
-            await here.clock.advance_until(lambda: len(venue.connections) == 3, "another is tried")
+            await here.clock.advance(LAG_S)
             await venue.has_closed(1)
+            await here.clock.advance_until(lambda: len(venue.connections) == 3, "another is tried")
             await venue.send("2")
             await here.clock.advance_until(lambda: 0 in venue.closed, "the old one is closed, and not before")
             await venue.send("3")
