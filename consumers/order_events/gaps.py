@@ -17,11 +17,11 @@ class Gap:
     `trimmed`: events left the log before the group had them; they are `expected_event_seq` up to the one before
     `found_event_seq`, where these are known. `reset`: Redis lost data, and with it the numbers, or the group before
     this consumer knew its progress; what is in the log is delivered again. `progress`: Redis lost the progress of the
-    group, so events trimmed in the meantime would go unnoticed. `unavailable`: the log itself says that some events
+    group, so events trimmed in the meantime would go unnoticed. `unrecoverable`: the log itself says that some events
     cannot be recovered; its entry is delivered as an event of type GAP as well.
     """
 
-    kind: Literal["trimmed", "reset", "progress", "unavailable"]
+    kind: Literal["trimmed", "reset", "progress", "unrecoverable"]
     expected_event_seq: int | None
     found_event_seq: int | None
     reason: str

@@ -139,7 +139,7 @@ class PartitionReader:
                 await partition.dead_letter(term, entry_id, f"entry {entry_id}", 1, reason)
                 continue
             if event.gap_info is not None:
-                gap = Gap("unavailable", None, event.event_seq, f"{event.gap_info} ({event.event_id})")
+                gap = Gap("unrecoverable", None, event.event_seq, f"{event.gap_info} ({event.event_id})")
                 await self._shared.gaps.report(gap, partition.number)
             partition.add(event, count_first=pending and redelivered)
         if gone:

@@ -33,7 +33,7 @@ class GapReporter:
 
         A gap of the log itself is noticed by every partition, and reported once.
         """
-        if gap.kind == "unavailable":
+        if gap.kind == "unrecoverable":
             if gap in self.gaps:
                 return
         elif self._partitions > 1:

@@ -51,7 +51,7 @@ async def test_a_long_history_is_logged_ahead_of_the_snapshot_and_stays_logged(
 ) -> None:
     """In slices, so that the lease is kept; a cut in the middle takes nothing of it back."""
     seen: list[int] = []
-    tuning = Tuning(history_slice=10, events_at_once=20, unwritten_events=15)
+    tuning = Tuning(history_slice=5, events_at_once=20, unwritten_events=8)
     async with new_server(seed=3) as server:
         await leave_alone(server, redis_url, account_name)
         async with published(server, redis_url, account_name, seed=4, live=False, tuning=tuning) as here:

@@ -66,9 +66,7 @@ CASES = {
     ),
     "a log without a mark goes back no further than before it was last verified": Case(
         lambda one: one.begin_again(
-            PreviousState(
-                last_event_ms=NOW_MS - DAY_MS, now_ms=5_000_000, verified_at_ms=5_000_000 - HOUR_MS
-            ),
+            PreviousState(last_event_ms=NOW_MS - DAY_MS, now_ms=5_000_000, verified_at_ms=5_000_000 - HOUR_MS),
             0,
         ),
         NOW_MS - HOUR_MS - VERIFIED_MS,

@@ -26,7 +26,7 @@ ANSWERS = {
     "no status": b"HTTP/1.1 abc\r\n\r\n",
     "a page": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi",
     "forbidden": b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n",
-    "unavailable": b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n",
+    "unrecoverable": b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n",
     "a bad length": b"HTTP/1.1 403 Forbidden\r\nContent-Length: x\r\n\r\nhello",
     "a header without end": b"HTTP/1.1 200 OK\r\nX: " + b"a" * 100_000 + b"\r\n\r\n",
     "a wrong accept": b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

@@ -97,7 +97,7 @@ async def test_a_gap_of_the_log_passes_every_filter_and_is_reported_twice(
         assert (gap.event_seq, gap.event_type, gap.event_id) == (2, "GAP", event_id)
         assert str(gap.gap_info) == sentence
         assert ordinary.gap_info is None
-        assert reported == [Gap("unavailable", None, 2, f"{sentence} ({event_id})")] == list(events.gaps)
+        assert reported == [Gap("unrecoverable", None, 2, f"{sentence} ({event_id})")] == list(events.gaps)
 
         async def passed() -> bool:  # the first, which is not wanted, is acknowledged a moment later
             return await log.pending("bot") == [gap.entry_id, ordinary.entry_id]
@@ -120,7 +120,7 @@ async def test_a_gap_reaches_the_handlers_of_all_partitions_and_is_reported_once
         assert of_one_order.gap_info.order_id == "77"
         await of_one_order.ack()
         await nothing_comes(events)
-        assert [gap.kind for gap in events.gaps] == ["unavailable", "unavailable"]
+        assert [gap.kind for gap in events.gaps] == ["unrecoverable", "unrecoverable"]
 
 
 async def test_an_error_of_the_callback_reaches_the_user(log: Log, url: str) -> None:
@@ -147,7 +147,7 @@ async def test_a_gap_names_its_partition_where_there_are_several_but_for_one_of_
     reporter = GapReporter(account, "bot", 2, seen.append)
     for partition in (1, 2):
         await reporter.report(Gap("trimmed", 1, 3, "events 1 to 2"), partition)
-        await reporter.report(Gap("unavailable", None, 4, "of the log"), partition)
+        await reporter.report(Gap("unrecoverable", None, 4, "of the log"), partition)
     assert [gap.reason for gap in seen] == [
         "events 1 to 2 (partition 1 of 2)",
         "of the log",
