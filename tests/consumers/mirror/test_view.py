@@ -75,6 +75,7 @@ def test_a_commit_that_is_not_of_this_copy_is_refused(change: Change, reason: st
         (STATUS | {"contract": "2"}, "the contract is 2 now"),
         (STATUS | {"epoch": "8"}, "the epoch is 8, the copy's 7: a publisher has started, or Redis was replaced"),
         (STATUS | {"seq": "0"}, "Redis went back from commit 1 to 0"),
+        (STATUS | {"seq": "2"}, "the entries from commit 2 to 2 are not there (any more)"),
         (STATUS | {"seq": "3"}, "the entries from commit 2 to 3 are not there (any more)"),
     ],
 )

@@ -44,6 +44,16 @@ CASES = [
     Case(
         "a later number misses those between", JUMPED, "new", Comparison(False, JUMPED, Gap("trimmed", 6, 8, MISSING))
     ),
+    Case(
+        "the number after the next misses one",
+        Progress(7, 10, "1000-7"),
+        "new",
+        Comparison(
+            False,
+            Progress(7, 10, "1000-7"),
+            Gap("trimmed", 6, 7, "events 6 to 6 are not in the log any more: trimmed, or lost by Redis"),
+        ),
+    ),
     Case("an entry that was read before is a redelivery", Progress(4, 10, "1000-4"), "new", Comparison(True)),
     Case("the last entry itself is a redelivery", LAST, "new", Comparison(True)),
     Case("an entry without numbers says nothing", None, "new", Comparison(False)),
