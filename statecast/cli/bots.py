@@ -1,4 +1,4 @@
-"""The example bots that the demo runs: programs of their own, which know of the account what Redis says."""
+"""The example bots that the demo runs: separate programs, which read the account from Redis."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Bots:
         self._readers: list[asyncio.Task[None]] = []
 
     async def start(self, script: Path, environment: Mapping[str, str]) -> None:
-        """Run one; what it prints last stands in `last_lines` under its name."""
+        """Run one; the last line that it prints is in `last_lines` under its name."""
         process = await asyncio.create_subprocess_exec(
             *guarded(f"statecast-{script.stem}", [sys.executable, str(script)]),
             stdin=subprocess.PIPE,
@@ -35,7 +35,7 @@ class Bots:
             stderr=subprocess.PIPE,
             start_new_session=True,
             env=environment,
-            cwd=script.parent,  # not the user's directory, whose `.env` is the settings of another account
+            cwd=script.parent,  # not the user's directory, whose `.env` has the settings of another account
         )
         self._processes.append(process)
         self._readers.append(asyncio.create_task(self._read(script.stem, process)))
@@ -46,12 +46,12 @@ class Bots:
         async for line in process.stdout:
             if text := line.decode(errors="replace").rstrip():
                 self.last_lines[name] = text
-        process.stdin.close()  # its guards are dismissed, which hold the last of its pipes
+        process.stdin.close()  # ends its guards, which hold the last of its pipes
         if code := await process.wait():
             self.last_lines[name] = f"ended with exit code {code}: {self.last_lines.get(name, '')}"
 
     async def stop(self) -> None:
-        """Ctrl-C for each, and an end for those that do not listen."""
+        """Ctrl-C for each, and then an end for those that did not stop."""
         for process in self._processes:
             if process.returncode is None:
                 process.send_signal(signal.SIGINT)

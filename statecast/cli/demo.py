@@ -1,4 +1,4 @@
-"""`statecast demo`: everything on one machine, without keys: Redis, exchange, publisher, bots, a live view."""
+"""`statecast demo`: Redis, exchange, publisher, bots and a live view on one machine, without keys."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """\
 Run a private Redis, a simulated exchange on which a random trader trades, the publisher that follows its account, and
-three small bots (examples/*.py) that read it; show what Redis holds and what the bots say. All of it lives on this
-machine, and is gone when this program ends.
+three small bots (examples/*.py) that read it. Show what Redis holds and what the bots print. Everything runs on this
+machine and ends with this program.
 """
 
 EPILOG = """\
@@ -33,7 +33,7 @@ EPILOG = """\
     statecast demo --seconds 20      for a while
     statecast demo --seed 7 --hedge  another account, in hedge mode
 
-While it runs, type one of the lines that it prints into another terminal: redis-cli sees the same account.
+While it runs, try the printed commands in another terminal: redis-cli sees the same account.
 Exit codes: 0 at the end (Ctrl-C, SIGTERM, --seconds), 2 for wrong options, 1 if something fails.
 """
 
@@ -41,6 +41,8 @@ KEY, SECRET = "demo-key", "demo-secret"
 WARM_UP_STEPS = 60
 WARM_UP_LIMIT = 2_000
 LIVE_WITHIN_S = 30.0
+LOOK_EVERY_S = 0.25
+"""How often to look whether the account is live."""
 EVENTS_SHOWN = 8
 FRAME_EVERY_S = 0.5
 LINES_EVERY_S = 1.0
@@ -50,7 +52,7 @@ def add_parser(commands: Commands) -> None:
     """Add the command."""
     parser = commands.add_parser(
         "demo",
-        help="everything on one machine, without keys",
+        help="try everything on this machine, without keys",
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -62,7 +64,7 @@ def add_parser(commands: Commands) -> None:
         help="end N seconds after the account is live (default: never)",
     )
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the exchange and its trader (default 1)")
-    parser.add_argument("--hedge", action="store_true", help="long and short positions beside each other")
+    parser.add_argument("--hedge", action="store_true", help="long and short positions side by side")
     parser.add_argument(
         "--trade",
         type=arguments.positive,
@@ -224,7 +226,7 @@ def _redis_program(url: str) -> list[str]:
 
 
 async def _show(source: _Source, args: argparse.Namespace) -> None:
-    """Show the account, once it is live, and the bots that read it, for so many seconds, or for ever."""
+    """Show the account, once it is live, and the bots that read it, for so many seconds, or without end."""
     import asyncio
     import contextlib
     import os
@@ -234,7 +236,7 @@ async def _show(source: _Source, args: argparse.Namespace) -> None:
 
     await _live(source)
     with contextlib.suppress(TimeoutError):
-        # The user's own keys and hosts are none of the demo's: a bot that finds its state old asks the venue by them.
+        # Without the user's own keys and hosts: a bot whose state is stale would use them to ask the venue.
         others = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
         async with asyncio.timeout(args.seconds), bots.running(others | source.settings()) as running:
             await (_show_in_place(source, running) if sys.stdout.isatty() else _show_as_lines(source, running))
@@ -250,7 +252,7 @@ async def _live(source: _Source) -> None:
         if clock.monotonic() - started > LIVE_WITHIN_S:
             reason = f"{status.get('state', 'nothing published')}: {status.get('reason', '')}"
             raise StatecastError(f"the account is not live after {LIVE_WITHIN_S:.0f} s; {reason}")
-        await clock.sleep(0.05)
+        await clock.sleep(LOOK_EVERY_S)
 
 
 async def _show_as_lines(source: _Source, bots: Bots) -> None:

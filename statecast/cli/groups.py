@@ -1,4 +1,4 @@
-"""`statecast groups`: the consumer groups of an account, and what becomes of the events that they gave up on."""
+"""`statecast groups`: the consumer groups of an account, and the events that they gave up on."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 EPILOG = """\
     statecast groups main                            every group: how far it is, who serves it, what it gave up on
     statecast groups main letters mybot              the events that mybot gave up on, and why
-    statecast groups main requeue mybot --all        let mybot handle them once more (mend it first)
+    statecast groups main requeue mybot --all        let mybot handle them once more (fix it first)
     statecast groups main requeue mybot 1793000000000-0
-    statecast groups main drop mybot --all           they are settled: delete the letters
+    statecast groups main drop mybot --all           they are dealt with: delete the letters
     statecast groups main remove oldbot              forget a group that nobody uses any more
     statecast groups main --json | jq 'select(.lag > 100 or .deadLetters > 0)'
 
-lag counts the events that no consumer was given yet; waiting is the age of the oldest of them. pending counts those
-that were given and not acknowledged; oldest is the age of the oldest of them. A dead letter is a whole event that a
-group gave up on; nothing happens to it until somebody settles it. The publisher removes old events from the log, but
-none that a group has still to handle, unless nobody has served it for STATECAST_GROUP_EXPIRY_S (a week).
-Exit codes: 0, 3 if the account was never published, 2 for wrong settings or an unknown group, 1 without Redis or if
-something could not be done.
+lag counts the events that were not delivered yet; waiting is the age of the oldest of them. pending counts those that
+were delivered and not acknowledged; oldest is the age of the oldest of them. A dead letter is an event that the group
+gave up on; it stays until you requeue or drop it. The publisher trims old events from the log, but none that a group
+still has to handle, unless the group had no consumer for STATECAST_GROUP_EXPIRY_S (a week).
+Exit codes: 0 for success, 3 if the account was never published, 2 for wrong settings or an unknown group, 1 without
+Redis or if something could not be done.
 """
 
 NEVER_PUBLISHED = 3
@@ -48,37 +48,39 @@ def add_parser(commands: Commands) -> None:
     parser = commands.add_parser(
         "groups",
         help="consumer groups: lag, pending, dead letters",
-        description="Show the consumer groups on an account's order events, and settle their dead letters.",
+        description="Show the consumer groups on an account's order events, and handle their dead letters.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("account", metavar="ACCOUNT", help="<venue>:<account> (the venue may be left out: binance)")
-    parser.add_argument("--json", action="store_true", help="one JSON object per line")
+    parser.add_argument("account", metavar="ACCOUNT", help="<venue>:<account> (the venue can be left out: binance)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per line")
     source.add_arguments(parser)
-    actions = parser.add_subparsers(title="actions", metavar="[ACTION]", help="what to do; shows all groups without it")
+    actions = parser.add_subparsers(title="actions", metavar="[ACTION]", help="default: show all groups")
 
     def add_action(name: str, text: str, action: Action) -> argparse.ArgumentParser:
-        # What is not given after the action must not undo what was given before it.
+        # An option that is not given after the action must not undo one that was given before it.
         added = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", argument_default=_NONE)
         added.add_argument("group", metavar="GROUP", help="the group's name, as shown without an action")
-        added.add_argument("--json", action="store_true", default=_NONE, help="one JSON object per line")
+        added.add_argument("--json", action="store_true", default=_NONE, help="print one JSON object per line")
         source.add_arguments(added)
         added.set_defaults(action=action)
         return added
 
-    letters = add_action("letters", "show the events that a group gave up on, oldest first", _letters)
-    letters.add_argument("--last", type=arguments.whole, default=None, metavar="N", help="only the N youngest")
+    letters = add_action("letters", "show the group's dead letters, oldest first", _letters)
+    letters.add_argument("--last", type=arguments.whole, default=None, metavar="N", help="only the last N")
     for name, text, action in (
-        ("requeue", "let the group handle these events once more; its attempts begin anew", _requeue),
-        ("drop", "delete dead letters for good", _drop),
+        ("requeue", "let the group handle these events once more; attempts are counted from 1 again", _requeue),
+        ("drop", "delete dead letters permanently", _drop),
     ):
         added = add_action(name, text, action)
         which = added.add_mutually_exclusive_group(required=True)
-        which.add_argument("ids", nargs="*", default=[], type=_letter_id, metavar="ID", help="as `letters` shows them")
+        which.add_argument(
+            "ids", nargs="*", default=[], type=_letter_id, metavar="ID", help="ids as shown by `letters`"
+        )
         which.add_argument("--all", action="store_true", default=False, help="all dead letters of the group")
-    remove = add_action("remove", "forget a group, and with it what it has not acknowledged", _remove)
+    remove = add_action("remove", "delete a group, with the events that it has not acknowledged", _remove)
     remove.add_argument(
-        "--force", action="store_true", default=False, help="also while it is served, and with its dead letters"
+        "--force", action="store_true", default=False, help="also while consumers serve it, and with its dead letters"
     )
     parser.set_defaults(run=run, action=_overview)
 
@@ -107,7 +109,7 @@ async def _groups(args: argparse.Namespace, url: str) -> int:
         known = await known_accounts(client)
         if account_id not in known:
             others = f"; Redis holds {', '.join(map(str, known))}" if known else ""
-            _tell(f"NEVER PUBLISHED: no publisher has written {account_id}{others}")
+            _print_error(f"NEVER PUBLISHED: no publisher has written {account_id}{others}")
             return NEVER_PUBLISHED
         action: Action = args.action
         return await action(client, account_id, args)
@@ -283,7 +285,7 @@ def _letter_line(letter: DeadLetter) -> str:
 
 
 async def _wanted(client: Client, account_id: AccountId, args: argparse.Namespace) -> list[str]:
-    """Ids of the letters that are meant, each once."""
+    """Ids of the chosen letters, each once."""
     from statecast.store.group_admin import check_group, dead_letters
 
     await check_group(client, account_id, args.group)
@@ -316,14 +318,14 @@ async def _drop(client: Client, account_id: AccountId, args: argparse.Namespace)
 def _report(
     args: argparse.Namespace, letter_ids: list[str], done: list[Any], good: str, why_not: dict[str, str]
 ) -> int:
-    """Tell of each letter what became of it; the exit code."""
+    """Print what became of each letter; the exit code."""
     for letter_id, result in zip(letter_ids, done, strict=True):
         if args.json:
             _print_json({"letterId": letter_id, "result": result})
         elif result == good:
             print(f"{good} {letter_id}")
         else:
-            _tell(f"NOT {good.upper()} {letter_id}: {why_not[result]}")
+            _print_error(f"NOT {good.upper()} {letter_id}: {why_not[result]}")
     if not letter_ids and not args.json:
         print(f"{args.group} has no dead letters")
     return 0 if all(result == good for result in done) else NOT_DONE
@@ -339,7 +341,7 @@ async def _remove(client: Client, account_id: AccountId, args: argparse.Namespac
             if done.consumer is not None
             else f"it has {done.dead_letters} dead letters; requeue or drop them"
         )
-        _tell(f"NOT REMOVED {args.group}: {reason}, or use --force")
+        _print_error(f"NOT REMOVED {args.group}: {reason}, or use --force")
         return NOT_DONE
     if args.json:
         _print_json({"group": args.group, "removed": True, "pending": done.pending, "deadLetters": done.dead_letters})
@@ -354,6 +356,6 @@ def _print_json(document: dict[str, Any]) -> None:
     print(orjson.dumps(document).decode())
 
 
-def _tell(sentence: str) -> None:
+def _print_error(sentence: str) -> None:
     sys.stdout.flush()
     print(sentence, file=sys.stderr, flush=True)
