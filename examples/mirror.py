@@ -1,6 +1,7 @@
-"""A bot that reads all the time: a copy of the account in the process, kept current by Redis.
+"""A bot that reads all the time, from a copy of the account in its own process that Redis keeps current.
 
-A read takes about a microsecond and waits for nothing. When the copy is cut off, it becomes too old by itself.
+A read takes about a microsecond and never waits. When the copy is cut off from Redis, it becomes stale by itself.
+`changed` waits until something changes: while the publisher is down, this bot prints nothing.
 
     STATECAST_REDIS_URL=redis://127.0.0.1:PORT STATECAST_ACCOUNT=demo python examples/mirror.py
 """
@@ -13,8 +14,8 @@ from contextlib import suppress
 from consumers import AccountMirror, Position, StaleState, StoreUnreachable
 
 
-def told(before: Position | None, after: Position | None) -> None:
-    """A position was opened, closed, or has another size."""
+def show_position(before: Position | None, after: Position | None) -> None:
+    """Print a position that was opened, closed, or has another size."""
     row = after or before
     assert row is not None
     was, now = (0 if known is None else known.position_amt for known in (before, after))
@@ -24,7 +25,7 @@ def told(before: Position | None, after: Position | None) -> None:
 
 async def watch() -> None:
     async with AccountMirror.from_env() as mirror:
-        mirror.on_position(told)
+        mirror.on_position(show_position)
         seq = 0
         while True:
             try:
@@ -35,14 +36,14 @@ async def watch() -> None:
                 await asyncio.sleep(1)
                 continue
             seq = await mirror.changed("totals", since=max(seq, totals.seq))
-            await asyncio.sleep(0.5)  # not every tick is worth a line
+            await asyncio.sleep(0.5)  # at most two lines a second
 
 
 async def main() -> None:
     while True:
         try:
             await watch()
-        except StoreUnreachable as reason:  # at the start alone: later, the mirror waits for Redis by itself
+        except StoreUnreachable as reason:  # only at the start: later, the mirror waits for Redis by itself
             print(f"does nothing: {reason}", flush=True)
             await asyncio.sleep(1)
 

@@ -1,7 +1,8 @@
-"""A bot that asks before it acts: one read of Redis for each decision, and none of it on a number that is too old.
+"""A bot that reads the account before each decision, and does nothing while the state is too old or unknown.
 
-statecast demo                                          prints the URL of its Redis; then, in another terminal:
-STATECAST_REDIS_URL=redis://127.0.0.1:PORT STATECAST_ACCOUNT=demo python examples/poll.py
+Start `statecast demo`; it prints the URL of its Redis. Then, in another terminal:
+
+    STATECAST_REDIS_URL=redis://127.0.0.1:PORT STATECAST_ACCOUNT=demo python examples/poll.py
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ import asyncio
 from contextlib import suppress
 from decimal import Decimal
 
-from consumers import AccountReader, StaleState, StoreUnreachable
+from consumers import AccountReader, StaleState, StoreError
 
 MOST_MARGIN = Decimal("0.5")
-"""Above this share of the wallet as margin, the bot would open nothing more."""
+"""If more than this share of the wallet is used as margin, the bot would open no position."""
 
 
 async def main() -> None:
@@ -21,7 +22,7 @@ async def main() -> None:
         while True:
             try:
                 account = await reader.snapshot()
-            except (StaleState, StoreUnreachable) as reason:
+            except (StaleState, StoreError) as reason:
                 print(f"does nothing: {reason}", flush=True)
             else:
                 totals = account.totals

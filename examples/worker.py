@@ -1,6 +1,7 @@
-"""A bot that misses nothing: every order event, in order per order, again after a crash until it is acknowledged.
+"""A bot that processes every order event, each order's events in order. Events that were not acknowledged are delivered
+again after a crash.
 
-Start it twice: one works, the other stands by and takes over when the first one is gone.
+Start it twice: one process works, the other waits and takes over when the first one ends.
 
     STATECAST_REDIS_URL=redis://127.0.0.1:PORT STATECAST_ACCOUNT=demo python examples/worker.py
 """
@@ -18,11 +19,11 @@ GROUP = "example-worker"
 
 fees: defaultdict[str, Decimal] = defaultdict(Decimal)
 handled: set[str] = set()
-"""Ids of the events that are in `fees`; what must survive a restart belongs into a database, in one transaction."""
+"""Ids of the events that are in `fees`. To keep both after a restart, store them in a database, in one transaction."""
 
 
 def book(event: OrderEvent) -> None:
-    """Book the fee of a fill. A delivery may come twice, hence the look at its id; an exception means: again, later."""
+    """Book the fee of a fill. An event can come twice, so check its id. If this raises, it is delivered again."""
     if event.event_id in handled:
         return
     handled.add(event.event_id)
@@ -33,7 +34,7 @@ def book(event: OrderEvent) -> None:
 
 
 def missed(gap: Gap) -> None:
-    """What the log does not hold any more must be asked for at the venue."""
+    """Events are missing in the log: a real bot asks the venue what happened."""
     print(f"GAP: {gap.reason}", flush=True)
 
 

@@ -12,36 +12,36 @@ from pathlib import Path
 PROGRAM_OPTIONS = (
     ("--redis-url", "REDIS_URL", "URL", "redis:// (redis://127.0.0.1:6379/0), rediss://, unix://, or embedded"),
     ("--venue", "VENUE", "VENUE", "binance"),
-    ("--account", "ACCOUNT", "NAME", "the account's name in keys (main)"),
+    ("--account", "ACCOUNT", "NAME", "the account's name in Redis (main)"),
     ("--api-key-file", "API_KEY_FILE", "FILE", "file with the API key"),
     ("--api-secret-file", "API_SECRET_FILE", "FILE", "file with the API secret, or an Ed25519 private key (PEM)"),
-    ("--rest-url", "REST_URL", "URL", "in place of the venue's REST host, such as http://127.0.0.1:8900"),
-    ("--ws-url", "WS_URL", "URL", "in place of the venue's stream host, such as ws://127.0.0.1:8900"),
-    ("--market-ws-url", "MARKET_WS_URL", "URL", "the same for market data; follows --ws-url"),
-    ("--reconcile-s", "RECONCILE_S", "SECONDS", "period of the light REST reconciliation (60)"),
-    ("--lease-s", "LEASE_S", "SECONDS", "a writer that was killed holds the account this long (2.5)"),
-    ("--mark-price-interval-s", "MARK_PRICE_INTERVAL_S", "SECONDS", "mark prices are written once in this time (1)"),
+    ("--rest-url", "REST_URL", "URL", "another REST host, such as http://127.0.0.1:8900"),
+    ("--ws-url", "WS_URL", "URL", "another stream host, such as ws://127.0.0.1:8900"),
+    ("--market-ws-url", "MARKET_WS_URL", "URL", "another host for market data; the same as --ws-url if not set"),
+    ("--reconcile-s", "RECONCILE_S", "SECONDS", "how often the state is compared with the venue (60)"),
+    ("--lease-s", "LEASE_S", "SECONDS", "how long a killed publisher still holds the account (2.5)"),
+    ("--mark-price-interval-s", "MARK_PRICE_INTERVAL_S", "SECONDS", "mark prices are written at most this often (1)"),
 )
 
 DESCRIPTION = """\
-Follow an exchange account and keep its state in Redis: balances, positions and open orders as hashes, order events as a
-stream. Any number of readers may use them; exactly one publisher writes, a second one follows along and writes on when
-the first is gone.
+Follow an exchange account and keep its state in Redis: balances, positions and open orders as hashes, order events as
+a stream. Any number of readers can use them. One publisher writes. A second one is a standby: it follows the account
+and takes over when the first one ends.
 """
 
 EPILOG = """\
-Values in parentheses are the defaults; embedded is a private server that lives as long as the publisher. Every option
-is also a setting of the environment or of a .env file (STATECAST_REDIS_URL for --redis-url, and so on) and of a TOML
-file (--config). Options come before the environment, the environment before .env, .env before the file.
-API key and secret are never options, which other users of the machine could read: set STATECAST_API_KEY and
-STATECAST_API_SECRET, or name files. A key that can only read is enough, and best.
+Values in parentheses are the defaults. "embedded" runs a private Redis server, which ends with the publisher. Every
+option is also a setting of the environment or of a .env file (STATECAST_REDIS_URL for --redis-url, and so on), and of a
+TOML file (--config). Options override the environment, the environment overrides .env, .env overrides the file.
+API key and secret are not options, because other users of the machine could read them. Set STATECAST_API_KEY and
+STATECAST_API_SECRET, or the options that name files. Use a key that can only read.
 
-Seldom needed, hence without an option:
+Settings without an option:
 
     STATECAST_EVENTS_RETENTION_S     order events are kept this long, and until every group has them (604800, a week)
-    STATECAST_GROUP_EXPIRY_S         a group that nobody has served this long does not hold them (604800)
-    STATECAST_SHARED_STREAM          false: one connection alone gets the frames, so a second publisher waits (true)
-    STATECAST_BINANCE_PRIVATE_PATH   form of the private stream's URL (/private/ws?listenKey={listen_key})
+    STATECAST_GROUP_EXPIRY_S         a group without a consumer for this long no longer keeps events (604800)
+    STATECAST_SHARED_STREAM          false: the venue sends events to one connection only, so a standby waits (true)
+    STATECAST_BINANCE_PRIVATE_PATH   path of the private stream's URL (/private/ws?listenKey={listen_key})
 
 Several accounts, in a TOML file:
 
@@ -51,13 +51,13 @@ Several accounts, in a TOML file:
     api_key_file = "/run/secrets/main_key"
     api_secret_file = "/run/secrets/main_secret"
 
-Try it without an account at an exchange:
+Try it without an exchange account:
 
     statecast simulate --trade 2
     STATECAST_API_KEY=demo-key STATECAST_API_SECRET=demo-secret statecast publish --redis-url embedded \\
         --rest-url http://127.0.0.1:8900 --ws-url ws://127.0.0.1:8900
 
-Exit codes: 0 after an orderly stop (Ctrl-C, SIGTERM), 2 for settings that cannot work, 1 otherwise.
+Exit codes: 0 after an orderly stop (Ctrl-C, SIGTERM), 2 for wrong settings, 1 for other errors.
 """
 
 
@@ -73,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         (
             "--delete-listen-key",
             "DELETE_LISTEN_KEY",
-            "at the end, unless another publisher is registered",
+            "delete the listen key at the end, unless another publisher runs",
         ),
     ):
         help_text = f"{text}  [STATECAST_{name}]"

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from decimal import Decimal
@@ -27,8 +28,10 @@ from statecast.simulator.orders import OrderRequest, OrderType, Side
 from statecast.store.client import connect
 
 ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text("utf-8")
 READING = (ROOT / "docs/reading.md").read_text("utf-8")
 REDIS_CLI = (ROOT / "docs/redis-cli.md").read_text("utf-8")
+REDIS = (ROOT / "docs/redis.md").read_text("utf-8")
 
 
 def code(page: str, language: str) -> list[str]:
@@ -92,13 +95,36 @@ async def at_rest(here: World) -> None:
             await asyncio.sleep(EVERYTHING_PAUSE_S + 1.0)
 
 
+# The contract
+
+
+async def test_keys_that_the_contract_calls_permanent_never_expire(redis_url: str, account_name: str) -> None:
+    names = re.findall(r"^\| `…:([\w-]+)` \|.*\| permanent \|$", REDIS, re.MULTILINE)
+    assert {"account", "balances", "positions", "orders", "status"} <= set(names)
+    async with something_to_read(redis_url, account_name) as here:
+        lives = {name: await here.client.redis.pttl(f"statecast:{{binance:{account_name}}}:{name}") for name in names}
+    assert {name: left_ms for name, left_ms in lives.items() if left_ms != -1} == {"refresh": -2}, (
+        "they exist and have no TTL"
+    )
+
+
 # Python
 
 
-@pytest.mark.parametrize("program", code(READING, "python"), ids=["reader", "mirror", "events", "blocking"])
-async def test_a_program_of_the_reading_page_runs(
-    program: str, redis_url: str, account_name: str, tmp_path: Path
-) -> None:
+def indented_programs(page: str) -> list[str]:
+    """The Python programs among the indented blocks of a page."""
+    return [
+        textwrap.dedent(block)
+        for block in re.findall(r"(?:^    import .*\n(?:    .*\n|\n(?=    ))*)", page, re.MULTILINE)
+    ]
+
+
+@pytest.mark.parametrize(
+    "program",
+    [*indented_programs(README), *code(READING, "python")],
+    ids=["readme", "reader", "mirror", "events", "blocking"],
+)
+async def test_a_program_of_the_pages_runs(program: str, redis_url: str, account_name: str, tmp_path: Path) -> None:
     async def trading(here: World) -> None:
         while True:
             here.trade(1)
@@ -114,6 +140,7 @@ async def test_a_program_of_the_reading_page_runs(
             await task
     assert out
     assert "nothing to act on" not in out
+    assert "doing nothing" not in out
     assert error == ""
 
 

@@ -1,9 +1,9 @@
-// One account, read by another language: all of it at one commit, and nothing that is too old.
+// Read an account in Node: everything at one commit, with its age.
 //
 //     npm install
 //     STATECAST_REDIS_URL=redis://127.0.0.1:6379/0 node account.mjs binance:main
 //
-// Prints one JSON object. Exit code 3 if the state must not be acted on. Amounts stay text: a float would round them.
+// Prints one JSON object. Exit code 3 if you must not act on the state. Amounts stay text, because a float would round.
 import Redis from "ioredis";
 
 const MAX_AGE_MS = 10_000;
@@ -11,7 +11,7 @@ const MAX_AGE_MS = 10_000;
 export async function readAccount(redis, accountId, maxAgeMs = MAX_AGE_MS) {
   const key = (name) => `statecast:{${accountId}}:${name}`;
   const replies = await redis
-    .multi() // one moment for the data and the clock
+    .multi() // data and clock at the same moment
     .time()
     .hgetall(key("status"))
     .hgetall(key("account"))
@@ -25,7 +25,7 @@ export async function readAccount(redis, accountId, maxAgeMs = MAX_AGE_MS) {
   });
   if (Object.keys(status).length === 0) throw new Error(`${accountId} was never published: unknown, not flat`);
   if (status.contract !== "1") throw new Error(`contract ${status.contract}, this program reads 1`);
-  // A hash that is missing is unknown; an empty account has hashes that say so.
+  // A missing hash means unknown; an empty account has hashes with _count 0.
   if (hashes.some((hash) => hash._complete !== "1")) throw new Error(`${accountId} is not complete: ${status.state}`);
   const ageMs = Number(seconds) * 1000 + Math.floor(Number(microseconds) / 1000) - Number(status.verifiedAtMs);
   const [account, balances, positions, orders] = hashes;
@@ -40,7 +40,7 @@ export async function readAccount(redis, accountId, maxAgeMs = MAX_AGE_MS) {
   };
 }
 
-// "BTCUSDT:BOTH.positionAmt" is the attribute positionAmt of BTCUSDT:BOTH: the last dot separates them.
+// "BTCUSDT:BOTH.positionAmt" is the attribute positionAmt of BTCUSDT:BOTH: the last dot separates the two.
 function entities(hash) {
   const rows = {};
   for (const [field, value] of Object.entries(hash)) {

@@ -1,22 +1,22 @@
-// Order events through a consumer group, by another language: each once or more, none lost, in order.
+// Process order events in Node with a consumer group: at least once, in order, none lost.
 //
 //     STATECAST_REDIS_URL=redis://127.0.0.1:6379/0 node order-events.mjs binance:main mybot [COUNT]
 //
-// Prints one JSON object per event and acknowledges it afterwards. COUNT ends the program after so many. Run one of it
-// per group: two that read at the same time would handle events of one order beside each other.
+// Prints one JSON object per event, then acknowledges it. The program ends after COUNT events. Run only one per group:
+// two would handle events of one order at the same time.
 import Redis from "ioredis";
 
 const [accountId = "binance:main", group = "mybot", count = "Infinity"] = process.argv.slice(2);
 const stream = `statecast:{${accountId}}:order-events`;
 const consumer = "worker";
 
-// A lost reply must not be repeated: what it held is pending, and is read from there.
+// Do not repeat a call whose reply was lost: its entries are pending, and are read from there.
 const redis = new Redis(process.env.STATECAST_REDIS_URL ?? "redis://127.0.0.1:6379/0", {
   maxRetriesPerRequest: 0,
   autoResendUnfulfilledCommands: false,
 });
 
-// "0" is the beginning of the log; "$" would be from now on. An existing group stays where it is.
+// "0" is the beginning of the log; "$" would be new events only. An existing group stays where it is.
 const createGroup = () =>
   redis.xgroup("CREATE", stream, group, "0", "MKSTREAM").catch((error) => {
     if (!error.message.startsWith("BUSYGROUP")) throw error;
@@ -31,18 +31,18 @@ function handle(fields) {
   const seq = Number(event.eventSeq);
   if (lastSeq && seq > lastSeq + 1) console.error(`GAP: events ${lastSeq + 1} to ${seq - 1} are not in the log`);
   lastSeq = Math.max(lastSeq, seq);
-  console.log(JSON.stringify(event)); // a real handler keeps eventId, to know what it has done already
+  console.log(JSON.stringify(event)); // a real handler stores eventId, to recognise a second delivery
 }
 
-// What was trimmed while nobody ran this is a gap, too: the numbers go on from the last entry that the group was given.
+// Entries that were trimmed while this did not run are a gap, too: compare with the last entry that was delivered.
 const flat = (pairs) => Object.fromEntries(pairs.flatMap((_, at) => (at % 2 ? [] : [[pairs[at], pairs[at + 1]]])));
 
 await createGroup();
 const given = (await redis.xinfo("GROUPS", stream)).map(flat).find((each) => each.name === group)["last-delivered-id"];
 const [lastGiven] = await redis.xrange(stream, given, given);
 if (lastGiven) lastSeq = Number(flat(lastGiven[1]).eventSeq);
-else if (given !== "0-0") console.error(`GAP: ${given}, given to the group last, was trimmed; perhaps others after it`);
-let from = "0"; // first what was delivered and not acknowledged, then ">": what is new
+else if (given !== "0-0") console.error(`GAP: ${given}, the last delivered entry, was trimmed; perhaps others after it`);
+let from = "0"; // first the pending entries, then ">": new ones
 while (left > 0) {
   const block = from === ">" ? ["BLOCK", 2000] : [];
   const reply = await redis.xreadgroup(

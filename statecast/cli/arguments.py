@@ -1,4 +1,4 @@
-"""Values of options, judged where they are typed: what was given, and what is accepted."""
+"""Parsers for values of options; their errors name the value and what is accepted."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import math
 
 MOST = 1e6
-"""Larger numbers of seconds, or of steps a second, are slips."""
+"""Larger numbers of seconds, or of steps per second, are typing errors."""
 
 
 def positive(text: str) -> float:

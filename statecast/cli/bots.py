@@ -27,7 +27,7 @@ class Bots:
         self._readers: list[asyncio.Task[None]] = []
 
     async def start(self, script: Path, environment: Mapping[str, str]) -> None:
-        """Run one; what it prints last stands in `last_lines` under its name."""
+        """Run one; the last line that it prints is in `last_lines` under its name."""
         process = await asyncio.create_subprocess_exec(
             *guarded(f"statecast-{script.stem}", [sys.executable, str(script)]),
             stdin=subprocess.PIPE,
@@ -35,7 +35,7 @@ class Bots:
             stderr=subprocess.PIPE,
             start_new_session=True,
             env=environment,
-            cwd=script.parent,  # not the user's directory, whose `.env` is the settings of another account
+            cwd=script.parent,  # not the user's directory, whose `.env` has the settings of another account
         )
         self._processes.append(process)
         self._readers.append(asyncio.create_task(self._read(script.stem, process)))

@@ -1,4 +1,4 @@
-"""`statecast demo`: everything on one machine, without keys: Redis, exchange, publisher, bots, a live view."""
+"""`statecast demo`: Redis, exchange, publisher, bots and a live view on one machine, without keys."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """\
 Run a private Redis, a simulated exchange on which a random trader trades, the publisher that follows its account, and
-three small bots (examples/*.py) that read it; show what Redis holds and what the bots say. All of it lives on this
-machine, and is gone when this program ends.
+three small bots (examples/*.py) that read it. Show what Redis holds and what the bots print. Everything runs on this
+machine and ends with this program.
 """
 
 EPILOG = """\
@@ -33,7 +33,7 @@ EPILOG = """\
     statecast demo --seconds 20      for a while
     statecast demo --seed 7 --hedge  another account, in hedge mode
 
-While it runs, type one of the lines that it prints into another terminal: redis-cli sees the same account.
+While it runs, try the printed commands in another terminal: redis-cli sees the same account.
 Exit codes: 0 at the end (Ctrl-C, SIGTERM, --seconds), 2 for wrong options, 1 if something fails.
 """
 
@@ -52,7 +52,7 @@ def add_parser(commands: Commands) -> None:
     """Add the command."""
     parser = commands.add_parser(
         "demo",
-        help="everything on one machine, without keys",
+        help="try everything on this machine, without keys",
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

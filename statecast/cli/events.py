@@ -1,4 +1,4 @@
-"""`statecast events`: an account's order events, as they come or from the log."""
+"""`statecast events`: an account's order events, from the log or as they arrive."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 EPILOG = """\
-    statecast events main                          the events from now on, until Ctrl-C
-    statecast events main --last 20 --no-follow    the twenty youngest
-    statecast events main --from-seq 1 --json      everything since the beginning, then what comes, as JSON lines
+    statecast events main                          new events, until Ctrl-C
+    statecast events main --last 20 --no-follow    the last twenty
+    statecast events main --from-seq 1 --json      the whole log, then new events, as JSON lines
     statecast events main --since-ms 1793000000000 --no-follow
 
-Numbers (eventSeq) follow each other without a hole. A hole in what is shown is told on standard error, and so is, while
-waiting for more, that nobody publishes or that Redis cannot be read: silence alone would read as "nothing happens".
-An entry of type GAP stands for events that the venue no longer has. What Redis lost and the publisher wrote
-again is told, and not printed a second time.
-This command reads beside all consumer groups and acknowledges nothing.
+Event numbers (eventSeq) have no gaps. If numbers are missing, standard error says so. It also says when no publisher
+runs or Redis cannot be read, because silence would look like "nothing happens". A GAP entry is not an order event: it
+marks events that can no longer be recovered. If Redis lost events and the publisher wrote them again, standard error
+says so, and they are not printed a second time.
+This command uses no consumer group and acknowledges nothing.
 Exit codes: 0 at the end of the log, 3 if the account was never published, 2 for wrong settings, 1 without Redis.
 """
 
@@ -34,7 +34,7 @@ RETRY_EVERY_S = 1.0
 BLOCK_MS = 1000
 
 REMEMBERED = 50_000
-"""Ids of printed events, to know them again when Redis has lost them and the publisher writes them again."""
+"""Ids of printed events, to recognise them when Redis has lost them and the publisher writes them again."""
 
 
 def add_parser(commands: Commands) -> None:
@@ -42,19 +42,24 @@ def add_parser(commands: Commands) -> None:
     parser = commands.add_parser(
         "events",
         help="tail or replay order events",
-        description="Show an account's order events: what comes from now on, or a part of the log first.",
+        description="Show an account's order events: new ones, or a part of the log first.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("account", metavar="ACCOUNT", help="<venue>:<account> (the venue may be left out: binance)")
+    parser.add_argument("account", metavar="ACCOUNT", help="<venue>:<account> (the venue can be left out: binance)")
     start = parser.add_mutually_exclusive_group()
-    start.add_argument("--last", type=arguments.whole, metavar="N", help="begin with the N youngest events")
-    start.add_argument("--from-seq", type=arguments.whole, metavar="N", help="begin with event number N (eventSeq)")
+    start.add_argument("--last", type=arguments.whole, metavar="N", help="start with the last N events")
+    start.add_argument("--from-seq", type=arguments.whole, metavar="N", help="start with event number N (eventSeq)")
     start.add_argument(
-        "--since-ms", type=arguments.whole, metavar="MS", help="begin with what was stored at this time (UTC ms)"
+        "--since-ms",
+        type=arguments.whole,
+        metavar="MS",
+        help="start with events written since this time (ms since 1970 UTC)",
     )
-    parser.add_argument("--no-follow", action="store_true", help="end after what is in the log already")
-    parser.add_argument("--json", action="store_true", help="one JSON object per line, with the contract's fields")
+    parser.add_argument("--no-follow", action="store_true", help="stop at the end of the log")
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object per line, with the contract's fields"
+    )
     source.add_arguments(parser)
     parser.set_defaults(run=run)
 
@@ -147,7 +152,7 @@ class _Output:
         import orjson
 
         from statecast.cli.views import event_line
-        from statecast.domain import gaps
+        from statecast.store.event_log import GAP, untold
 
         for entry in entries:
             number = int(entry["eventSeq"])
@@ -169,8 +174,8 @@ class _Output:
             self.printed[entry["eventId"]] = None
             if len(self.printed) > REMEMBERED:
                 del self.printed[next(iter(self.printed))]
-            if self.as_json and (missing := gaps.parse(entry)) is not None:
-                _tell(f"{gaps.GAP}: {missing}")
+            if self.as_json and (missing := untold(entry)) is not None:
+                _tell(f"{GAP}: {missing}")
             print(orjson.dumps(entry).decode() if self.as_json else event_line(entry))
         sys.stdout.flush()
 

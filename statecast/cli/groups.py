@@ -52,33 +52,35 @@ def add_parser(commands: Commands) -> None:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("account", metavar="ACCOUNT", help="<venue>:<account> (the venue may be left out: binance)")
-    parser.add_argument("--json", action="store_true", help="one JSON object per line")
+    parser.add_argument("account", metavar="ACCOUNT", help="<venue>:<account> (the venue can be left out: binance)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per line")
     source.add_arguments(parser)
-    actions = parser.add_subparsers(title="actions", metavar="[ACTION]", help="what to do; shows all groups without it")
+    actions = parser.add_subparsers(title="actions", metavar="[ACTION]", help="default: show all groups")
 
     def add_action(name: str, text: str, action: Action) -> argparse.ArgumentParser:
         # An option that is not given after the action must not undo one that was given before it.
         added = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", argument_default=_NONE)
         added.add_argument("group", metavar="GROUP", help="the group's name, as shown without an action")
-        added.add_argument("--json", action="store_true", default=_NONE, help="one JSON object per line")
+        added.add_argument("--json", action="store_true", default=_NONE, help="print one JSON object per line")
         source.add_arguments(added)
         added.set_defaults(action=action)
         return added
 
-    letters = add_action("letters", "show the events that a group gave up on, oldest first", _letters)
-    letters.add_argument("--last", type=arguments.whole, default=None, metavar="N", help="only the N youngest")
+    letters = add_action("letters", "show the group's dead letters, oldest first", _letters)
+    letters.add_argument("--last", type=arguments.whole, default=None, metavar="N", help="only the last N")
     for name, text, action in (
         ("requeue", "let the group handle these events once more; attempts are counted from 1 again", _requeue),
         ("drop", "delete dead letters permanently", _drop),
     ):
         added = add_action(name, text, action)
         which = added.add_mutually_exclusive_group(required=True)
-        which.add_argument("ids", nargs="*", default=[], type=_letter_id, metavar="ID", help="as `letters` shows them")
+        which.add_argument(
+            "ids", nargs="*", default=[], type=_letter_id, metavar="ID", help="ids as shown by `letters`"
+        )
         which.add_argument("--all", action="store_true", default=False, help="all dead letters of the group")
-    remove = add_action("remove", "forget a group, and with it what it has not acknowledged", _remove)
+    remove = add_action("remove", "delete a group, with the events that it has not acknowledged", _remove)
     remove.add_argument(
-        "--force", action="store_true", default=False, help="also while it is served, and with its dead letters"
+        "--force", action="store_true", default=False, help="also while consumers serve it, and with its dead letters"
     )
     parser.set_defaults(run=run, action=_overview)
 
@@ -283,7 +285,7 @@ def _letter_line(letter: DeadLetter) -> str:
 
 
 async def _wanted(client: Client, account_id: AccountId, args: argparse.Namespace) -> list[str]:
-    """Ids of the letters that are meant, each once."""
+    """Ids of the chosen letters, each once."""
     from statecast.store.group_admin import check_group, dead_letters
 
     await check_group(client, account_id, args.group)

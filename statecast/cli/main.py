@@ -11,16 +11,16 @@ from importlib.metadata import version
 
 from statecast.cli import demo, events, groups, publish, redis, show, simulate
 
-DESCRIPTION = "An exchange account's true state, live in Redis, for any number of traders."
+DESCRIPTION = "Keep the true state of an exchange account in Redis, for any number of trading bots."
 
 EPILOG = """\
 Start here:
 
-    statecast demo                  a whole account on this machine, without keys, within seconds
+    statecast demo                  try it on this machine, without keys
     statecast publish --help        follow your own account
-    statecast show                  what Redis holds, and whether it may be believed
+    statecast show                  what Redis holds, and how fresh it is
 
-`statecast COMMAND --help` says more about each.
+`statecast COMMAND --help` explains each command.
 """
 
 

@@ -1,7 +1,7 @@
 """A page for a terminal: lines and tables that fit its width and, where they are to stay in place, its height.
 
-A figure is shown whole or not at all: where the terminal is narrow, the least important columns are left out, and where
-it is low, the last rows, whose number the table's title then tells.
+A value is never cut. On a narrow terminal the least important columns are left out, on a low one the last rows; the
+title of the table then says how many are shown.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ Block = Table | Sequence[Text]
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Blocks below each other. With `within_screen` it never grows beyond the terminal's height."""
+    """Blocks below each other. With `within_screen` the page is never higher than the terminal."""
 
     blocks: Sequence[Block]
     within_screen: bool = False
@@ -108,7 +108,7 @@ class Page:
 
 
 def shares(counts: Sequence[int], room: int) -> list[int]:
-    """How many rows of each table are shown: short ones whole, the others alike, and at least one row of each."""
+    """How many rows of each table are shown: all of short tables, the same number of the others, and at least one."""
     found = [0] * len(counts)
     left = len(counts)
     for at in sorted(range(len(counts)), key=counts.__getitem__):
@@ -119,7 +119,7 @@ def shares(counts: Sequence[int], room: int) -> list[int]:
 
 
 class LivePage:
-    """Shows one page in place of the one before, within the terminal. The last one stays when it ends."""
+    """Shows one page in place of the one before. The last page stays on the terminal."""
 
     def __init__(self) -> None:
         self._console = Console()
@@ -132,7 +132,7 @@ class LivePage:
         return self._console.width
 
     def show(self, blocks: Sequence[Block]) -> None:
-        """Show these. After a change of its size the terminal is cleared, for what stands on it has been folded."""
+        """Show these. After a change of size the terminal is cleared, because its old lines were wrapped."""
         if self._console.size != self._size:
             self._size = self._console.size
             self._console.clear()

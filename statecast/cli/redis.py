@@ -1,4 +1,4 @@
-"""`statecast redis`: one command to Redis and its reply, as redis-cli prints it, where no redis-cli is installed."""
+"""`statecast redis`: send one command to Redis and print its reply as redis-cli does, where that is not installed."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ examples:
   statecast redis XREVRANGE 'statecast:{binance:main}:order-events' + - COUNT 3
   statecast redis -u redis://127.0.0.1:23456/0 PING
 
-Quote the keys: a shell takes the braces for its own. On a terminal the reply looks as in redis-cli, `(nil)` and
-numbering included; into a pipe or a file go the bare values, one per line.
+Quote the keys, because braces have a meaning in a shell. On a terminal the reply looks as in redis-cli, with `(nil)`
+and numbers. A pipe or a file gets the bare values, one per line.
 
-A password belongs into the URL, best into STATECAST_REDIS_URL where no process list shows it:
-redis://:PASSWORD@HOST:PORT/0.
+Put a password into the URL: redis://:PASSWORD@HOST:PORT/0. Set it in STATECAST_REDIS_URL, so that no process list
+shows it.
 
-exit code: 0 after a reply, 1 when Redis answers with an error or cannot be reached, 2 for a URL that cannot work.
+Exit codes: 0 after a reply, 1 if Redis answers with an error or cannot be reached, 2 for a wrong URL.
 """
 
 # Replies that are meant as text for people, which redis-cli does not quote either.
@@ -61,7 +61,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser(
         "redis",
         help="send one command to Redis, like redis-cli",
-        description="Send one command to Redis and print the reply as redis-cli would. It needs no redis-cli.",
+        description="Send one command to Redis and print the reply as redis-cli does. redis-cli is not needed.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -71,7 +71,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help=f"the server: {_ACCEPTED_URLS}; default: STATECAST_REDIS_URL (also in .env), else redis://127.0.0.1:6379/0",
     )
     parser.add_argument("command", metavar="COMMAND", help="a Redis command, such as HGETALL")
-    parser.add_argument("words", metavar="ARGUMENT", nargs=argparse.REMAINDER, help="its arguments, sent as they stand")
+    parser.add_argument(
+        "words", metavar="ARGUMENT", nargs=argparse.REMAINDER, help="arguments of the command, sent unchanged"
+    )
     parser.set_defaults(run=run)
 
 

@@ -1,4 +1,4 @@
-"""`statecast show`: an account as Redis holds it, and whether it may be believed."""
+"""`statecast show`: an account as Redis holds it, and how fresh it is."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 EPILOG = """\
-    statecast show                      every account that was ever published
-    statecast show binance:main         one of them (the venue may be left out: binance)
+    statecast show                      all accounts
+    statecast show binance:main         one account (the venue can be left out: binance)
     statecast show main --watch         again every second, until Ctrl-C
-    statecast show main --json | jq .   for programs; "fresh" says whether the state may be acted on
+    statecast show main --json | jq .   for programs; act on the state only if "fresh" is true
 
-State that is stale, incomplete or was never published is marked as such on every line, for it is not the same as flat.
-Exit codes: 0 if all that was shown is fresh, 3 if something is not, 2 for wrong settings, 1 if Redis cannot be read.
+Every line of a state that is stale, incomplete or was never published is marked, because it does not mean "flat".
+Exit codes: 0 if everything shown is fresh, 3 if something is not, 2 for wrong settings, 1 if Redis cannot be read.
 """
 
 NOT_FRESH = 3
@@ -35,15 +35,19 @@ def add_parser(commands: Commands) -> None:
     parser = commands.add_parser(
         "show",
         help="balances, positions, open orders, freshness",
-        description="Show accounts as Redis holds them, and whether they may be believed.",
+        description="Show accounts as Redis holds them, and how fresh they are.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("account", nargs="?", metavar="ACCOUNT", help="<venue>:<account>; all accounts without it")
-    parser.add_argument("--watch", action="store_true", help="show it again every second")
-    parser.add_argument("--json", action="store_true", help="one JSON object per account and line")
+    parser.add_argument("account", nargs="?", metavar="ACCOUNT", help="<venue>:<account>; default: all accounts")
+    parser.add_argument("--watch", action="store_true", help="repeat every second")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per account, one per line")
     parser.add_argument(
-        "--max-age-s", type=arguments.positive, default=10.0, metavar="SECONDS", help="older is stale (default 10)"
+        "--max-age-s",
+        type=arguments.positive,
+        default=10.0,
+        metavar="SECONDS",
+        help="older state is stale (default 10)",
     )
     source.add_arguments(parser)
     parser.set_defaults(run=run)
@@ -100,14 +104,14 @@ def _print_lines(accounts: list[StoredAccount], args: argparse.Namespace) -> Non
 
 
 def _elsewhere(server: str, known: list[AccountId]) -> str:
-    """What there is, for who asked for what is not."""
+    """What Redis holds, for a user who asked for an account that it does not hold."""
     if not known:
         return f"NEVER PUBLISHED: Redis at {server} holds no account; start `statecast publish` first"
     return f"Redis at {server} holds {', '.join(map(str, known))}"
 
 
 async def _watch(client: Client, wanted: AccountId | None, args: argparse.Namespace) -> None:
-    """Show it every second, for ever. While Redis cannot be read, that is said in place of what was seen before."""
+    """Show it every second until cancelled. While Redis cannot be read, a message replaces the state."""
     from statecast.cli.page import LivePage
 
     if args.json or not sys.stdout.isatty():
@@ -139,23 +143,23 @@ class _Lines:
         self._wanted = wanted
         self._args = args
         self._server = server
-        self._told = ""
+        self._last_reason = ""
 
     def show(self, accounts: list[StoredAccount]) -> None:
-        self._told = ""
+        self._last_reason = ""
         _print_lines(accounts, self._args)
         if not accounts:
             print(_elsewhere(self._server, []), file=sys.stderr)
 
     def tell(self, reason: str) -> None:
-        """Plain lines tell a reason once; for programs, every second has its object."""
+        """Plain lines show a reason once; for programs, every second has its object."""
         from statecast.cli.views import unreadable_json
 
         if self._args.json:
             print(unreadable_json(self._wanted, reason), flush=True)
-        elif reason != self._told:
+        elif reason != self._last_reason:
             print(f"UNREADABLE: {reason}; trying again every second", flush=True)
-        self._told = reason
+        self._last_reason = reason
 
 
 class _Screen:

@@ -9,14 +9,14 @@ from decimal import Decimal, InvalidOperation
 _EPILOG = """\
 examples:
   statecast simulate                               an exchange at http://127.0.0.1:8900, one-way mode, 10000 USDT
-  statecast simulate --trade 5                     … on which a random trader takes five steps a second
+  statecast simulate --trade 5                     the same, with a random trader (five steps per second)
   statecast simulate --hedge --balance USDT=500 --balance USDC=2000
   statecast simulate --seed 7 --port 0             the same prices in every run, on a free port
 
-Point a publisher, or any Binance client, at it by its base URLs and the printed key:
+To use it, give a publisher or any Binance client its base URLs and the printed key:
   STATECAST_REST_URL=http://127.0.0.1:8900 STATECAST_WS_URL=ws://127.0.0.1:8900
 
-Programs steer it over HTTP, for example:
+Control it over HTTP, for example:
   curl http://127.0.0.1:8900/simulate/ledger
   curl -d '{"symbol":"BTCUSDT","price":"90000"}' http://127.0.0.1:8900/simulate/mark
   curl -d '{"name":"cut_sockets"}' http://127.0.0.1:8900/simulate/fault
@@ -28,17 +28,19 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser(
         "simulate",
         help="run a simulated exchange to publish from",
-        description="Run a simulated Binance USDⓈ-M futures exchange: its REST and websocket protocol over a seeded "
-        "ledger with moving prices. Nothing leaves this machine, and the keys are worth nothing.",
+        description="Run a simulated Binance USDⓈ-M futures exchange with moving prices: REST and websocket, "
+        "like the real one. Nothing leaves this machine, and the keys have no value.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=_port, default=8900, help="port to listen on, 0 for a free one (default: 8900)")
-    parser.add_argument("--seed", type=int, default=1, help="number that prices and trades follow from (default: 1)")
+    parser.add_argument(
+        "--seed", type=int, default=1, help="prices and trades are the same for the same seed (default: 1)"
+    )
     parser.add_argument("--hedge", action="store_true", help="hedge mode: a long and a short position per symbol")
     parser.add_argument(
-        "--trade", type=_rate, default=0.0, metavar="RATE", help="random trading, steps per second (default: 0, off)"
+        "--trade", type=_rate, default=0.0, metavar="RATE", help="steps of a random trader per second (default: 0, off)"
     )
     parser.add_argument("--api-key", default="demo-key", help="API key to accept (default: %(default)s)")
     parser.add_argument("--api-secret", default="demo-secret", help="its secret (default: %(default)s)")
@@ -47,14 +49,14 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         type=_balance,
         action="append",
         metavar="ASSET=AMOUNT",
-        help="what the account owns at the start, may be repeated (default: USDT=10000)",
+        help="balance at the start, can be repeated (default: USDT=10000)",
     )
     parser.add_argument(
         "--mark-interval",
         type=_rate,
         default=1.0,
         metavar="SECONDS",
-        help="how often mark prices move and are sent, 0 for never (default: 1)",
+        help="pause between two mark prices, 0 for none (default: 1)",
     )
     parser.set_defaults(run=run)
 

@@ -1,4 +1,4 @@
-"""Where the reading commands read: the Redis URL, from options, environment, .env and file; and how they end."""
+"""The Redis URL of the reading commands, from options, environment, .env and file; and their exit codes."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ TERMINATED = 128 + 15
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options that say where to read."""
-    text = "where to read: redis://, rediss:// or unix://  [STATECAST_REDIS_URL]"
+    """The options for the Redis URL."""
+    text = "Redis server: redis://, rediss:// or unix://  [STATECAST_REDIS_URL]"
     parser.add_argument("--redis-url", dest="REDIS_URL", metavar="URL", help=text)
     parser.add_argument("--config", type=Path, metavar="FILE", help="a TOML file with settings")
 

@@ -1,6 +1,6 @@
-"""An account as people read it, in a terminal or in plain lines; and whether it may be believed.
+"""An account for a terminal or in plain lines, and how fresh it is.
 
-Figures stand as they stand in Redis, under the contract's names, so that what is seen here can be asked for there.
+Values and names are the contract's, as in Redis, so that users can find in Redis what they see here.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from statecast.store.keys import CONTRACT, AccountId, AccountKeys
 from statecast.store.reader import StoredAccount
 
 STALE_AFTER_MS = 10_000
-"""A reader's usual limit of age."""
+"""The default limit of age for readers."""
 
 OLD_PART_MS = 10_000
-"""A figure with a time of its own that is older than this is marked with its age, while a position is open."""
+"""A value with its own time that is older than this is shown with its age, while a position is open."""
 
 NUMBERS = ("seq", "eventSeq", "eventsCompleteMs")
-"""Of the status, shown beside the verdict."""
+"""Fields of the status that are shown next to the verdict."""
 
 BRIEF_ROWS = 5
 """Rows of a kind in the brief form of an account."""
@@ -68,7 +68,7 @@ Row = Mapping[str, str]
 
 
 def verdict(stored: StoredAccount, max_age_ms: float = STALE_AFTER_MS) -> Verdict:
-    """Whether what was read may be believed."""
+    """How fresh the account is that was read."""
     return judge(
         stored.status, stored.now_ms, max_age_ms, contract=CONTRACT, asked=stored.asked, missing=stored.missing
     )
@@ -93,7 +93,7 @@ def account_json(stored: StoredAccount, max_age_ms: int = STALE_AFTER_MS) -> str
 
 
 def unreadable_json(account_id: AccountId | None, reason: str) -> str:
-    """What stands in the place of an account while Redis cannot be read: nothing is known."""
+    """Printed instead of an account while Redis cannot be read: nothing is known."""
     known = ("ageMs", "nowMs", "status", "account", "balances", "positions", "orders")
     name = None if account_id is None else str(account_id)
     document = {"accountId": name, "fresh": False, "verdict": f"UNREADABLE: {reason}", **dict.fromkeys(known)}
@@ -170,7 +170,7 @@ def _number(text: str | None) -> Decimal:
 
 
 def redis_commands(account_id: AccountId) -> list[list[str]]:
-    """Questions to Redis whose answers are what the views show."""
+    """Redis commands whose replies are what the views show."""
     keys = AccountKeys(account_id)
     return [
         ["HGETALL", keys.account],
@@ -181,7 +181,7 @@ def redis_commands(account_id: AccountId) -> list[list[str]]:
 
 
 def shell_line(words: Sequence[str], width: int | None = None) -> str:
-    """Words as a shell takes them. Where they exceed `width`, the line is continued so that it can be pasted whole."""
+    """Words quoted for a shell. Lines longer than `width` are continued with a backslash, and can be pasted."""
     lines = [""]
     for word in map(shlex.quote, words):
         longer = f"{lines[-1]} {word}" if lines[-1] else word
@@ -196,7 +196,7 @@ def shell_line(words: Sequence[str], width: int | None = None) -> str:
 
 
 def account_blocks(stored: StoredAccount, max_age_ms: int = STALE_AFTER_MS) -> list[Block]:
-    """The whole account for a page of a terminal. What is not live says so above each table and again at the end."""
+    """The whole account for a page of a terminal. What is not live is marked above each table and at the end."""
     judged = verdict(stored, max_age_ms)
     style = "bold green" if judged.word == "live" else ("bold black on yellow" if judged.fresh else "bold white on red")
     head = Text.assemble((f" {stored.account_id} ", "bold"), (f" {judged} ", style))
@@ -217,7 +217,7 @@ def account_blocks(stored: StoredAccount, max_age_ms: int = STALE_AFTER_MS) -> l
 
 
 def _complete(status: Row) -> str:
-    """Until when the log of order events holds everything, in the venue's time."""
+    """Until when the log of order events is complete, in the venue's time."""
     text = status.get("eventsCompleteMs", "")
     if not text.isdecimal():
         return ""
@@ -249,7 +249,7 @@ def _table(
 
 
 def _cell(stored: StoredAccount, row: Row, field: str, absent: str = "unknown") -> Text:
-    """A figure, with its age where it moves with the market and is older than the rest."""
+    """A value, with its age where it moves with the market and is older than the rest."""
     value = row.get(field)
     if value is None:
         return Text(absent, "dim" if absent == "-" else "yellow")

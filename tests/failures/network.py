@@ -41,10 +41,10 @@ async def venue_line_down(here: Arena) -> None:
 
 @scenario(
     CHAPTER,
-    failure="packets to and from the venue are lost for 15 seconds; nothing closes",
+    failure="packets to and from the venue are lost for 15 seconds; no connection closes",
     readers="`live` until it is found, then `recovering`, then `live`",
-    heals="REST probes go unanswered; " + GAP,
-    found="a reconcile period and ten seconds, in which REST has to answer",
+    heals="checks by REST get no answer; " + GAP,
+    found="a reconcile period and the REST time-out (10 s)",
     log=(Logged("state", "recovering"),),
     bound_s=UNHEARD_S + 10.0,
 )
@@ -71,14 +71,14 @@ async def venue_line_slow(here: Arena) -> None:
 
 @scenario(
     CHAPTER,
-    failure="the publisher's connections to Redis break; the outcome of what was on its way is unknown",
+    failure="the publisher's connections to Redis break; the outcome of the batch in flight is unknown",
     readers=NOTHING,
-    heals="the same batch is sent again, and recognised by its numbers",
+    heals="sends the same batch again; Redis recognises it by its numbers",
     log=(Logged("cannot_write"), Logged("can_write_again")),
 )
 async def redis_line_cut(here: Arena) -> None:
     for cuts in range(100):
-        if cuts >= 5 and here.logged("cannot_write"):  # A cut between two writes is mended by the next one.
+        if cuts >= 5 and here.logged("cannot_write"):  # A cut between two writes is repaired by the next one.
             break
         here.link.cut()
         await here.traded(4)
@@ -88,8 +88,8 @@ async def redis_line_cut(here: Arena) -> None:
 @scenario(
     CHAPTER,
     failure="the publisher cannot reach Redis for a second",
-    readers="`live`, up to a second late; `verifiedAtMs` stands still meanwhile",
-    heals="the publisher queues, and writes all in order",
+    readers="`live`, up to a second late; `verifiedAtMs` stops meanwhile",
+    heals="the publisher queues, then writes everything in order",
     log=(Logged("cannot_write"), Logged("can_write_again")),
 )
 async def redis_line_down(here: Arena) -> None:
@@ -102,8 +102,8 @@ async def redis_line_down(here: Arena) -> None:
 @scenario(
     CHAPTER,
     failure="the publisher cannot reach Redis for longer than its lease (6 seconds)",
-    readers="`verifiedAtMs` stands still, then `recovering`, then `live`",
-    heals="takes the lease again, under a new epoch, and writes everything anew with the order events that waited",
+    readers="`verifiedAtMs` stops, then `recovering`, then `live`",
+    heals="takes the lease again, under a new epoch, and writes everything again, with the order events that waited",
     found="at once: the age grows",
     log=(Logged("cannot_write"), Logged("state", "lease")),
 )
@@ -117,9 +117,9 @@ async def redis_line_down_for_long(here: Arena) -> None:
 
 @scenario(
     CHAPTER,
-    failure="packets between publisher and Redis are lost for four seconds; nothing closes",
-    readers="`verifiedAtMs` stands still, then `live`; perhaps `recovering` between",
-    heals="a call without an answer is sent again; a lost lease is taken again, under a new epoch",
+    failure="packets between publisher and Redis are lost for four seconds; no connection closes",
+    readers="`verifiedAtMs` stops, then `live`; sometimes `recovering` in between",
+    heals="sends calls without an answer again; takes a lost lease again, under a new epoch",
     found="at once: the age grows",
     log=(Logged("cannot_write"),),
 )
@@ -135,7 +135,7 @@ async def redis_line_stalled(here: Arena) -> None:
     CHAPTER,
     failure="every call of Redis takes 200 ms",
     readers="`live`, 200 ms late",
-    heals="by itself: what collects meanwhile goes in one batch",
+    heals="by itself: what is queued meanwhile goes in one batch",
 )
 async def redis_line_slow(here: Arena) -> None:
     here.link.delay_s = 0.1

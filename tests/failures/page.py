@@ -19,32 +19,33 @@ Runs = Mapping[str, Sequence[Measured]]
 INTRODUCTION = """\
 # What happens when something fails
 
-Each row below is a failure that we know of, played again and again against a running publisher while an account
-trades: the scenario of that name in `tests/failures/`. In every run, a reader looks at Redis some 30 times a second,
-and these promises are checked:
+Each row below is a known failure. A test repeats it against a running publisher while an account trades: it is the
+scenario of that name in `tests/failures/`. In every run, a reader reads Redis about 30 times a second, and the test
+checks these guarantees:
 
-- What `verifiedAtMs` vouches for is true: every wallet, position and order is as it was at the venue at some moment
-  not older than `verifiedAtMs`, less the time in which the failure is found ("at once": there is no such time).
-- `seq` never goes back, and `eventSeq` never does within an epoch; where Redis itself was put back, not beyond the
-  next epoch.
-- The log of order events is numbered without a hole, has every event once, and each order's events in the venue's
-  order; only what was lost without a sign, and found later, stands behind what came after it.
+- The state is correct as of `verifiedAtMs`: every wallet, position and order is as it was at the venue at some moment
+  since then. Column "found" says how long a failure may go unnoticed; only during that time can the state be wrong.
+- `seq` never goes back, and `eventSeq` never goes back within an epoch. If Redis itself was set back, both may go back
+  until the next epoch begins.
+- The log of order events has no gap in its numbers, has every event once, and has each order's events in the venue's
+  sequence. Only an event that was lost without notice and found later stands after later events of its order.
 - When the failure is over, Redis equals the exchange's own ledger: every field of the four hashes, and the log.
 
-What the venue's histories do not tell is not in the log if nobody listened when it happened: amendments, and the
-steps of a conditional order between its first and its last; nor the end of one that was triggered before the log began.
+Some events are not in the venue's histories: amendments, and the events of a conditional order between its first and
+its last. They are missing from the log if no publisher was connected when they happened. So is the end of a
+conditional order that was triggered before the log began.
 
-What to do about a failure: nothing, if you read as [reading.md](reading.md) shows. A state that is not vouched for
-leaves as an exception.
+You do not have to do anything about a failure if you read as [reading.md](reading.md) shows: a state that is not
+verified raises an exception.
 
-**Not live** is how long readers found no state that was `live` and verified less than {young_s:g} s ago, from the
-beginning of the failure on. **Live again** is the time from the end of its cause (or its beginning, where it has no
-length) to the first read that vouches for a moment after that. Both in seconds, median / worst of {runs}, on a
-machine with two busy cores. The reconcile period was {reconcile_s:g} s (`STATECAST_RECONCILE_S`, 60 by default): what
-is found by REST probes takes longer with a longer one. The simulated exchange answers at once; a real one adds its own
-delay to each call.
+**Not live** is how long readers found no state that was `live` and verified less than {young_s:g} s ago, counted from
+the start of the failure. **Live again** is the time from the end of the cause (or its start, if it has no duration) to
+the first read of a state that was verified after it. Both are in seconds, median / worst of {runs}, on a
+machine with two busy cores. The reconcile period was {reconcile_s:g} s (`STATECAST_RECONCILE_S`, 60 by default): with a
+longer period, failures that only a check by REST finds take longer. The simulated exchange answers at once; a real one
+adds its own delay to each call.
 
-Replay one of them, or all, or a random mixture of failures that a number chooses:
+Run one scenario, or all, or a random mixture that a number chooses:
 
     make test ARGS="-k socket_mute"
     make failures ARGS="--runs 5"
@@ -52,8 +53,8 @@ Replay one of them, or all, or a random mixture of failures that a number choose
 """
 
 TAIL = """
-What the log shows are events of the publisher's log, one JSON object each, with words that stand in its line. `state`
-is a change of what readers are told; its `reason` stands in `…:status`, too.
+"The log shows" lists events of the publisher's log (one JSON object per line), each with words from its line. `state`
+is a change of the published state; its `reason` is in `…:status` too.
 """
 
 
@@ -65,7 +66,7 @@ def page(runs: Runs) -> str:
     for chapter in dict.fromkeys(one.chapter for one in SCENARIOS.values()):
         parts.append(f"\n## {chapter}\n")
         parts.append(
-            "| scenario | failure | readers see | found | the log shows | how it heals | not live | live again |"
+            "| scenario | failure | readers see | found | the log shows | how it recovers | not live | live again |"
         )
         parts.append("|---|---|---|---|---|---|---|---|")
         parts += [

@@ -17,7 +17,7 @@ from statecast.store.keys import AccountKeys
 
 CHAPTER = "Redis"
 UNREACHABLE = "Redis does not answer, then `live`"
-FROM_MEMORY = "written anew from the publisher's memory: new `epoch`, a `replaces` entry, the lost order events again"
+FROM_MEMORY = "writes everything again from memory: a new `epoch`, a `replaces` entry, the lost order events"
 
 
 def durable(here: Arena) -> DurableRedis:
@@ -29,7 +29,7 @@ def durable(here: Arena) -> DurableRedis:
     CHAPTER,
     failure="Redis is killed (SIGKILL) and starts again a second later with its append-only file",
     readers=UNREACHABLE,
-    heals="the publisher queues, and writes all in order; a killed process loses nothing that the kernel has",
+    heals="the publisher queues, then writes everything in order; the file is complete: only the process was killed",
     log=(Logged("cannot_write"), Logged("can_write_again")),
     durable=True,
 )
@@ -45,7 +45,7 @@ async def redis_killed(here: Arena) -> None:
     CHAPTER,
     failure="Redis is away for longer than the lease, and starts again with its append-only file",
     readers="Redis does not answer, then `recovering`, then `live`",
-    heals="takes the lease again, under a new epoch, and writes everything anew with the order events that waited",
+    heals="takes the lease again, under a new epoch, and writes everything again, with the order events that waited",
     log=(Logged("cannot_write"), Logged("state", "lease")),
     durable=True,
 )
@@ -60,8 +60,8 @@ async def redis_killed_for_long(here: Arena) -> None:
 @scenario(
     CHAPTER,
     failure="Redis loses its power and the last second of its append-only file (appendfsync everysec)",
-    readers="Redis does not answer, then an older state with its honest age, then `live`",
-    heals="noticed by `seq`: " + FROM_MEMORY,
+    readers="Redis does not answer, then an older state with its true age, then `live`",
+    heals="notices it by `seq`, and " + FROM_MEMORY,
     log=(Logged("rewriting"),),
     durable=True,
 )
@@ -80,9 +80,9 @@ async def redis_lost_its_last_second(here: Arena) -> None:
 
 @scenario(
     CHAPTER,
-    failure="Redis starts again with nothing",
+    failure="Redis starts again empty",
     readers="Redis does not answer, or nothing is there: unknown, never flat; then `recovering`, then `live`",
-    heals="once the venue was asked, " + FROM_MEMORY,
+    heals="asks the venue, then " + FROM_MEMORY,
     log=(Logged("state", "lease"),),
 )
 async def redis_restarted_empty(here: Arena) -> None:
@@ -96,8 +96,8 @@ async def redis_restarted_empty(here: Arena) -> None:
     CHAPTER,
     failure="FLUSHALL while the publisher writes",
     readers="nothing is there: unknown, never flat; then `recovering`, then `live`",
-    heals="once the venue was asked, " + FROM_MEMORY,
-    found="at once: at the next write, a second at the most",
+    heals="asks the venue, then " + FROM_MEMORY,
+    found="at once: at the next write, within a second",
     log=(Logged("state", "lease"),),
 )
 async def redis_flushed(here: Arena) -> None:
@@ -111,7 +111,7 @@ async def redis_flushed(here: Arena) -> None:
     failure="somebody deletes the hash of positions",
     readers="unknown, never flat, for a moment; then `live`",
     heals=FROM_MEMORY,
-    found="at once: at the next write, a second at the most",
+    found="at once: at the next write, within a second",
     log=(Logged("rewriting", "a state hash is gone"),),
 )
 async def redis_hash_deleted(here: Arena) -> None:
@@ -121,9 +121,9 @@ async def redis_hash_deleted(here: Arena) -> None:
 
 @scenario(
     CHAPTER,
-    failure="fail-over to a replica that had not heard the last second",
-    readers="an older state with its honest age, then `live`",
-    heals="noticed by `seq`: " + FROM_MEMORY,
+    failure="fail-over to a replica that lags by a second",
+    readers="an older state with its true age, then `live`",
+    heals="notices it by `seq`, and " + FROM_MEMORY,
     log=(Logged("rewriting"),),
 )
 async def redis_failed_over(here: Arena) -> None:
@@ -151,9 +151,9 @@ async def redis_failed_over(here: Arena) -> None:
 
 @scenario(
     CHAPTER,
-    failure="Redis is full (OOM): it refuses writes and answers reads",
+    failure="Redis is out of memory (OOM): it refuses writes and answers reads",
     readers="the last state, whose age grows; then `live`",
-    heals="the publisher keeps its lease, queues, and writes all in order once there is room",
+    heals="the publisher keeps its lease, queues, and writes everything in order when there is memory again",
     found="at once: the age grows",
     log=(Logged("cannot_write", "used memory"), Logged("can_write_again")),
 )
@@ -169,7 +169,7 @@ async def redis_full(here: Arena) -> None:
     CHAPTER,
     failure="Redis becomes read-only: it was made a replica",
     readers="the last state, whose age grows; then `recovering`, then `live`",
-    heals="the publisher queues; once it may write, it writes everything anew with the order events that waited",
+    heals="the publisher queues; when it can write, it writes everything again, with the order events that waited",
     found="at once: the age grows",
     log=(Logged("cannot_write"), Logged("can_write_again")),
 )
@@ -184,7 +184,7 @@ async def redis_read_only(here: Arena) -> None:
     CHAPTER,
     failure="Redis hangs for four seconds (CLIENT PAUSE)",
     readers="Redis does not answer, then `recovering`, then `live`",
-    heals="a call without an answer is sent again; the lost lease is taken again, under a new epoch",
+    heals="sends calls without an answer again; takes the lost lease again, under a new epoch",
     log=(Logged("cannot_write"),),
 )
 async def redis_paused(here: Arena) -> None:
@@ -198,7 +198,7 @@ async def redis_paused(here: Arena) -> None:
     CHAPTER,
     failure="Redis is busy for two seconds (DEBUG SLEEP)",
     readers=UNREACHABLE,
-    heals="the publisher queues, and writes all in order",
+    heals="the publisher queues, then writes everything in order",
     log=(Logged("cannot_write"),),
     durable=True,
 )
@@ -215,7 +215,7 @@ async def redis_asleep(here: Arena) -> None:
     CHAPTER,
     failure="the machine of Redis freezes for four seconds (SIGSTOP)",
     readers="Redis does not answer, then `recovering`, then `live`",
-    heals="a call without an answer is sent again; the lost lease is taken again, under a new epoch",
+    heals="sends calls without an answer again; takes the lost lease again, under a new epoch",
     log=(Logged("cannot_write"),),
     durable=True,
 )
@@ -231,9 +231,9 @@ async def redis_frozen(here: Arena) -> None:
 
 @scenario(
     CHAPTER,
-    failure="Redis rewrites its append-only file while everything goes on",
+    failure="Redis rewrites its append-only file during trading",
     readers=NOTHING,
-    heals="nothing to heal",
+    heals="nothing to do",
     durable=True,
 )
 async def redis_rewrites_its_file(here: Arena) -> None:

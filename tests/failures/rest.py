@@ -18,7 +18,7 @@ ACCOUNT_PATHS = ["/fapi/v3/account", "/fapi/v3/positionRisk", "/fapi/v1/openOrde
 HISTORY_PATHS = ["/fapi/v1/allOrders", "/fapi/v1/userTrades", "/fapi/v1/allAlgoOrders"]
 
 UNTIL_BACK = "`recovering` until the venue answers again, then `live`"
-REPEATS = "repeats the question with growing pauses; the stream is connected meanwhile, and nothing of it is lost"
+REPEATS = "asks again with growing pauses; the stream is connected meanwhile, and no event is lost"
 
 
 async def _without_rest(here: Arena, status: int, body: str, **headers: str) -> None:
@@ -35,7 +35,7 @@ async def _without_rest(here: Arena, status: int, body: str, **headers: str) -> 
     CHAPTER,
     failure="429: too many requests, with Retry-After",
     readers=UNTIL_BACK,
-    heals="asks nothing until the venue allows it",
+    heals="sends no request until the venue allows it",
     log=(Logged("state", "connection closed"),),
 )
 async def rest_429_with_retry_after(here: Arena) -> None:
@@ -47,7 +47,7 @@ async def rest_429_with_retry_after(here: Arena) -> None:
     CHAPTER,
     failure="429 without Retry-After",
     readers=UNTIL_BACK,
-    heals="asks nothing until the venue's minute is over",
+    heals="sends no request until the venue's minute is over",
     log=(Logged("state", "connection closed"),),
     fast=10.0,
 )
@@ -57,9 +57,9 @@ async def rest_429_bare(here: Arena) -> None:
 
 @scenario(
     CHAPTER,
-    failure="418: the address is banned until a time that the message names",
+    failure="418: the IP address is banned until a time in the message",
     readers=UNTIL_BACK,
-    heals="asks nothing until the ban is over",
+    heals="sends no request until the ban is over",
     log=(Logged("state", "connection closed"),),
 )
 async def rest_418_banned(here: Arena) -> None:
@@ -69,7 +69,7 @@ async def rest_418_banned(here: Arena) -> None:
 
 @scenario(
     CHAPTER,
-    failure="403: the venue's firewall, with a page of HTML",
+    failure="403: the venue's firewall answers with an HTML page",
     readers=UNTIL_BACK,
     heals=REPEATS,
     log=(Logged("state", "connection closed"),),
@@ -94,7 +94,7 @@ async def rest_451_location(here: Arena) -> None:
     CHAPTER,
     failure="401: the key is refused (-2015)",
     readers="`refused`, with what to do in `reason`",
-    heals="asks again every minute, so that a mended key is seen",
+    heals="asks again every minute, so that a corrected key is noticed",
     log=(Logged("state", "check STATECAST_API_KEY"),),
     fast=10.0,
 )
@@ -141,7 +141,7 @@ async def rest_503_internal(here: Arena) -> None:
 
 @scenario(
     CHAPTER,
-    failure="200 with a page of HTML in place of JSON",
+    failure="200 with an HTML page instead of JSON",
     readers=UNTIL_BACK,
     heals=REPEATS,
     log=(Logged("state", "not JSON"),),
@@ -153,7 +153,7 @@ async def rest_html(here: Arena) -> None:
 @scenario(
     CHAPTER,
     failure="no answer within ten seconds",
-    readers="`recovering` until an answer comes in time, then `live`",
+    readers="`recovering` until an answer arrives in time, then `live`",
     heals=REPEATS,
     log=(Logged("state", "recovering"),),
 )
@@ -205,10 +205,10 @@ async def rest_1125(here: Arena) -> None:
 
 @scenario(
     CHAPTER,
-    failure="the snapshot is older than what the stream has told",
+    failure="the snapshot is older than the stream",
     readers="`recovering`, then `live`; no row goes back",
-    heals="each row goes by its venue time; what the snapshot lacks, REST probes find",
-    found="a reconcile period and its grace",
+    heals="the newer venue time wins, row by row; checks by REST find what is missing in the snapshot",
+    found="a reconcile period and the grace (5 s)",
     bound_s=UNHEARD_S,
 )
 async def snapshot_old(here: Arena) -> None:
@@ -226,7 +226,7 @@ async def snapshot_old(here: Arena) -> None:
     CHAPTER,
     failure="order and trade histories lag two seconds behind when a gap is to be filled",
     readers=RECOVERS,
-    heals="orders of the gap are compared once more in the next period; what is new is drift, and they are read again",
+    heals="the next check compares the orders of the gap again; new ones are drift, and the histories are read again",
     log=(Logged("state", "connection closed"),),
     late=True,
 )
@@ -242,10 +242,10 @@ async def histories_lag(here: Arena) -> None:
 
 @scenario(
     CHAPTER,
-    failure="the snapshot is torn: positions of one moment, wallets and orders of another",
+    failure="the snapshot is inconsistent: positions of one moment, wallets and orders of another",
     readers="`recovering`, then `live`; no row goes back",
-    heals="each row goes by its venue time; what is wrong for longer than the grace is drift",
-    found="a reconcile period and its grace",
+    heals="the newer venue time wins, row by row; a difference that lasts longer than the grace is drift",
+    found="a reconcile period and the grace (5 s)",
     bound_s=UNHEARD_S,
 )
 async def snapshot_torn(here: Arena) -> None:
@@ -263,7 +263,7 @@ async def snapshot_torn(here: Arena) -> None:
     CHAPTER,
     failure="REST lags behind the stream for four seconds",
     readers=NOTHING,
-    heals="what the stream knows better is no drift",
+    heals="the stream is newer, so the difference is not drift",
 )
 async def rest_lags(here: Arena) -> None:
     for _ in range(4):
@@ -275,9 +275,9 @@ async def rest_lags(here: Arena) -> None:
 
 @scenario(
     CHAPTER,
-    failure="maintenance: an hour without sockets and REST (in CI a few minutes, the whole hour in the simulation)",
+    failure="maintenance: an hour without connections and REST (minutes in this run, the whole hour in the simulation)",
     readers=UNTIL_BACK,
-    heals="tries again, within the venue's limits, for as long as it takes; the histories tell what happened",
+    heals="tries again, within the venue's limits, for as long as it takes; the histories have the missed order events",
     log=(Logged("state", "-1016"),),
     fast=10.0,
 )

@@ -12,16 +12,16 @@ from publisher.discrepancies import GRACE_S
 CHAPTER = "The venue's stream"
 
 UNHEARD_S = 1.5 * RECONCILE_S + GRACE_S
-"""Until news that never came is found missing: a jittered reconcile period and the grace."""
+"""Until an event that never arrived is found missing: a reconcile period with its jitter, and the grace."""
 
 RECOVERS = "`recovering`, then `live`"
-GAP = "connects again, takes a snapshot, fetches what happened meanwhile from the venue's histories"
-NOTHING = "nothing: the state stays `live` and true"
+GAP = "connects again, fetches a snapshot, and the missed order events from the venue's histories"
+NOTHING = "nothing: the state stays `live` and correct"
 
 
 @scenario(
     CHAPTER,
-    failure="the connection breaks without a word (code 1006)",
+    failure="the connection breaks without a close frame (code 1006)",
     readers=RECOVERS,
     heals=GAP,
     log=(Logged("state", "connection closed"),),
@@ -63,7 +63,7 @@ async def socket_cut_in_a_burst(here: Arena) -> None:
     CHAPTER,
     failure="the venue refuses three connections in a row after a cut",
     readers=RECOVERS,
-    heals="tries again, with growing pauses; then as after a cut",
+    heals="tries again, with growing pauses; then as after a broken connection",
     log=(Logged("state", "HTTP 503"),),
 )
 async def socket_refused(here: Arena) -> None:
@@ -76,10 +76,10 @@ async def socket_refused(here: Arena) -> None:
 
 @scenario(
     CHAPTER,
-    failure="the socket stays open and answers pings, but nothing arrives any more",
+    failure="the connection stays open and answers pings, but no frames arrive",
     readers="`live` until it is found, then `recovering`, then `live`",
-    heals="REST probes find news that the stream did not bring; a new connection, a snapshot, the histories",
-    found="a reconcile period and its grace",
+    heals="a check by REST finds changes that the stream did not send; a new connection, a snapshot, the histories",
+    found="a reconcile period and the grace (5 s)",
     log=(Logged("state", "drift"),),
     bound_s=UNHEARD_S,
 )
@@ -92,7 +92,7 @@ async def socket_mute(here: Arena) -> None:
     CHAPTER,
     failure="the market stream falls silent",
     readers="`live`; `markPriceTimeMs` stops, and REST renews mark prices every reconcile period",
-    heals="by itself, when prices come again",
+    heals="by itself, when prices arrive again",
 )
 async def market_mute(here: Arena) -> None:
     here.fault("mute_market_sockets", on=True)
@@ -115,10 +115,10 @@ async def market_cut(here: Arena) -> None:
 
 @scenario(
     CHAPTER,
-    failure="20 frames are lost on a connection that lives on",
+    failure="20 frames are lost on a connection that stays open",
     readers="`live` until it is found, then `recovering`, then `live`",
-    heals="a later event of an order shows that one is missing, or REST probes do; a snapshot, the histories",
-    found="a reconcile period and its grace",
+    heals="a later event of the order shows that one is missing, or a check by REST does; a snapshot, the histories",
+    found="a reconcile period and the grace (5 s)",
     log=(Logged("state", "recovering"),),
     bound_s=UNHEARD_S,
     late=True,
@@ -132,7 +132,7 @@ async def frames_lost(here: Arena) -> None:
     CHAPTER,
     failure="40 frames arrive twice",
     readers=NOTHING,
-    heals="the second is recognised by venue facts: trade id, status, time",
+    heals="the second copy is recognised by trade id, status and time",
 )
 async def frames_doubled(here: Arena) -> None:
     here.fault("duplicate_user_frames", count=40)
@@ -141,9 +141,9 @@ async def frames_doubled(here: Arena) -> None:
 
 @scenario(
     CHAPTER,
-    failure="frames change places: the account's news comes before the order's, or after it",
+    failure="frames arrive in another order: account updates before or after the order updates",
     readers=NOTHING,
-    heals="each row goes by its own venue time",
+    heals="the newer venue time wins, row by row",
 )
 async def frames_swapped(here: Arena) -> None:
     here.fault("swap_user_frames", count=6, events=["ACCOUNT_UPDATE"])
@@ -154,7 +154,7 @@ async def frames_swapped(here: Arena) -> None:
     CHAPTER,
     failure="frames arrive 1.5 s late",
     readers="`live`, 1.5 s late",
-    heals="by itself; a difference younger than the grace is no drift",
+    heals="by itself; a difference that lasts less than the grace is not drift",
     found="within the grace",
     bound_s=GRACE_S,
 )
@@ -167,7 +167,7 @@ async def frames_late(here: Arena) -> None:
     CHAPTER,
     failure="a frame is cut off in the middle",
     readers=RECOVERS,
-    heals="takes a snapshot and the histories on the same connection",
+    heals="fetches a snapshot and the histories, on the same connection",
     log=(Logged("state", "frame unreadable"),),
 )
 async def frame_malformed(here: Arena) -> None:
@@ -177,9 +177,9 @@ async def frame_malformed(here: Arena) -> None:
 
 @scenario(
     CHAPTER,
-    failure="a frame is no text at all",
+    failure="a frame is binary, not text",
     readers=RECOVERS,
-    heals=GAP + "; such a connection is given up",
+    heals=GAP + "; the connection is closed",
     log=(Logged("state", "connection closed"),),
 )
 async def frame_of_bytes(here: Arena) -> None:
@@ -189,9 +189,9 @@ async def frame_of_bytes(here: Arena) -> None:
 
 @scenario(
     CHAPTER,
-    failure="an event that no documentation names",
+    failure="an event that the documentation does not have",
     readers="`live`; counted in `unknownEvents`",
-    heals="it is told once and ignored",
+    heals="it is logged once and ignored",
     log=(Logged("unknown_event", "MOON_PHASE_UPDATE"),),
 )
 async def frame_unknown(here: Arena) -> None:
@@ -214,7 +214,7 @@ async def listen_key_expired(here: Arena) -> None:
 
 @scenario(
     CHAPTER,
-    failure="the same, said twice, as older venues do: the time as text, without the key",
+    failure="the same, sent twice, in the older form: the time as text, without the key",
     readers=RECOVERS,
     heals="a new key, a new connection, a snapshot, the histories",
     log=(Logged("state", "listen key has expired"),),
@@ -227,10 +227,10 @@ async def listen_key_expired_twice(here: Arena) -> None:
 
 @scenario(
     CHAPTER,
-    failure="the listen key is gone without a word: another program has deleted it",
+    failure="the listen key is gone without notice: another program has deleted it",
     readers="`live` until it is found, then `recovering`, then `live`",
-    heals="REST probes find news that the stream did not bring; a new key, a new connection, a snapshot, the histories",
-    found="a reconcile period and its grace",
+    heals="a check by REST finds changes that the stream did not send; a new key, connection, snapshot, the histories",
+    found="a reconcile period and the grace (5 s)",
     log=(Logged("state", "drift"),),
     bound_s=UNHEARD_S,
 )
@@ -243,7 +243,7 @@ async def listen_key_gone(here: Arena) -> None:
     CHAPTER,
     failure="the venue announces that its server shuts down",
     readers="`live`: the next connection works before the last one is closed",
-    heals="changes over to a new connection, and takes every event once",
+    heals="changes to a new connection, and takes every event once",
     log=(Logged("rotating", "shutting down"), Logged("rotated", "shutting down")),
 )
 async def server_shutdown(here: Arena) -> None:
