@@ -22,10 +22,10 @@ from support.world import DEADLINE_S, World, world
 from consumers import AccountReader, AccountSnapshot, OrderEvent, OrderEvents
 from consumers.models import Balance, EventFields, Order, Position, Totals
 from consumers.tables import values
-from publisher.reconciler import EVERYTHING_PAUSE_S
 from statecast.embedded.server import EmbeddedServer
 from statecast.simulator.orders import OrderRequest, OrderType, Side
 from statecast.store.client import connect
+from statecast.venues import registry
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -92,7 +92,7 @@ async def at_rest(here: World) -> None:
         before = None
         while (seq := (await here.status())["seq"]) != before:
             before = seq
-            await asyncio.sleep(EVERYTHING_PAUSE_S + 1.0)
+            await asyncio.sleep(registry.venue("binance").traits.checks.all_pause_s + 1.0)
 
 
 # The contract

@@ -152,7 +152,7 @@ class _Output:
         import orjson
 
         from statecast.cli.views import event_line
-        from statecast.store.event_log import GAP, untold
+        from statecast.domain import gaps
 
         for entry in entries:
             number = int(entry["eventSeq"])
@@ -174,8 +174,8 @@ class _Output:
             self.printed[entry["eventId"]] = None
             if len(self.printed) > REMEMBERED:
                 del self.printed[next(iter(self.printed))]
-            if self.as_json and (missing := untold(entry)) is not None:
-                _tell(f"{GAP}: {missing}")
+            if self.as_json and (missing := gaps.parse(entry)) is not None:
+                _tell(f"{gaps.GAP}: {missing}")
             print(orjson.dumps(entry).decode() if self.as_json else event_line(entry))
         sys.stdout.flush()
 
