@@ -2,7 +2,7 @@
 
 Attributes are the contract's fields (docs/redis.md) in snake_case. Amounts are `Decimal`, times integer milliseconds
 since 1970 UTC; None means that the venue has not said. An answer knows its `age_s`, `seq` and `source`; figures that
-come from elsewhere and grow old by themselves have a time of their own beside them (`mark_price_time_ms`).
+come from elsewhere and grow old by themselves have a time of their own (`mark_price_time_ms`).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Freshness(NamedTuple):
     """Where the last change came from."""
 
     via: Literal["publisher", "refresh"]
-    """Who told it: the publisher's hashes, or a REST answer that readers share while those are stale."""
+    """Whose it is: the publisher's hashes, or a REST answer that readers share while those are stale."""
 
     epoch: int
     """The writer's term; `seq` may be compared within one."""
@@ -75,7 +75,7 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class Totals(Answer):
-    """The account as a whole; each figure has its own time. `totals_asset` is what they count, such as `USDT`."""
+    """The account as a whole; each figure has its own time. `totals_asset` is the asset that they count."""
 
     FIELDS: ClassVar = ACCOUNT_FIELDS
 

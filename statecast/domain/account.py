@@ -198,7 +198,7 @@ class Account:
 
     @property
     def incomplete_orders(self) -> Mapping[OrderKey, IncompleteOrder]:
-        """Orders of which the stream has still to send something. Where it does not, the log lacks it."""
+        """Orders of which the stream has still to send something. Where it does not, the log is incomplete."""
         return self._tracking.incomplete
 
     def missing_before(

@@ -127,7 +127,7 @@ class Snapshot:
     """The whole account by REST. Rows carry the venue's own update times; `taken_ms` is when the venue was asked.
 
     `margin_assets` maps symbols to the asset their profit is in. `totals_asset` is what the totals count: one asset of
-    the balances, or the currency in which all of them are valued. The stream was received since `heard_since_ms`,
+    the balances, or the currency in which all of them are valued. The stream was received since `stream_since_ms`,
     before the venue was asked; 0: not known.
     """
 
@@ -140,7 +140,7 @@ class Snapshot:
     multi_assets: bool
     taken_ms: int
     totals_asset: str | None = None
-    heard_since_ms: int = 0
+    stream_since_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""An account as values: frozen, `Decimal`, with the venue's time beside each number.
+"""An account as values: frozen, `Decimal`, with the venue's time of each number.
 
 What is made once per frame is a named tuple, which Python builds in a sixth of a frozen dataclass's time.
 

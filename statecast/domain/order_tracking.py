@@ -231,7 +231,7 @@ class OrderTracking:
 
     @property
     def incomplete(self) -> Mapping[OrderKey, IncompleteOrder]:
-        """Orders of which the stream has still to send something. Where it does not, the log lacks it."""
+        """Orders of which the stream has still to send something. Where it does not, the log is incomplete."""
         return self._incomplete
 
     def expect(self, incomplete: Iterable[IncompleteOrder]) -> None:

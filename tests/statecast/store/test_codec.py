@@ -246,6 +246,9 @@ positions = st.builds(
     liquidation_price_time_ms=maybe(times),
     notional=maybe(numbers),
     margin_asset=maybe(st.just("USDT")),
+    quantity_asset=maybe(names),
+    contracts=maybe(numbers),
+    contract_size=maybe(numbers),
 )
 orders = st.builds(
     Order,
@@ -262,6 +265,8 @@ orders = st.builds(
     source=st.sampled_from(["stream", "rest"]),
     algo_id=maybe(names),
     actual_order_id=maybe(names),
+    quantity_asset=maybe(names),
+    contracts=maybe(numbers),
 )
 events = st.builds(
     OrderEvent,
@@ -277,7 +282,7 @@ events = st.builds(
 MONEY = """walletBalance crossWalletBalance availableBalance unrealizedProfit positionAmt entryPrice breakEvenPrice
     markPrice unRealizedProfit isolatedWallet liquidationPrice notional price stopPrice quantity executedQty
     avgPrice lastQty lastPrice commission realizedProfit totalWalletBalance totalUnrealizedProfit
-    totalMarginBalance totalInitialMargin totalMaintMargin"""
+    totalMarginBalance totalInitialMargin totalMaintMargin contracts contractSize"""
 
 
 def expect_plain_numbers(fields: dict[str, str]) -> None:
