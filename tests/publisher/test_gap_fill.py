@@ -17,13 +17,12 @@ from publisher.gap_fill import GapFill, merge_with_stream, without_repeated_step
 from publisher.history_cache import HistoryCache
 from statecast.clock import SystemClock
 from statecast.domain.changes import OrderUpdate
-from statecast.domain.history import PastOrder, PastTrade
+from statecast.domain.history import PastOrder, PastTrade, Reconstructed, events_from_history
 from statecast.simulator.ledger import Ledger
 from statecast.simulator.orders import AlgoOrder, AlgoRequest, OrderRequest, OrderType, Side, TimeInForce
 from statecast.simulator.server import SimulatorServer
 from statecast.store.client import connect
 from statecast.store.keys import EVENT_FIELDS, AccountId, AccountKeys
-from statecast.venues.binance.history import Reconstructed, events_from_history
 from statecast.venues.binance.limits import WeightBudget
 from statecast.venues.binance.rest import HISTORY_RESERVE
 from statecast.venues.registry import SharedLimits
