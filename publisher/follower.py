@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Container, Coroutine, Iterable
+from collections.abc import Container, Coroutine, Hashable, Iterable
 from dataclasses import replace
 from decimal import Decimal
 from random import Random
 
 from publisher.committer import Committer, LeaseAcquired
 from publisher.config import AccountConfig
+from publisher.connection import Route, first_error
 from publisher.discrepancies import GRACE_S, MAX_TOLD
 from publisher.gap_fill import (
     CONNECTED_MS,
@@ -26,10 +27,11 @@ from publisher.gap_fill import (
     merge_with_stream,
     without_repeated_steps,
 )
+from publisher.handover import Message
 from publisher.logs import Log
 from publisher.market import MarkPrices
 from publisher.reconciler import Drift, Reconciler
-from publisher.user_stream import UserStream, first_error
+from publisher.user_stream import UserStream
 from publisher.websocket import BACKOFF_S, Connector
 from statecast.clock import Clock
 from statecast.domain.account import (
@@ -45,9 +47,6 @@ from statecast.domain.orders import INTERMEDIATE_EVENTS, OPENING_EVENTS, filled_
 from statecast.errors import AuthFailed, FrameError, RateLimited, StoreError, VenueError, VenueUnreachable
 from statecast.venues import registry
 from statecast.venues.adapter import StreamEnded, VenueAccount
-from statecast.venues.binance.account import BinanceAccount
-from statecast.venues.binance.decode import decode_user_frame
-from statecast.venues.binance.venue import BinanceAccess
 
 REFUSED_RETRY_S = 60.0
 """How often a refused key is tried again: often enough to see a mended one, seldom enough not to be banned."""
@@ -107,8 +106,8 @@ class Follower:
         """The venue's time of the youngest frame that told of the account, or of the connection after it."""
         self._permissions_known = False
         self._unknown_logged: set[str] = set()
-        self._row_frames: OrderedDict[str | bytes, None] = OrderedDict()
-        """The youngest frames that told rows, on whatever connection."""
+        self._row_frames: OrderedDict[Hashable, None] = OrderedDict()
+        """Identities of the newest frames of rows, on whatever connection."""
         retention_ms = round(config.events_retention_s * 1000)
         self._gap_filler = GapFiller(rest, account, committer, clock, log, retention_ms=retention_ms)
         self._light = Reconciler(
@@ -124,12 +123,10 @@ class Follower:
             following=lambda: self._unreconciled is None,
             incomplete=self._resync,
         )
-        assert isinstance(rest, BinanceAccount)
-        assert isinstance(config.access, BinanceAccess)
-        self._stream = UserStream(
-            rest.rest, config.access.urls, connector, clock, log, shared=config.shared_stream, unproven=self._light.due
-        )
-        self._marks = MarkPrices(config.access.urls, self._venue, connector, clock, log)
+        traits = registry.venue(self._venue).traits.stream
+        route = Route(self._venue, connector, clock, rest.clock, traits.ping_after_s)
+        self._stream = UserStream(rest, traits, route, log, shared=config.shared_stream, unproven=self._light.due)
+        self._marks = MarkPrices(rest, traits, route, log)
         committer.on_lease_lost = self._resync
         committer.on_lease_acquired = self._take_over
 
@@ -265,36 +262,32 @@ class Follower:
             advice="a publisher only reads: give it an API key with reading alone",
         )
 
-    def _take(self, raw: str | bytes) -> bool:
-        """A frame of the stream; whether it told of the account."""
+    def _take(self, message: Message) -> None:
+        """What the stream has sent."""
+        frame = message.content
         try:
-            frame = decode_user_frame(raw, self._clock.now_ms())
-            if not self._is_repeat(raw, frame):
+            if isinstance(frame, FrameError):
+                raise frame
+            if not self._is_repeat(message.identity, frame):
                 self._take_frame(frame)
         except FrameError as error:
             self._committer.health.malformed_frames += 1
             self._resync(str(error))
-            return False
-        return bool(frame.changes)
 
-    def _is_repeat(self, raw: str | bytes, frame: Frame) -> bool:
-        """Whether a frame of rows was told before. Rows of one millisecond cannot be told apart by their times: one
-        that is repeated late would put an older one in the place of a younger. Events of orders have ids."""
-        if not frame.changes or isinstance(frame.changes[0], OrderUpdate):
+    def _is_repeat(self, identity: Hashable | None, frame: Frame) -> bool:
+        """Whether a frame of rows was received before. Rows of one millisecond cannot be told apart by their times: one
+        that is repeated late would put an older one in the place of a newer. Events of orders have ids."""
+        if identity is None or not frame.changes or isinstance(frame.changes[0], OrderUpdate):
             return False
-        if raw in self._row_frames:
+        if identity in self._row_frames:
             return True
-        self._row_frames[raw] = None
+        self._row_frames[identity] = None
         if len(self._row_frames) > REMEMBERED_ROWS:
             self._row_frames.popitem(last=False)
         return False
 
     def _take_frame(self, frame: Frame) -> None:
         match frame.notice:
-            case "stream_ended":
-                raise StreamEnded(frame.detail)
-            case "reconnect_soon":
-                self._stream.rotate(frame.detail)
             case "margin_call":
                 self._log.warning("margin_call", positions=frame.detail)
                 self._light.moved()

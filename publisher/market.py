@@ -3,40 +3,39 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Set
 
+from publisher.connection import Connection, Route
+from publisher.handover import Message
 from publisher.logs import Log
-from publisher.websocket import Connector, Stream
-from statecast.clock import Clock
 from statecast.domain.changes import MarkPriceUpdate
-from statecast.errors import FrameError, VenueUnreachable
-from statecast.venues.binance.decode import decode_market_frame
-from statecast.venues.binance.wire import BinanceUrls, mark_price_requests
+from statecast.errors import FrameError, VenueError
+from statecast.venues.adapter import MarketSession, StreamEnded, StreamTraits, VenueAccount
 
 STEADY_S = 60.0
 """A connection that lasted this long was a good one: the pauses start over."""
 
-MAX_SILENCE_S = 30.0
-"""Every symbol's price comes once a second: a connection that says nothing for so long is open and mute."""
-
-MANY_SYMBOLS = 200
-"""More of them than this do not fit a URL safely; then all are subscribed to after connecting."""
+FOLLOW_PAUSE_S = 0.2
+"""Between two changes of what is subscribed to: positions come in groups, and venues take few requests a second."""
 
 
 class MarkPrices:
-    """Keeps the youngest mark price of every followed symbol until it is taken."""
+    """Keeps the newest mark price of every followed symbol until it is taken."""
 
-    def __init__(self, urls: BinanceUrls, venue: str, connector: Connector, clock: Clock, log: Log) -> None:
-        self._urls = urls
-        self._venue = venue
-        self._connector = connector
-        self._clock = clock
+    def __init__(self, account: VenueAccount, traits: StreamTraits, route: Route, log: Log) -> None:
+        self._account = account
+        self._traits = traits
+        self._route = route
         self._log = log
         self._symbols: frozenset[str] = frozenset()
         self._changed = asyncio.Event()
-        self._youngest: dict[str, MarkPriceUpdate] = {}
-        self.malformed_frames = 0
+        self._newest: dict[str, MarkPriceUpdate] = {}
+        self._malformed_frames = 0
+        self._logged_malformed = False
+
+    @property
+    def malformed_frames(self) -> int:
         """Frames that made no sense. They put prices in doubt, which grow old by themselves, and not the account."""
+        return self._malformed_frames
 
     def follow(self, symbols: frozenset[str]) -> None:
         """Follow these symbols from now on, and no others."""
@@ -46,75 +45,67 @@ class MarkPrices:
 
     def take(self) -> list[MarkPriceUpdate]:
         """What came since the last call, one price per symbol."""
-        updates = list(self._youngest.values())
-        self._youngest.clear()
+        updates = list(self._newest.values())
+        self._newest.clear()
         return updates
 
     async def run(self) -> None:
         """Stay connected while there is a symbol to follow, until cancelled."""
+        clock, connector = self._route.clock, self._route.connector
         failures = 0
         while True:
             while not self._symbols:
                 self._changed.clear()
                 await self._changed.wait()
-            began = self._clock.monotonic()
+            began_mono_s = clock.monotonic()
             try:
-                await self._session()
+                await self._connect()
                 failures = 0
-            except VenueUnreachable as error:
-                if self._clock.monotonic() - began > STEADY_S:
+            except (VenueError, StreamEnded) as error:
+                if clock.monotonic() - began_mono_s > STEADY_S:
                     failures = 0
                 self._log.warning("market_stream_lost", reason=str(error))
                 failures += 1
-                await self._clock.sleep(self._connector.pause_s(failures))
+                await clock.sleep(connector.pause_s(failures))
 
-    async def _session(self) -> None:
+    async def _connect(self) -> None:
         """One connection, until there is nothing to follow."""
-        in_url = self._symbols if len(self._symbols) <= MANY_SYMBOLS else frozenset[str]()
-        url = self._urls.market_stream_url(sorted(in_url))
-        async with self._connector.open(url, self._venue, "market stream") as stream:
-            reading = asyncio.create_task(self._read(stream))
-            try:
-                await self._subscribe(stream, reading, in_url)
-            finally:
-                reading.cancel()
-                await asyncio.gather(reading, return_exceptions=True)
+        url, session = self._account.market_stream(self._symbols)
+        connection = Connection(self._route, "market stream", url, session)
+        self._logged_malformed = False
+        carrying = asyncio.create_task(
+            connection.run(
+                self._received, self._changed.set, max_silence_s=self._traits.market_silence_s, pings_count=False
+            )
+        )
+        try:
+            await self._subscribe(connection, session, carrying)
+        finally:
+            carrying.cancel()
+            await asyncio.gather(carrying, return_exceptions=True)
 
-    async def _subscribe(self, stream: Stream, reading: asyncio.Task[None], carried: Set[str]) -> None:
-        request_id = 1
+    async def _subscribe(self, connection: Connection, session: MarketSession, carrying: asyncio.Task[None]) -> None:
         while self._symbols:
             self._changed.clear()
-            wanted = self._symbols
-            for message in mark_price_requests(carried, wanted, request_id):
-                await stream.send(message)
-            request_id += 2
-            carried = wanted
+            if connection.ready.is_set():
+                await connection.send(session.follow(self._symbols))
             changed = asyncio.create_task(self._changed.wait())
             try:
-                await asyncio.wait((changed, reading), return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait((changed, carrying), return_when=asyncio.FIRST_COMPLETED)
             finally:
                 changed.cancel()
-            if reading.done():
-                reading.result()
-            await self._clock.sleep(0.2)  # The venue takes ten requests a second, and positions come in groups.
+            if carrying.done():
+                carrying.result()
+            await self._route.clock.sleep(FOLLOW_PAUSE_S)
 
-    async def _read(self, stream: Stream) -> None:
-        told = False
-        frames = stream.frames()
-        while True:
-            try:
-                async with asyncio.timeout(MAX_SILENCE_S):
-                    raw = await anext(frames)
-            except TimeoutError:
-                raise VenueUnreachable(self._venue, "market stream", "open and mute") from None
-            try:
-                frame = decode_market_frame(raw)
-            except FrameError as error:
-                self.malformed_frames += 1
-                if not told:  # Once per connection: nonsense every second must not flood the log.
-                    self._log.warning("market_frame", reason=str(error))
-                    told = True
-                continue
-            for change in frame.changes:
-                if isinstance(change, MarkPriceUpdate) and change.symbol in self._symbols:
-                    self._youngest[change.symbol] = change
+    def _received(self, message: Message) -> None:
+        content = message.content
+        if isinstance(content, FrameError):
+            self._malformed_frames += 1
+            if not self._logged_malformed:  # Once per connection: nonsense every second must not flood the log.
+                self._logged_malformed = True
+                self._log.warning("market_frame", reason=str(content))
+            return
+        for change in content.changes:
+            if isinstance(change, MarkPriceUpdate) and change.symbol in self._symbols:
+                self._newest[change.symbol] = change

@@ -7,7 +7,6 @@ import os
 import secrets
 import signal
 import socket
-from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from random import Random
@@ -90,7 +89,13 @@ async def publishing(
         # over it.
         limits = limits or SharedLimits()
         rng = Random()
-        connectors: defaultdict[tuple[str, str], Connector] = defaultdict(lambda: Connector(clock, rng))
+        connectors: dict[tuple[str, str], Connector] = {}
+        for account in config.accounts:
+            traits = registry.venue(account.access.venue).traits.stream
+            connectors.setdefault(
+                (account.access.venue, account.access.limits_name),
+                Connector(clock, rng, connects=traits.connects, connects_within_s=traits.connects_within_s),
+            )
         publications = [
             _Publication(
                 account,

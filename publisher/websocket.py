@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from random import Random
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from websockets import exceptions
@@ -15,6 +17,7 @@ from websockets.protocol import Event
 
 from statecast.clock import Clock
 from statecast.errors import VenueUnreachable
+from statecast.secret import Secret
 
 OPEN_TIMEOUT_S = 10.0
 PING_INTERVAL_S = 20.0
@@ -23,10 +26,6 @@ PING_INTERVAL_S = 20.0
 MAX_FRAME_BYTES = 8 * 1024 * 1024
 MAX_QUEUE = (4096, 1024)
 """Frames received and not yet taken, high and low mark: a burst is read in one go, a longer one waits in the socket."""
-
-MAX_CONNECTIONS = 150
-WITHIN_S = 300.0
-"""The venue allows an IP address 300 attempts in five minutes; half of them are the bots' behind the same address."""
 
 BACKOFF_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 """Pauses between connections that fail one after the other."""
@@ -38,18 +37,21 @@ LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class _Connection(ClientConnection):
-    """Counts the venue's pings, which it answers like any other."""
+    """Notes when the venue has last sent something; an answer to our own ping does not count."""
 
-    pings = 0
+    def __init__(self, *args: Any, clock: Clock, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._monotonic = clock.monotonic
+        self.sign_mono_s = clock.monotonic()
 
     def process_event(self, event: Event) -> None:
-        if isinstance(event, Frame) and event.opcode is Opcode.PING:
-            self.pings += 1
+        if isinstance(event, Frame) and event.opcode is not Opcode.PONG:
+            self.sign_mono_s = self._monotonic()
         super().process_event(event)
 
 
 class Stream:
-    """An open connection. Errors name the stream, never its URL, which may hold the listen key."""
+    """An open connection. Errors name the stream, never its URL, which may hold a secret."""
 
     def __init__(self, connection: _Connection, venue: str, name: str) -> None:
         self._connection = connection
@@ -57,9 +59,9 @@ class Stream:
         self._name = name
 
     @property
-    def pings(self) -> int:
-        """How many pings of the venue have come: the sign of life of a stream that has nothing to say."""
-        return self._connection.pings
+    def sign_mono_s(self) -> float:
+        """When the venue's last frame or ping arrived. Pings are the sign of life of a quiet stream."""
+        return self._connection.sign_mono_s
 
     async def frames(self) -> AsyncIterator[str | bytes]:
         """Frames until the connection ends; it always ends with VenueUnreachable."""
@@ -79,30 +81,45 @@ class Stream:
 
 
 class Connector:
-    """Opens all the connections of this process to the venue, no more of them than the venue allows."""
+    """Opens all connections of this process to one venue that leave the machine by one way.
 
-    def __init__(self, clock: Clock, rng: Random) -> None:
+    It makes `connects` attempts within `connects_within_s` at the most. Both stand in the venue's `StreamTraits`: at
+    most half of what the venue allows, because bots connect from the same address.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        rng: Random,
+        *,
+        connects: int,
+        connects_within_s: float,
+        open_timeout_s: float = OPEN_TIMEOUT_S,
+    ) -> None:
         self._clock = clock
         self._rng = rng
-        self._attempts: deque[float] = deque()
+        self._connects = connects
+        self._within_s = connects_within_s
+        self._open_timeout_s = open_timeout_s
+        self._attempts_mono_s: deque[float] = deque()
 
     @asynccontextmanager
-    async def open(self, url: str, venue: str, name: str) -> AsyncIterator[Stream]:
+    async def open(self, url: Secret, venue: str, name: str) -> AsyncIterator[Stream]:
         """Connect, when the limit allows it; raises VenueUnreachable where that fails. Closed at the end."""
-        await self._turn()
+        await self._wait_for_attempt()
         try:
             connection = await connect(
-                url,
-                create_connection=_Connection,
+                url.reveal(),
+                create_connection=cast("type[_Connection]", partial(_Connection, clock=self._clock)),
                 compression=None,
-                open_timeout=OPEN_TIMEOUT_S,
+                open_timeout=self._open_timeout_s,
                 close_timeout=1.0,
                 ping_interval=PING_INTERVAL_S,
                 ping_timeout=PING_INTERVAL_S,
                 max_size=MAX_FRAME_BYTES,
                 max_queue=MAX_QUEUE,
                 # A simulated exchange at home is not behind the proxy that the environment names.
-                proxy=None if urlsplit(url).hostname in LOOPBACK_HOSTS else True,
+                proxy=None if urlsplit(url.reveal()).hostname in LOOPBACK_HOSTS else True,
             )
         # ValueError: a host name or the target of a redirect that is none.
         except (OSError, TimeoutError, ValueError, exceptions.WebSocketException) as error:
@@ -121,15 +138,15 @@ class Connector:
         """About `seconds`."""
         return seconds * self._rng.uniform(1 - JITTER, 1 + JITTER)
 
-    async def _turn(self) -> None:
+    async def _wait_for_attempt(self) -> None:
         """Wait until one more attempt is within the limit. Attempts count, whatever becomes of them."""
-        while len(self._attempts) >= MAX_CONNECTIONS:
-            left_s = self._attempts[0] + WITHIN_S - self._clock.monotonic()
+        while len(self._attempts_mono_s) >= self._connects:
+            left_s = self._attempts_mono_s[0] + self._within_s - self._clock.monotonic()
             if left_s > 0:
                 await self._clock.sleep(left_s)
             else:
-                self._attempts.popleft()
-        self._attempts.append(self._clock.monotonic())
+                self._attempts_mono_s.popleft()
+        self._attempts_mono_s.append(self._clock.monotonic())
 
 
 def _why(error: Exception) -> str:

@@ -6,6 +6,7 @@ Everything else takes a `Clock`, so that a test can hand in one that jumps and a
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from typing import Protocol
 
@@ -39,3 +40,20 @@ class SystemClock:
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(max(0.0, seconds))
+
+
+async def wait_until(event: asyncio.Event, until_mono_s: float, clock: Clock) -> bool:
+    """Whether the event is set by then: returns as soon as it is, or at that moment of the monotonic clock."""
+    left_s = until_mono_s - clock.monotonic()
+    if event.is_set() or left_s <= 0:
+        return event.is_set()
+    if left_s == math.inf:
+        return await event.wait()
+    happening = asyncio.create_task(event.wait())
+    sleeping = asyncio.create_task(clock.sleep(left_s))
+    try:
+        await asyncio.wait((happening, sleeping), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        happening.cancel()
+        sleeping.cancel()
+    return event.is_set()

@@ -70,11 +70,16 @@ class StreamTraits:
 
     connects: int
     connects_within_s: float
-    """No more than so many attempts to connect within this time, from one way out of this machine."""
+    """A publisher makes no more than so many attempts to connect within this time, from one way out of this machine: at
+    most half of what the venue allows, because bots connect from the same address."""
 
     shared: bool
     """Whether each of several connections of one account receives every event. It is where a second connection can take
     over without a gap. (A setting may say otherwise.)"""
+
+    ping_after_s: float | None = None
+    """After so long without a message a session is asked for a ping (`Session.idle`), and so often again; None: the
+    venue needs none beyond those of the websocket itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,17 +206,18 @@ class Session(Protocol):
         """Whether everything is subscribed to: events from now on are received."""
 
     def opened(self, now_ms: int) -> Sequence[str]:
-        """The connection is open; what to send first."""
+        """The connection is open; what to send first. `now_ms` is the venue's time, as a login may want it."""
 
     def identity(self, raw: str | bytes) -> Hashable | None:
         """What two connections' copies of one event have in common; None for a message that concerns this connection
         alone (an acknowledgement, a snapshot at its beginning) and is always to be received."""
 
     def received(self, raw: str | bytes, now_ms: int) -> Received:
-        """Raises FrameError for what cannot be understood, StreamEnded or VenueError for a refusal."""
+        """`now_ms` is this machine's time, which is stamped on order events and decides nothing. Raises FrameError for
+        what cannot be understood, StreamEnded or VenueError for a refusal."""
 
     def idle(self, silent_s: float) -> str | None:
-        """A ping to send after so long without a message, if it is time for one."""
+        """A ping to send after so long without a message; see `StreamTraits.ping_after_s`."""
 
 
 class MarketSession(Session, Protocol):

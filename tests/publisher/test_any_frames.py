@@ -17,17 +17,19 @@ from support.world import until, world
 from publisher import config
 from publisher.committer import Committer
 from publisher.follower import Follower
+from publisher.handover import Message
 from publisher.logs import account_log
 from publisher.websocket import Connector
 from statecast.clock import SystemClock
 from statecast.domain.account import Account
+from statecast.errors import FrameError
 from statecast.settings import Settings
 from statecast.store.client import Client
 from statecast.store.codec import commit
 from statecast.store.keys import AccountId
 from statecast.store.writer import AccountWriter
 from statecast.venues import registry
-from statecast.venues.adapter import StreamEnded
+from statecast.venues.binance.session import UserSession
 from statecast.venues.registry import SharedLimits
 
 FRAMES = next(path for path in Path(__file__).parents if path.name == "tests") / "frames" / "binance"
@@ -90,7 +92,7 @@ class Reader:
         # Reading asks nothing of it.
         rest = registry.venue(access.venue).account(access, clock, SharedLimits().of(access))
         rng = Random(1)
-        connector = Connector(clock, rng)
+        connector = Connector(clock, rng, connects=150, connects_within_s=300.0)
         self.follower = Follower(account_config, rest, self.account, self.committer, connector, clock, rng, log)
         if known:
             self.committer.submit(self.account.apply((snapshot(positions=[rest_position(-50, "0.025")]),), "rest"))
@@ -99,8 +101,15 @@ class Reader:
             self.follower._unreconciled = None
 
     async def read(self, *said: bytes | str) -> None:
-        for frame in said:
-            self.follower._take(frame)
+        session = UserSession()
+        for raw in said:
+            try:
+                content = session.received(raw, 0).frame
+            except FrameError as error:
+                self.follower._take(Message(error, raw))
+            else:
+                assert content is not None
+                self.follower._take(Message(content, raw))
 
     def encode(self) -> None:
         """What is queued can be written, each commit of it."""
@@ -142,9 +151,12 @@ async def test_a_stream_of_nonsense_does_not_become_a_stream_of_snapshots(redis_
         assert here.exchange.requests["GET /fapi/v1/openOrders 200"] <= 5
 
 
-async def test_only_the_end_of_the_listen_key_ends_it() -> None:
-    recorded = [one for one in PAYLOADS if ENDING in json.dumps(one)]
-    assert recorded
-    for notice in recorded:
-        with pytest.raises(StreamEnded):
-            await Reader(known=True).read(b"{", json.dumps(notice))
+def test_only_the_end_of_the_listen_key_is_the_streams_end() -> None:
+    session = UserSession()
+    ends = [
+        payload
+        for payload in PAYLOADS
+        if (frame := session.received(json.dumps(payload), 0).frame) is not None and frame.notice == "stream_ended"
+    ]
+    assert ends
+    assert ends == [payload for payload in PAYLOADS if ENDING in json.dumps(payload)]

@@ -10,19 +10,21 @@ from http import HTTPStatus
 from random import Random
 
 import orjson
-import pytest
 from structlog.testing import capture_logs
+from support.clocks import ManualClock, eventually
 from support.world import World, until, world
-from support.written import eventually
 from websockets.asyncio.server import Request, Response, ServerConnection, serve
 
-from publisher import market
+from publisher.connection import Route
 from publisher.logs import account_log
 from publisher.market import STEADY_S, MarkPrices
 from publisher.websocket import JITTER, Connector
-from statecast.clock import SystemClock
+from statecast.clock import Clock, SystemClock
 from statecast.simulator.orders import OrderRequest, OrderType, Side
-from statecast.venues.binance.wire import BinanceUrls
+from statecast.venues.adapter import StreamTraits
+from statecast.venues.binance.venue import BinanceVenue
+
+TRAITS = BinanceVenue.traits.stream
 
 
 def deal(here: World, side: Side, symbol: str) -> None:
@@ -71,8 +73,8 @@ async def test_a_cut_market_socket_is_replaced_and_the_account_stays_live(redis_
 
         await until(another, bool)
         now_ms = here.now_ms()
-        price = here.ledger.marks["BTCUSDT"] + 10
-        here.exchange.publish(here.ledger.move_mark("BTCUSDT", price, here.exchange.server_ms(now_ms)), now_ms)
+        moved = here.ledger.marks["BTCUSDT"] + 10
+        here.exchange.publish(here.ledger.move_mark("BTCUSDT", moved, here.exchange.server_ms(now_ms)), now_ms)
         await here.agree()
         status = await here.status()
         assert status["state"] == "live"
@@ -91,26 +93,16 @@ async def test_nonsense_and_prices_beyond_reckoning_do_not_end_the_service(redis
         await here.agree()
 
 
-class JumpingClock(SystemClock):
-    """Every pause is over at once; the pauses are kept."""
-
-    def __init__(self) -> None:
-        self.ahead_s = 0.0
-        self.pauses: list[float] = []
-
-    def monotonic(self) -> float:
-        return super().monotonic() + self.ahead_s
-
-    async def sleep(self, seconds: float) -> None:
-        self.pauses.append(seconds)
-        await asyncio.sleep(0)
-
-
 @asynccontextmanager
-async def following(url: str, clock: SystemClock) -> AsyncIterator[MarkPrices]:
+async def following(url: str, clock: Clock, *, traits: StreamTraits = TRAITS) -> AsyncIterator[MarkPrices]:
     """The mark prices of one symbol from the venue at `url`."""
-    urls = BinanceUrls.choose(False, "http://127.0.0.1:1", url, None, None)
-    marks = MarkPrices(urls, "binance", Connector(clock, Random(1)), clock, account_log("binance:main"))
+    venue = BinanceVenue()
+    access = venue.access({"API_KEY": "k", "API_SECRET": "s", "REST_URL": "http://127.0.0.1:1", "WS_URL": url})
+    assert access is not None
+    account = venue.account(access, clock, venue.limits())
+    connector = Connector(clock, Random(1), connects=150, connects_within_s=300.0)
+    route = Route("binance", connector, clock, account.clock, traits.ping_after_s)
+    marks = MarkPrices(account, traits, route, account_log("binance:main"))
     marks.follow(frozenset({"BTCUSDT"}))
     task = asyncio.create_task(marks.run())
     try:
@@ -119,14 +111,19 @@ async def following(url: str, clock: SystemClock) -> AsyncIterator[MarkPrices]:
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+        await account.aclose()
 
 
-async def test_of_several_prices_the_youngest_is_taken_once_and_silence_is_nothing() -> None:
+def price(value: str, symbol: str = "BTCUSDT") -> bytes:
+    return orjson.dumps({"e": "markPriceUpdate", "E": 1793000000000, "s": symbol, "p": value})
+
+
+async def test_of_several_prices_the_newest_is_taken_once_and_silence_is_nothing() -> None:
     silent = asyncio.Event()
 
     async def venue(connection: ServerConnection) -> None:
-        for price, symbol in (("1", "BTCUSDT"), ("2", "BTCUSDT"), ("7", "ETHUSDT"), ("3", "BTCUSDT")):
-            await connection.send(orjson.dumps({"e": "markPriceUpdate", "E": 1793000000000, "s": symbol, "p": price}))
+        for frame in (price("1"), price("2"), price("7", "ETHUSDT"), price("3")):
+            await connection.send(frame)
         await (await connection.ping())
         silent.set()
         await connection.wait_closed()
@@ -141,29 +138,37 @@ async def test_of_several_prices_the_youngest_is_taken_once_and_silence_is_nothi
 
 
 async def test_pauses_between_connections_grow_and_start_over_after_a_good_one() -> None:
-    clock = JumpingClock()
-    asked = 0
+    clock = ManualClock()
+    began_s: list[float] = []
+    ended_s: list[float] = []
 
-    def admit(_connection: ServerConnection, _request: Request) -> Response | None:
-        nonlocal asked
-        asked += 1
-        return None if asked == 4 else _connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, "")
+    def admit(connection: ServerConnection, _request: Request) -> Response | None:
+        began_s.append(clock.monotonic())
+        if len(began_s) == 4:
+            return None
+        ended_s.append(clock.monotonic())
+        return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, "")
 
     async def venue(connection: ServerConnection) -> None:
-        clock.ahead_s += STEADY_S + 1
+        for _ in range(round(STEADY_S / 10) + 1):
+            await connection.send(price("3"))
+            await (await connection.ping())
+            await clock.advance(10)
+        ended_s.append(clock.monotonic())
         await connection.close()
 
     async with serve(venue, "127.0.0.1", 0, process_request=admit) as server:
         host, port = next(iter(server.sockets)).getsockname()
         async with following(f"ws://{host}:{port}", clock):
-
-            async def often() -> bool:
-                return asked > 5
-
-            await eventually(often)
-    pauses = [pause for pause in clock.pauses if pause != 0.2]
+            while len(began_s) < 6:
+                # Time goes on only while nobody is connected or connecting.
+                await eventually(lambda: len(ended_s) == len(began_s) and clock.sleeping > 0, "a pause")
+                await clock.advance(0.05)
+    pauses = [began - ended for ended, began in zip(ended_s, began_s[1:], strict=False)]
     expected = [0.5, 1.0, 2.0, 0.5, 1.0]
-    assert all(abs(pause - about) <= JITTER * about for pause, about in zip(pauses, expected, strict=False)), pauses
+    assert all(abs(pause - about) <= JITTER * about + 0.06 for pause, about in zip(pauses, expected, strict=False)), (
+        pauses
+    )
     assert pauses[:2] != expected[:2], "they vary, so that what was cut off together does not come back together"
 
 
@@ -178,14 +183,12 @@ async def test_a_venue_that_answers_a_handshake_with_nonsense_is_asked_again() -
         await writer.drain()
         writer.close()
 
-    async def often() -> bool:
-        return asked > 3
-
     with capture_logs() as logs:
         async with await asyncio.start_server(handle, "127.0.0.1", 0) as server:
             host, port = server.sockets[0].getsockname()
-            async with following(f"ws://{host}:{port}", JumpingClock()):
-                await eventually(often)
+            clock = ManualClock()
+            async with following(f"ws://{host}:{port}", clock):
+                await clock.advance_until(lambda: asked > 3, "asked again and again")
     assert {line["event"] for line in logs} == {"market_stream_lost"}
 
 
@@ -195,7 +198,7 @@ async def test_frames_that_make_no_sense_are_counted_and_lose_no_price() -> None
     async def venue(connection: ServerConnection) -> None:
         for frame in ("{", '{"e":"markPriceUpdate","E":1,"s":"BTCUSDT","p":"dear"}'):
             await connection.send(frame)
-        await connection.send(orjson.dumps({"e": "markPriceUpdate", "E": 1793000000000, "s": "BTCUSDT", "p": "3"}))
+        await connection.send(price("3"))
         await (await connection.ping())
         said.set()
         await connection.wait_closed()
@@ -208,23 +211,21 @@ async def test_frames_that_make_no_sense_are_counted_and_lose_no_price() -> None
             assert [update.mark_price for update in marks.take()] == [Decimal(3)]
 
 
-async def test_a_market_connection_that_is_open_and_mute_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(market, "MAX_SILENCE_S", 0.2)
+async def test_a_market_connection_that_is_open_and_mute_is_replaced() -> None:
+    clock = ManualClock()
     connections = 0
 
     async def venue(connection: ServerConnection) -> None:
         nonlocal connections
         connections += 1
         if connections > 1:
-            await connection.send(orjson.dumps({"e": "markPriceUpdate", "E": 1793000000000, "s": "BTCUSDT", "p": "3"}))
+            await connection.send(price("3"))
         await connection.wait_closed()
 
     async with serve(venue, "127.0.0.1", 0) as server:
         host, port = next(iter(server.sockets)).getsockname()
-        async with following(f"ws://{host}:{port}", SystemClock()) as marks:
-
-            async def priced() -> bool:
-                return bool(marks.take())
-
-            await eventually(priced)
+        async with following(f"ws://{host}:{port}", clock) as marks:
+            await eventually(lambda: connections == 1, "connected")
+            await clock.advance_until(lambda: bool(marks.take()), "a price of another connection", step_s=1)
     assert connections > 1
+    assert clock.monotonic() >= 1_000 + TRAITS.market_silence_s

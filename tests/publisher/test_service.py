@@ -13,8 +13,8 @@ from support.world import account_values, new_server, until
 
 from publisher import config, follower
 from publisher.committer import Committer
+from publisher.connection import first_error
 from publisher.service import publishing
-from publisher.user_stream import first_error
 from statecast import settings
 from statecast.clock import SystemClock
 from statecast.errors import ContractMismatch

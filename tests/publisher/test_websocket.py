@@ -1,4 +1,4 @@
-"""A venue that does not let us in, or ends the connection: always VenueUnreachable, never a word of the listen key."""
+"""A venue that does not let us in, or ends the connection: always VenueUnreachable, never a word of a URL's secret."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from contextlib import asynccontextmanager
 from random import Random
 
 import pytest
+from support.clocks import ManualClock, eventually
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.frames import Frame, Opcode
 
-from publisher import websocket as streams
-from publisher.websocket import BACKOFF_S, Connector
-from statecast.clock import SystemClock
+from publisher.websocket import BACKOFF_S, MAX_FRAME_BYTES, OPEN_TIMEOUT_S, Connector
+from statecast.clock import Clock, SystemClock
 from statecast.errors import VenueUnreachable
+from statecast.secret import Secret
 
 LISTEN_KEY = "pqia91ma19a5s61cv6a81va65sd"
 
@@ -38,7 +39,7 @@ ANSWERS = {
 
 
 @asynccontextmanager
-async def answering(answer: bytes | None) -> AsyncIterator[str]:
+async def answering(answer: bytes | None) -> AsyncIterator[Secret]:
     """A server that gives every handshake this answer (None: none at all); the URL of a private stream on it."""
     done = asyncio.Event()
 
@@ -54,7 +55,7 @@ async def answering(answer: bytes | None) -> AsyncIterator[str]:
     server = await asyncio.start_server(handle, "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()
     try:
-        yield f"ws://{host}:{port}/private/ws?listenKey={LISTEN_KEY}"
+        yield Secret(f"ws://{host}:{port}/private/ws?listenKey={LISTEN_KEY}")
     finally:
         done.set()
         server.close()
@@ -62,26 +63,28 @@ async def answering(answer: bytes | None) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def venue(talk: Callable[[ServerConnection], Awaitable[None]]) -> AsyncIterator[str]:
+async def venue(talk: Callable[[ServerConnection], Awaitable[None]]) -> AsyncIterator[Secret]:
     async with serve(talk, "127.0.0.1", 0) as server:
         host, port = next(iter(server.sockets)).getsockname()
-        yield f"ws://{host}:{port}/private/ws?listenKey={LISTEN_KEY}"
+        yield Secret(f"ws://{host}:{port}/private/ws?listenKey={LISTEN_KEY}")
 
 
-def connector() -> Connector:
-    return Connector(SystemClock(), Random(1))
+def connector(clock: Clock | None = None, *, open_timeout_s: float = OPEN_TIMEOUT_S) -> Connector:
+    return Connector(
+        clock or SystemClock(), Random(1), connects=150, connects_within_s=300.0, open_timeout_s=open_timeout_s
+    )
 
 
-async def expect_unreachable(url: str, read: bool = False) -> str:
-    with pytest.raises(VenueUnreachable) as told:  # noqa: PT012 - opening or reading raises, both are meant
-        async with connector().open(url, "binance", "user stream") as stream:
+async def expect_unreachable(url: Secret, read: bool = False, by: Connector | None = None) -> str:
+    with pytest.raises(VenueUnreachable) as raised:  # noqa: PT012 - opening or reading raises, both are meant
+        async with (by or connector()).open(url, "binance", "user stream") as stream:
             assert read, "opened"
             async for _ in stream.frames():
                 pass
-    assert told.value.call == "user stream"
-    shown = str(told.value) if read else "".join(traceback.format_exception(told.value))
+    assert raised.value.call == "user stream"
+    shown = str(raised.value) if read else "".join(traceback.format_exception(raised.value))
     assert LISTEN_KEY not in shown
-    return str(told.value)
+    return str(raised.value)
 
 
 @pytest.mark.parametrize("answer", ANSWERS)
@@ -91,15 +94,14 @@ async def test_a_handshake_that_fails_is_the_venue_out_of_reach(answer: str) -> 
     assert text.startswith("binance: user stream: cannot connect (")
 
 
-async def test_a_status_is_told_by_its_number() -> None:
+async def test_a_status_is_given_by_its_number() -> None:
     async with answering(ANSWERS["forbidden"]) as url:
         assert "(HTTP 403)" in await expect_unreachable(url)
 
 
-async def test_a_handshake_that_is_never_answered_ends_with_the_time_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "OPEN_TIMEOUT_S", 0.1)
+async def test_a_handshake_that_is_never_answered_ends_with_the_time_out() -> None:
     async with answering(None) as url:
-        assert "(TimeoutError)" in await expect_unreachable(url)
+        assert "(TimeoutError)" in await expect_unreachable(url, by=connector(open_timeout_s=0.1))
 
 
 async def test_nobody_there_is_connection_refused() -> None:
@@ -113,7 +115,7 @@ async def test_a_host_that_cannot_exist_is_the_venue_out_of_reach(host: str, mon
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "WS_PROXY", "WSS_PROXY", "SOCKS_PROXY"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
-    await expect_unreachable(f"ws://{host}/private/ws?listenKey={LISTEN_KEY}")
+    await expect_unreachable(Secret(f"ws://{host}/private/ws?listenKey={LISTEN_KEY}"))
 
 
 async def test_frames_come_as_they_are_until_the_venue_closes() -> None:
@@ -124,16 +126,16 @@ async def test_frames_come_as_they_are_until_the_venue_closes() -> None:
 
     taken: list[str | bytes] = []
     async with venue(talk) as url, connector().open(url, "binance", "user stream") as stream:
-        with pytest.raises(VenueUnreachable) as told:  # noqa: PT012 - opening or reading raises, both are meant
+        with pytest.raises(VenueUnreachable) as raised:  # noqa: PT012 - opening or reading raises, both are meant
             async for frame in stream.frames():
                 taken.append(frame)  # noqa: PERF401 - the list must be there after the error
         with pytest.raises(VenueUnreachable, match="connection closed"):
             await stream.send("{}")
     assert taken == ["text", b"bytes"]
-    assert str(told.value) == "binance: user stream: connection closed (code 4001)"
+    assert str(raised.value) == "binance: user stream: connection closed (code 4001)"
 
 
-async def test_a_connection_that_breaks_is_told_without_a_code() -> None:
+async def test_a_connection_that_breaks_has_no_code() -> None:
     async def talk(connection: ServerConnection) -> None:
         connection.transport.abort()
 
@@ -150,57 +152,40 @@ async def test_text_that_is_no_utf_8_ends_the_connection_and_nothing_else() -> N
         await expect_unreachable(url, read=True)
 
 
-async def test_a_frame_beyond_the_limit_ends_the_connection_and_nothing_else(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(streams, "MAX_FRAME_BYTES", 1000)
-
+async def test_a_frame_beyond_the_limit_ends_the_connection_and_nothing_else() -> None:
     async def talk(connection: ServerConnection) -> None:
-        await connection.send("x" * 2000)
+        await connection.send("x" * (MAX_FRAME_BYTES + 1))
         await connection.wait_closed()
 
     async with venue(talk) as url:
         await expect_unreachable(url, read=True)
 
 
-class JumpingClock(SystemClock):
-    """Sleeping is jumping."""
-
-    def __init__(self) -> None:
-        self.elapsed_s = 0.0
-
-    def monotonic(self) -> float:
-        return self.elapsed_s
-
-    async def sleep(self, seconds: float) -> None:
-        self.elapsed_s += seconds
-        await asyncio.sleep(0)
-
-
-async def test_attempts_stay_within_the_venues_limit_however_many_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_attempts_stay_within_the_limit_however_many_ask() -> None:
     """Attempts count, also those that fail; several accounts and the market stream share the limit."""
-    clock = JumpingClock()
-    limited = Connector(clock, Random(1))
+    clock = ManualClock()
+    limited = connector(clock)
     attempts: list[float] = []
 
-    async def refused(*_args: object, **_options: object) -> None:
-        attempts.append(clock.elapsed_s)
-        clock.elapsed_s += 0.01
-        raise ConnectionRefusedError
-
-    monkeypatch.setattr(streams, "connect", refused)
-
-    async def insist() -> None:
+    async def retry() -> None:
         for _ in range(200):
             with pytest.raises(VenueUnreachable):
-                async with limited.open("ws://127.0.0.1:1/ws", "binance", "user stream"):
+                async with limited.open(Secret("ws://127.0.0.1:1/ws"), "binance", "user stream"):
                     pass
+            attempts.append(clock.monotonic())
 
-    await asyncio.gather(*(insist() for _ in range(5)))
+    tasks = [asyncio.create_task(retry()) for _ in range(5)]
+    began = clock.monotonic()
+    while not all(task.done() for task in tasks):
+        # Time goes on only when nobody is connecting, so that an attempt's time is the one at which it failed.
+        idle = lambda: clock.sleeping + sum(task.done() for task in tasks) == len(tasks)  # noqa: E731
+        await eventually(idle, "all have to wait")
+        await clock.advance(10.0)
+    await asyncio.gather(*tasks)
     assert len(attempts) == 1000
     for at in attempts:
-        assert sum(at <= other < at + 300 for other in attempts) <= 300 / 2
-    assert clock.elapsed_s < 7 * 300, "and no fewer"
+        assert sum(at <= other < at + 300 for other in attempts) <= 150
+    assert clock.monotonic() - began < 7 * 300, "and no fewer"
 
 
 def test_pauses_grow_vary_and_have_an_end() -> None:
@@ -212,19 +197,41 @@ def test_pauses_grow_vary_and_have_an_end() -> None:
     assert len(set(pauses)) == len(pauses)
 
 
-async def test_the_venues_pings_are_counted() -> None:
+async def test_frames_and_pings_of_the_venue_are_signs_of_life() -> None:
+    clock = ManualClock()
+    connections: list[ServerConnection] = []
+
     async def talk(connection: ServerConnection) -> None:
-        for _ in range(3):
-            await (await connection.ping())
-        await connection.send("after")
+        connections.append(connection)
         await connection.wait_closed()
 
-    async with venue(talk) as url, connector().open(url, "binance", "user stream") as stream:
-        assert [frame async for frame in first(stream.frames())] == ["after"]
-        assert stream.pings == 3
+    async with venue(talk) as url, connector(clock).open(url, "binance", "user stream") as stream:
+        await eventually(lambda: bool(connections), "accepted")
+        await clock.advance(10)
+        await (await connections[0].ping())
+        assert stream.sign_mono_s == clock.monotonic()
+        await clock.advance(10)
+        await connections[0].send("a frame")
+        await eventually(lambda: stream.sign_mono_s == clock.monotonic(), "a sign, before the frame is taken")
+        await clock.advance(10)
+        assert [frame async for frame in first(stream.frames())] == ["a frame"]
+        assert stream.sign_mono_s == clock.monotonic() - 10
 
 
 async def first(frames: AsyncIterator[str | bytes]) -> AsyncIterator[str | bytes]:
     async for frame in frames:
         yield frame
         return
+
+
+async def test_answers_to_our_own_pings_are_no_sign_of_life() -> None:
+    clock = ManualClock()
+
+    async def talk(connection: ServerConnection) -> None:
+        await connection.wait_closed()
+
+    async with venue(talk) as url, connector(clock).open(url, "binance", "user stream") as stream:
+        opened = stream.sign_mono_s
+        await clock.advance(10)
+        await (await stream._connection.ping())
+        assert stream.sign_mono_s == opened

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
 from structlog.testing import capture_logs
 from support.world import World, until, world
 
-from publisher import user_stream
+from publisher import handover
 from statecast.simulator.orders import OrderRequest, OrderType, Side
+from statecast.venues.binance import listen_key
+from statecast.venues.binance.venue import BinanceVenue
 
 ROTATIONS = 5
 
@@ -38,7 +41,7 @@ async def trade_until(here: World, done: Callable[[], bool]) -> None:
             await asyncio.sleep(0.02)
 
 
-async def expect_nothing_lost(here: World, logs: list[dict[str, object]]) -> None:
+async def expect_nothing_missed(here: World, logs: list[dict[str, object]]) -> None:
     here.exchange.fault("clear", {}, here.now_ms())
     here.trade(4)
     await here.agree()
@@ -53,8 +56,8 @@ async def expect_nothing_lost(here: World, logs: list[dict[str, object]]) -> Non
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What both connections have told is remembered as long; only the time between two rotations is shorter."""
-    monkeypatch.setattr(user_stream, "CATCH_UP_S", 1.0)
+    """What both connections have sent is remembered as long; only the time between two rotations is shorter."""
+    monkeypatch.setattr(handover, "CATCH_UP_S", 1.0)
 
 
 @pytest.mark.usefixtures("quick")
@@ -62,14 +65,15 @@ async def test_connections_that_the_venue_cuts_by_age_are_replaced_before_it(
     redis_url: str, account_name: str, monkeypatch: pytest.MonkeyPatch, logs: list[dict[str, object]]
 ) -> None:
     life_s = 40.0
-    monkeypatch.setattr(user_stream, "LIFE_S", 10.0)  # The venue is late by as much as a loaded machine may be.
-    monkeypatch.setattr(user_stream, "WATCH_S", 0.1)
+    traits = BinanceVenue.traits
+    # The venue is late by as much as a loaded machine may be.
+    monkeypatch.setattr(BinanceVenue, "traits", replace(traits, stream=replace(traits.stream, life_s=10.0)))
     async with world(redis_url, account_name, live=False) as here:
         here.server._connection_life_s = life_s
         await here.state("live")
         since = (await here.status())["streamSinceMs"]
         await trade_until(here, lambda: rotated(logs) >= 3)
-        await expect_nothing_lost(here, logs)
+        await expect_nothing_missed(here, logs)
         assert (await here.status())["streamSinceMs"] == since, "one stream, without a hole"
 
 
@@ -84,11 +88,11 @@ async def test_a_server_that_shuts_down_is_left_without_a_hole(
                 here.exchange.fault(fault, {"count": 200}, here.now_ms())
             here.exchange.fault("server_shutdown", {}, here.now_ms())
             await trade_until(here, lambda: rotated(logs) >= number)  # noqa: B023
-        await expect_nothing_lost(here, logs)
+        await expect_nothing_missed(here, logs)
 
 
 @pytest.mark.usefixtures("quick")
-async def test_leverage_does_not_go_back_when_two_connections_tell_it(
+async def test_leverage_does_not_go_back_when_two_connections_send_it(
     redis_url: str, account_name: str, logs: list[dict[str, object]]
 ) -> None:
     async with world(redis_url, account_name, RECONCILE_S="3600") as here:
@@ -128,7 +132,7 @@ async def test_a_server_that_ends_before_the_new_connection_is_proven_is_a_gap_l
 
 
 @pytest.mark.parametrize("notices", [1, 2])
-async def test_a_dead_key_is_a_gap_whether_it_is_told_once_or_twice(
+async def test_a_dead_key_is_a_gap_whether_it_is_announced_once_or_twice(
     redis_url: str, account_name: str, notices: int
 ) -> None:
     async with world(redis_url, account_name) as here:
@@ -137,7 +141,7 @@ async def test_a_dead_key_is_a_gap_whether_it_is_told_once_or_twice(
         since = int((await here.status())["streamSinceMs"])
         key = here.exchange.listen_key
         here.exchange.fault("expire_listen_key", {}, here.now_ms())
-        if notices == 2:  # As older versions of the venue tell it: a text for the time, and no key.
+        if notices == 2:  # As older versions of the venue send it: a text for the time, and no key.
             here.exchange.fault("send_raw", {"text": '{"e":"listenKeyExpired","E":"1793000000123"}'}, here.now_ms())
         here.trade(10)
         await until(here.status, lambda status: int(status["streamSinceMs"]) > since and status["state"] == "live")
@@ -151,7 +155,7 @@ async def test_another_key_from_the_venue_is_a_gap(
     redis_url: str, account_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another program has deleted the key: its sockets stay open, and no notice comes."""
-    monkeypatch.setattr(user_stream, "KEEPALIVE_S", 1.0)
+    monkeypatch.setattr(listen_key, "KEEPALIVE_S", 1.0)
     async with world(redis_url, account_name) as here:
         here.trade(20)
         await here.agree()
