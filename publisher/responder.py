@@ -44,7 +44,7 @@ class RefreshResponder:
         self._numbers = itertools.count(1)
 
     async def run(self) -> None:
-        """Answer until cancelled, on a connection of its own. A Redis that is away is the committer's to tell."""
+        """Answer until cancelled, on a connection of its own. The committer reports a Redis that is away."""
         async with connect(self._redis, client_name="statecast-answers", timeout_s=TIMEOUT_S) as client:
             account_id = self._config.account_id
             requests = RefreshRequests(client, account_id, self._publisher_id)
