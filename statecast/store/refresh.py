@@ -1,8 +1,8 @@
 """One REST answer for all readers of an account, and whose turn it is to ask the venue.
 
 At most one process asks at a time: it holds a lock, renews it, and the lock runs out when the process is killed. What
-it learns, a failure too, is stored under keys of its own, never in the publisher's, and told on a stream. Everyone else
-waits there for news from an entry that is known, so that none is missed, and then looks again.
+it learns, a failure too, is stored under keys of its own, never in the publisher's, and announced on a stream. Everyone
+else waits there for what comes after an entry that is known, so that none is missed, and then looks again.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Fetch:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Somebody asks the venue, or the publisher was asked to: `wait` for news, then begin again."""
+    """Somebody asks the venue, or the publisher was asked to: `wait` for the outcome, then begin again."""
 
     now_ms: int
     taken_at_ms: int | None
@@ -232,7 +232,7 @@ class SharedRefresh:
         return NobodyCanFetch(now_ms, taken_at_ms, reason, int(heartbeat) if heartbeat else None, state, state_reason)
 
     async def wait(self, step: Wait) -> None:
-        """Until there are news, or it is time to look again by oneself."""
+        """Until something was announced, or it is time to look again by oneself."""
         block_ms = max(1, min(step.for_ms + 1, LOOK_AGAIN_MS))
         with self._client.errors():
             await self._client.redis.xread({self._keys.refresh_news: step.last_news}, block=block_ms, count=1)
@@ -253,7 +253,7 @@ class SharedRefresh:
                 ended = True
                 return answer
             if not keeping.done():
-                await self._failed(turn, venue, f"the venue has not told everything within {FETCH_WITHIN_S:.0f} s")
+                await self._failed(turn, venue, f"the venue has not answered everything within {FETCH_WITHIN_S:.0f} s")
                 ended = True
             return None
         finally:

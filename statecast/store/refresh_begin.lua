@@ -5,7 +5,7 @@
 --       ask (1: a living publisher may be asked) heartbeat_ms request_gap_ms requests_length
 -- ->    {'ANSWER', now_ms, taken_at_ms, seq, epoch, state, account, balances, positions, orders}
 --       {'TURN', now_ms, taken_at_ms, spent, spent_time_ms} the lock is the caller's
---       {'WAIT', now_ms, taken_at_ms, for_ms, last_news, holder} until news; without a holder, the publisher was asked
+--       {'WAIT', now_ms, taken_at_ms, for_ms, last_news, holder} until then at the most; without a holder, the publisher was asked
 --       {'REFUSED', now_ms, taken_at_ms, reason, retry_at_ms} nobody asks the venue before
 --       {'ALONE', now_ms, taken_at_ms, credentials_reason, heartbeat_at_ms, state, state_reason} nobody can ask it
 --       taken_at_ms is that of the youngest answer, '' for none; other texts are '' for none, too

@@ -73,3 +73,10 @@ def test_secrets_are_compared_by_what_they_hold() -> None:
 def test_an_empty_secret_is_false() -> None:
     assert SECRET
     assert not Secret("")
+
+
+def test_a_fingerprint_tells_secrets_apart_and_gives_none_away() -> None:
+    name = Secret("k" * 64).fingerprint()
+    assert len(name) == 12
+    assert "kk" not in name
+    assert name == Secret("k" * 64).fingerprint() != Secret("j" * 64).fingerprint()

@@ -75,11 +75,6 @@ class BinanceAccount:
         """The request weight of this machine's address."""
         return self._rest.limits
 
-    @property
-    def rest(self) -> BinanceRest:
-        """For publisher/user_stream.py, until that asks `user_streams`."""
-        return self._rest
-
     # Streams
 
     @asynccontextmanager

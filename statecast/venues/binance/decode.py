@@ -263,7 +263,7 @@ def _account_update(body: Json) -> Frame:
 def _order_trade_update(body: Json, received_at_ms: int) -> Frame:
     """One thing that happened to an ordinary order; the payload is at the top of this file.
 
-    The order is complete as of this event. It may be the first one heard of the order (a liquidation's first event can
+    The order is complete as of this event. It may be the first one of the order (a liquidation's first event can
     be its fill), and may come before or after the ACCOUNT_UPDATE of the same trade.
     """
     event = "ORDER_TRADE_UPDATE"
@@ -391,7 +391,7 @@ def _account_config_update(body: Json) -> Frame:
 def _margin_call(body: Json) -> Frame:
     """A warning that positions are near liquidation: `"p":[{"s":"ETHUSDT","ps":"LONG","pa":"1.327","mt":"CROSSED",…}]`.
 
-    A hint that may come late or never, so that no state is made of it, and heard even where a row cannot be read.
+    A hint that may come late or never, so that no state is made of it, and passed on even where a row cannot be read.
     """
     calls = body.get("p")
     named = [row for row in calls if type(row) is dict] if type(calls) is list else []
@@ -407,7 +407,7 @@ def _trade_lite(body: Json) -> Frame:
 def _key_expired(body: Json) -> Frame:
     """`{"e":"listenKeyExpired","E":1793000000123,"listenKey":"pqia91ma…"}`: the socket stays open and silent.
 
-    It may come twice. The key itself is not kept: it is a secret, and older frames lack it.
+    It may come twice. The key itself is not kept: it is a secret, and older frames do not have it.
     """
     return _notice(body, "stream_ended", "the listen key has expired", _KEY_EXPIRED_FIELDS)
 

@@ -49,7 +49,7 @@ def judged(call: str, answer: Answer, now_ms: int, *, clock_known: bool, scrub: 
         content_type = answer.headers.get("content-type", "none")[:MAX_REASON_LENGTH]
         reason += f", not JSON (content type {scrub(content_type)})"
     if status in (418, 429) or code == TOO_MANY_REQUESTS:
-        # The end of a ban is told by the venue's clock, which this machine's may be far from.
+        # The end of a ban is a time of the venue's clock, which this machine's may be far from.
         said_ms = now_ms if clock_known else answer.date_ms(now_ms)
         until_ms = silence_until_ms(answer.headers.get("retry-after"), message, said_ms, banned=status == 418)
         raise Silence(VENUE, call, reason, now_ms + until_ms - said_ms)

@@ -122,7 +122,7 @@ def time_ms(row: Json, key: str, event: str) -> int:
 
 
 def time_or_zero(row: Json, key: str) -> int:
-    """The time of a frame that must be heard whatever its time is; text is accepted (§2.1), anything else is 0."""
+    """The time of a frame that counts whatever its time is; text is accepted (§2.1), anything else is 0."""
     value = row.get(key)
     if type(value) is str and value.isascii() and value.isdecimal() and len(value) <= MAX_NUMBER_LENGTH:
         value = int(value)

@@ -43,7 +43,7 @@ class Histories:
         self._rest = rest
         self._lists_orders_of_all_symbols = True
 
-    # Of a gap. These calls may wait for request weight: `waiting` is told the seconds, each time.
+    # Of a gap. These calls may wait for request weight: `waiting` is called with the seconds, each time.
 
     def queries(self, kind: HistoryKind, symbols: Collection[str]) -> tuple[HistoryQuery, ...]:
         """One query for all ordinary orders, where the venue takes it; else one for each symbol."""

@@ -51,8 +51,8 @@ class ListenKeyStream:
         """Prolong the key until cancelled. Raises StreamEnded, AuthFailed, FrameError."""
         alive_mono_s = self._clock.monotonic()
         while True:
-            # At once for the first time: the key may have died while the connection was made, and its end was told to
-            # others alone.
+            # At once for the first time: the key may have died while the connection was made, and its end was
+            # announced to others alone.
             if await self._prolong():
                 alive_mono_s, pause_s = self._clock.monotonic(), KEEPALIVE_S
             elif self._clock.monotonic() - alive_mono_s > LIFE_S:

@@ -185,7 +185,7 @@ Holdings = dict[tuple[str, str], tuple[Decimal, int]]
 
 
 def account_holdings(body: object) -> Holdings:
-    """The open positions as `GET /fapi/v3/account` tells them, beside the balances of the same moment.
+    """The open positions as `GET /fapi/v3/account` has them, next to the balances of the same moment.
 
     {"assets":[…],"positions":[{"symbol":"BTCUSDT","positionSide":"BOTH","positionAmt":"0.025",…,"updateTime":1793000001046}]}
     """
@@ -194,7 +194,7 @@ def account_holdings(body: object) -> Holdings:
 
 
 def risk_holdings(body: object) -> Holdings:
-    """The open positions as `GET /fapi/v3/positionRisk` tells them."""
+    """The open positions as `GET /fapi/v3/positionRisk` has them."""
     return _holdings(body, str(wire.POSITION_RISK), "body")
 
 

@@ -132,7 +132,7 @@ ORDER_STATUSES = (frozenset(orders.ORDINARY) - {orders.LOST}) | {"PENDING_NEW", 
 accepted."""
 
 SYSTEM_ORDERS = ("autoclose-", "adl_autoclose", "settlement_autoclose-")
-"""How client ids of the venue's own orders begin. Whether the stream tells their NEW is not certain."""
+"""How client ids of the venue's own orders begin. Whether the stream sends their NEW is not certain."""
 
 ALGO_STATUSES = orders.CONDITIONAL_STATUSES
 

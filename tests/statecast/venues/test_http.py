@@ -95,6 +95,17 @@ async def test_an_answer_that_never_comes(server: Server) -> None:
     assert str(error.value) == "binance: GET /x: no answer within 0.05 s"
 
 
+async def test_a_call_that_is_cancelled_ends_at_once_though_no_answer_comes(client: HttpClient, server: Server) -> None:
+    server.silent = True
+    call = asyncio.create_task(client.send("GET /x", "GET", server.url + "/x"))
+    async with asyncio.timeout(5):
+        while not server.requests:
+            await asyncio.sleep(0.01)
+        call.cancel()
+        await asyncio.wait((call,))
+    assert call.cancelled()
+
+
 async def test_nobody_listens() -> None:
     async with aclosing(HttpClient("okx", "http://127.0.0.1:1")) as client:
         with pytest.raises(VenueUnreachable) as error:
