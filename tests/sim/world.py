@@ -28,7 +28,7 @@ from sim.promises import Bounds, Broken, Reader, Truth
 from sim.redis_server import RedisService, Server
 from sim.venue import SimExchange, VenueService
 
-from publisher import config, gap_fill
+from publisher import config
 from publisher.discrepancies import GRACE_S
 from publisher.service import Chance, publishing
 from publisher.tuning import Tuning
@@ -208,11 +208,12 @@ class World:
         self.publishers_rng = Random(self.id_rng.getrandbits(32))
         # Gaps of a simulated world are small: what is done with long ones must happen here as well.
         self.sizes = Random(f"sizes of {seed}")
-        self.gap_sizes = (
-            self.sizes.choice((0, 10, gap_fill.LOGGED_AT_ONCE)),
-            self.sizes.choice((3, gap_fill.SLICE)),
+        usual = Tuning()
+        self.tuning = Tuning(
+            events_at_once=self.sizes.choice((0, 10, usual.events_at_once)),
+            history_slice=self.sizes.choice((3, usual.history_slice)),
+            unwritten_events=self.sizes.choice((5, usual.unwritten_events)),
         )
-        self.tuning = Tuning(unwritten_events=self.sizes.choice((5, Tuning().unwritten_events)))
         self.publishers: dict[str, Publisher] = {}
         self.knowers: list[Publisher] | None = None
         """Who may still know what Redis has lost altogether."""
@@ -447,8 +448,6 @@ def patch_libraries(stack: ExitStack, world: World) -> None:
     # It would look for trio on the disk at every lock that it makes.
     patch(mock.patch.object(httpcore._synchronization, "current_async_library", return_value="asyncio"))
     patch(mock.patch.object(httpx._transports.default, "create_ssl_context", return_value=_ssl_context))
-    patch(mock.patch.object(gap_fill, "LOGGED_AT_ONCE", world.gap_sizes[0]))
-    patch(mock.patch.object(gap_fill, "SLICE", world.gap_sizes[1]))
     patch(mock.patch.object(wire, "HISTORY_PAGE", world.sizes.choice((40, wire.HISTORY_PAGE))))
     random.seed(world.seed)
     logging.getLogger("httpx").setLevel(logging.WARNING)
