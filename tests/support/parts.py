@@ -23,9 +23,10 @@ from publisher.status import Status
 from publisher.sync import Synchronizer
 from publisher.tuning import Tuning
 from publisher.updater import Updater
-from statecast.clock import SystemClock
+from statecast.clock import Clock, SystemClock
 from statecast.domain.account import Delta
 from statecast.domain.catch_up import CatchUp
+from statecast.domain.changes import Snapshot
 from statecast.store.client import Client
 from statecast.store.keys import AccountId
 from statecast.store.writer import AccountWriter
@@ -41,23 +42,46 @@ class NotingCommitter(Committer):
     def submit(self, delta: Delta) -> None:
         self.submitted.append(delta)
 
+    async def events_of_last(self, age_ms: int) -> list[tuple[str, str]]:
+        return []
+
+    async def trimmed_until_ms(self) -> int:
+        return 0
+
+
+class _VenueClock:
+    """A venue whose clock is this machine's."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    def now_ms(self) -> int:
+        return self._clock.now_ms()
+
+    def at_ms(self, mono_s: float) -> int:
+        return self._clock.now_ms() + round((mono_s - self._clock.monotonic()) * 1000)
+
+    async def sync(self) -> None:
+        pass
+
 
 class Parts:
-    """The parts of one account. The venue is asked for nothing but its time."""
+    """The parts of one account. The log in Redis is empty, and so are the venue's histories."""
 
-    def __init__(self) -> None:
-        traits, clock, log, tuning = registry.venue("binance").traits, SystemClock(), account_log("test"), Tuning()
+    def __init__(self, clock: Clock | None = None) -> None:
+        clock = clock or SystemClock()
+        traits, log, tuning = registry.venue("binance").traits, account_log("test"), Tuning()
         self.account = new_account()
         writer = AccountWriter(Client("redis://127.0.0.1:1/0", client_name="test"), AccountId("binance", "main"), "p-1")
         self.status = Status(log)
         self.record = EventRecord(tuning.recorded_events)
         retry = RedisRetry(clock, log)
-        lease = Lease(writer, self.account, self.record, self.status, retry, clock, log, tuning)
+        self.lease = lease = Lease(writer, self.account, self.record, self.status, retry, clock, log, tuning)
         common = writer, self.account, self.record, self.status, lease, retry, clock, log, tuning
         self.committer = NotingCommitter(*common)
         self.committer.submitted = []
-        times = SimpleNamespace(now_ms=clock.now_ms, at_ms=lambda mono_s: round(mono_s * 1000))
-        venue = cast("VenueAccount", SimpleNamespace(clock=times))
+        asked = {"fetch_snapshot": self.fetch_snapshot, "history_queries": lambda kind, symbols: ()}
+        venue = cast("VenueAccount", SimpleNamespace(clock=_VenueClock(clock), **asked))
         self.updater = Updater(self.account, self.committer, lambda symbols: None)
         self.catch_up = CatchUp(self.account)
         self.gap_filler = GapFiller(
@@ -73,12 +97,13 @@ class Parts:
             tuning,
             log_kept_ms=1,
         )
+        self.schedule = CheckSchedule(traits.checks, 60.0, Random(1).uniform)
         self.reconciler = Reconciler(
             venue,
             self.account,
             lease,
             self.status,
-            CheckSchedule(traits.checks, 60.0, Random(1).uniform),
+            self.schedule,
             OrderCoverage(traits.checks),
             Discrepancies(traits.checks),
             Hooks(lambda: self.catch_up.is_following, lambda _: None, lambda _: None, lambda _: None),
@@ -100,6 +125,10 @@ class Parts:
             log,
         )
         self.intake = Intake(self.account, self.catch_up, self.updater, self.sync, self.reconciler, self.status, log)
+
+    async def fetch_snapshot(self, *, consistent: bool = False) -> Snapshot:
+        """The venue's answer."""
+        raise NotImplementedError
 
     @property
     def malformed_frames(self) -> int:

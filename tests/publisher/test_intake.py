@@ -1,0 +1,93 @@
+"""What a message of the stream does: to the account, to the wait for a snapshot, to what is counted and compared."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+from structlog.testing import capture_logs
+from support.changes import NOW, event, fill, position, snapshot, wallet
+from support.parts import Parts
+
+from publisher.handover import Message
+from statecast.domain.changes import Change, Frame, Notice
+from statecast.errors import FrameError
+
+
+def message(*changes: Change, identity: object = None, notice: Notice | None = None, name: str = "a frame") -> Message:
+    return Message(Frame(name, NOW + 77, changes, notice, "BTCUSDT BOTH"), identity)
+
+
+class Following(Parts):
+    """An account that follows its stream."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.updater.apply((snapshot(), event(0, "NEW", event_id="new")), "rest")
+        self.catch_up.follow()
+        self.status.move("reconciled")
+        self.committer.submitted.clear()
+
+
+def test_a_frame_is_applied_and_what_no_event_carries_is_asked_for_soon() -> None:
+    parts = Following()
+    parts.intake.take(message(position(10, "0.5")))
+    assert len(parts.committer.submitted) == 1
+    assert parts.intake.last_event_ms == NOW + 77
+    assert not parts.schedule.moved(0.0), "a change is noted already"
+
+
+def test_a_frame_that_makes_no_sense_is_counted_and_asks_for_a_snapshot() -> None:
+    parts = Following()
+    parts.intake.take(Message(FrameError("a frame", "amount", "is no number")))
+    assert parts.malformed_frames == 1
+    assert (parts.status.state, parts.status.reason) == ("recovering", "frame a frame: amount: is no number")
+    assert not parts.catch_up.is_following
+
+
+def test_an_event_before_which_others_are_missing_waits_for_a_snapshot() -> None:
+    parts = Following()
+    parts.intake.take(message(fill(30, "0.050", event_id="full", last_qty=Decimal("0.025"))))
+    assert parts.committer.submitted == []
+    assert parts.status.reason == "events of order 1001 are missing before it was FILLED"
+    assert [one.event_id for one in parts.catch_up.waiting_events()] == ["full"]
+
+
+def test_the_end_of_an_order_without_its_opening_event_is_applied_and_the_order_is_incomplete() -> None:
+    parts = Following()
+    ended = event(10, "EXPIRED", "EXPIRED", order_id="7")
+    parts.intake.take(message(ended))
+    assert parts.status.state == "live"
+    assert list(parts.account.incomplete_orders) == [ended.order.key]
+
+
+def test_a_copy_of_a_frame_of_rows_changes_nothing() -> None:
+    parts = Following()
+    for _ in range(2):
+        parts.intake.take(message(wallet(10, "900"), identity="rows"))
+    assert len(parts.committer.submitted) == 1
+
+
+def test_an_unknown_event_is_counted_each_time_and_logged_once() -> None:
+    parts = Following()
+    with capture_logs() as logs:
+        for _ in range(3):
+            parts.intake.take(message(notice="unknown", name="NEW_THING"))
+    assert parts.status.fields("p", 1)["unknownEvents"] == 3
+    assert [line["event_type"] for line in logs if line["event"] == "unknown_event"] == ["NEW_THING"]
+    assert parts.status.state == "live"
+
+
+def test_a_margin_call_is_logged_with_its_positions() -> None:
+    parts = Following()
+    with capture_logs() as logs:
+        parts.intake.take(message(notice="margin_call"))
+    assert [line["positions"] for line in logs if line["event"] == "margin_call"] == ["BTCUSDT BOTH"]
+
+
+@pytest.mark.parametrize("since_ms", [NOW - 1, NOW + 1_000])
+def test_the_last_event_is_no_older_than_the_connection(since_ms: int) -> None:
+    parts = Following()
+    parts.intake.take(message(wallet(10, "900")))
+    parts.intake.connected(since_ms)
+    assert parts.intake.last_event_ms == max(NOW + 77, since_ms)

@@ -1,0 +1,179 @@
+"""The one path to `live`: a snapshot, what was missed, and what the stream has sent meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from decimal import Decimal
+
+import pytest
+from support.changes import NOW, event, fill, snapshot, wallet
+from support.clocks import ManualClock
+from support.parts import Parts
+
+from publisher.handover import Message
+from publisher.lease import LeaseAcquired
+from statecast.domain.changes import Change, Frame, Snapshot
+from statecast.domain.models import OrderEvent
+from statecast.errors import AuthFailed, FrameError, RateLimited, VenueError, VenueUnreachable
+from statecast.store.writer import PreviousState
+
+NEW = event(10, "NEW", event_id="new")
+FULL = fill(30, "0.050", event_id="full", last_qty=Decimal("0.025"))
+AMENDED = event(20, "AMENDMENT", event_id="amended")
+
+
+class Story(Parts):
+    """An account whose venue answers with `answers`, one after the other; the last one again and again."""
+
+    def __init__(self, *answers: Snapshot | VenueError | FrameError) -> None:
+        self.clock = ManualClock()
+        self.asked = 0
+        self.answers = list(answers or (snapshot(1_000),))
+        super().__init__(self.clock)
+        self.lease.has_asked.set()
+
+    async def fetch_snapshot(self, *, consistent: bool = False) -> Snapshot:
+        assert not consistent, "the stream puts right what a snapshot's parts do not agree in"
+        self.asked += 1
+        answer = self.answers[min(self.asked, len(self.answers)) - 1]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def send(self, *changes: Change) -> None:
+        self.intake.take(Message(Frame("a frame", NOW, changes)))
+
+    @property
+    def logged(self) -> list[str]:
+        return [one.event_id for delta in self.committer.submitted for one in delta.events]
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[asyncio.Task[None]]:
+        task = asyncio.create_task(self.sync.run())
+        try:
+            yield task
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_nothing_is_asked_before_the_stream_is_connected() -> None:
+    story = Story()
+    async with story.running():
+        await story.clock.advance(60)
+        assert (story.asked, story.status.state) == (0, "starting")
+        story.sync.stream_connected()
+        await story.clock.advance(1)
+        assert (story.asked, story.status.state) == (1, "live")
+
+
+async def test_what_the_stream_sends_before_the_snapshot_is_applied_with_it_as_one_commit() -> None:
+    story = Story()
+    story.sync.stream_connected()
+    story.send(NEW)
+    story.send(wallet(2_000, "900"))
+    assert story.committer.submitted == []
+    async with story.running():
+        await story.clock.advance(1)
+    (commit,) = story.committer.submitted
+    assert [one.event_id for one in commit.events] == ["new"]
+    assert story.account.balances["USDT"].wallet_balance == 900
+    assert story.catch_up.is_following
+
+
+async def test_a_frame_that_makes_no_sense_asks_again_and_the_older_answer_is_not_applied() -> None:
+    story = Story()
+    story.sync.stream_connected()
+    async with story.running():
+        await story.clock.advance(0.1)  # It was asked, and the answer waits for what the stream has still to send.
+        story.intake.take(Message(FrameError("a frame", "body", "is no JSON")))
+        await story.clock.advance(0.3)
+        assert (story.asked, story.committer.submitted) == (1, [])
+        await story.clock.advance(3)
+        assert (story.asked, story.status.state) == (2, "live")
+
+
+async def test_a_stream_of_nonsense_is_no_stream_of_snapshots() -> None:
+    story = Story()
+    story.sync.stream_connected()
+    async with story.running():
+        for _ in range(100):
+            story.intake.take(Message(FrameError("a frame", "body", "is no JSON")))
+            await story.clock.advance(0.1)
+    assert story.asked <= 11
+
+
+@pytest.mark.parametrize(
+    ("error", "pause_s"),
+    [
+        (VenueUnreachable("a venue", "GET account", "HTTP 503"), 0.5),
+        (RateLimited("a venue", "GET account", "HTTP 429", NOW + 30_000), 30.0),
+        (FrameError("GET account", "body", "is no object"), 0.5),
+    ],
+)
+async def test_an_answer_that_fails_is_asked_for_again_when_the_venue_allows_it(
+    error: VenueError | FrameError, pause_s: float
+) -> None:
+    story = Story(error, snapshot(1_000))
+    story.sync.stream_connected()
+    async with story.running():
+        await story.clock.advance(pause_s - 0.1)
+        assert (story.asked, story.status.reason) == (1, str(error))
+        await story.clock.advance(1)
+        assert (story.asked, story.status.state) == (2, "live")
+
+
+async def test_a_refusal_ends_it() -> None:
+    story = Story(AuthFailed("a venue", "GET account", "HTTP 401", 401))
+    story.sync.stream_connected()
+    async with story.running() as task:
+        with pytest.raises(AuthFailed):
+            await task
+
+
+async def test_a_new_connection_reads_the_account_anew() -> None:
+    story = Story()
+    story.sync.stream_connected()
+    async with story.running():
+        await story.clock.advance(2)
+        story.sync.stream_ended(NOW)
+        assert not story.catch_up.is_following
+        story.sync.session_begins()
+        story.sync.stream_connected()
+        await story.clock.advance(2)
+    assert story.asked == 2
+
+
+# The lease
+
+
+def acquired(*missing: OrderEvent, gap: bool = False) -> LeaseAcquired:
+    previous = PreviousState(published=True, orders=(NEW.order,), events_complete_ms=NOW)
+    return LeaseAcquired(previous, missing, NOW, gap)
+
+
+async def test_what_the_log_misses_is_logged_when_the_lease_is_acquired() -> None:
+    story = Story()
+    story.record.begin(NOW)
+    story.sync.lease_acquired(acquired(AMENDED.event, FULL.event))
+    assert story.logged == ["amended", "full"]
+    assert story.status.events_complete_ms == NOW
+
+
+async def test_behind_an_end_that_the_log_has_no_intermediate_event_is_logged() -> None:
+    story = Story()
+    story.record.begin(NOW)
+    story.record.add([FULL.event], 0.0)
+    story.sync.lease_acquired(acquired(AMENDED.event))
+    assert story.logged == []
+
+
+async def test_a_gap_waits_for_the_histories_before_anything_newer_is_logged() -> None:
+    story = Story()
+    story.record.begin(NOW)
+    story.sync.lease_acquired(acquired(FULL.event, gap=True))
+    assert story.logged == []
+    assert [one.event_id for one in story.catch_up.waiting_events()] == ["full"]
+    assert story.status.reason == "taking over: the log of order events is not complete"
