@@ -8,14 +8,11 @@ asked for says `publisher/log_window.py`. What the venue has forgotten or refuse
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from decimal import Decimal
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from publisher.committer import Committer
 from publisher.discrepancies import GRACE_S
-from publisher.history_cache import History, HistoryCache
+from publisher.gap_histories import Gap, GapRead, GapReader, is_finish_logged, triggered_orders
 from publisher.lease import Lease
 from publisher.log_window import WRITTEN_LATE_MS, LogWindow
 from publisher.logs import Log
@@ -27,13 +24,11 @@ from statecast.domain import event_ids, gaps
 from statecast.domain.account import Account
 from statecast.domain.catch_up import GapFill, merge_with_stream
 from statecast.domain.changes import LoggedEvent, OrderUpdate, Snapshot
-from statecast.domain.history import PastOrder, PastTrade, Reconstructed, events_from_history
 from statecast.domain.models import Order, OrderEvent, OrderKey
 from statecast.domain.order_tracking import REMEMBERED_EVENTS
-from statecast.domain.orders import ENDED_BY, FINAL_CONDITIONAL_STATUSES, filled_of, is_final, is_over
-from statecast.errors import AuthFailed, Rejected
+from statecast.domain.orders import filled_of
 from statecast.store.writer import PreviousState
-from statecast.venues.adapter import HistoryKind, HistoryQuery, Retention, Traits, VenueAccount, WantsSymbol
+from statecast.venues.adapter import Retention, Traits, VenueAccount
 
 PROGRESS_S = 5.0
 """A gap fill that takes longer says this often how far it is."""
@@ -44,25 +39,6 @@ BEHIND_PAUSE_S = 1.0
 
 LogEvents = Callable[[Sequence[LoggedEvent]], bool]
 """Logs events of a gap, unless a new doubt speaks against it; whether it has."""
-
-
-@dataclass(slots=True)
-class _Gap:
-    """One window of the venue's time, what was known of the account before it, and what cannot be said of it."""
-
-    since_ms: int
-    until_ms: int
-    known: dict[OrderKey, Order]
-    """Orders that were open before the window, or of which something was still to come."""
-    filled: dict[OrderKey, Decimal]
-    """What is filled of an order as far as the log says or the histories do."""
-    symbols: set[str]
-    logged: Container[str]
-    """Ids of events that the log has, or will have."""
-    lost: list[LoggedEvent] = field(default_factory=list)
-    triggered: frozenset[OrderKey] = frozenset()
-    """Conditional orders whose last event in the log is that they were triggered."""
-    ended: dict[OrderKey, Order] = field(default_factory=dict)
 
 
 class GapFiller:
@@ -100,7 +76,9 @@ class GapFiller:
             margin_ms=2 * traits.clock_error_ms,
             log_kept_ms=log_kept_ms,
         )
-        self._cache = HistoryCache(venue, self._waits, self._progress)
+        self._histories = GapReader(
+            venue, account, clock, log, self._waits, self._progress, slice_size=tuning.history_slice
+        )
         self._progress_mono_s = 0.0
 
     @property
@@ -128,7 +106,7 @@ class GapFiller:
 
     def filled(self, until_ms: int) -> None:
         """What the histories have until then was submitted. The mark moves when they have been looked at again."""
-        self._cache.forget()
+        self._histories.forget()
         self._window.filled(until_ms)
         self._status.log_complete_until(self._window.complete_ms)
 
@@ -174,13 +152,13 @@ class GapFiller:
         if not self._lease.is_standby and self._window.begins_log and self._record.began_ms:
             self._status.log_begins(self._record.began_ms)
         if not since_ms or self._lease.is_standby:
-            self._cache.forget()
+            self._histories.forget()
             return GapFill(until_ms, until_ms)
         gap = await self._gap(since_ms, until_ms, snapshot, buffered())
         # What waits to be logged stands in neither account nor log, and may have gone on while nothing was received.
         gap.symbols.update(event.order.symbol for event in buffered())
         began_mono_s = self._progress_mono_s = self._clock.monotonic()
-        found, lost = await self._read_until_agreed(gap, snapshot)
+        found, lost, ended = await self._read_until_agreed(gap, {order.key: order for order in snapshot.orders})
         for one in lost:
             self._log.error("order_events_lost", gap=one.event.event_id, reason="the venue does not have them")
         if found.updates or lost:
@@ -198,12 +176,12 @@ class GapFiller:
             max(gap.since_ms, until_ms - self._traits.history_lag_ms),
             tuple(lost),
             found.updates,
-            gap.ended,
+            ended,
             gap.filled,
             frozenset(gap.symbols),
         )
 
-    async def _gap(self, since_ms: int, until_ms: int, snapshot: Snapshot, buffered: Iterable[OrderEvent]) -> _Gap:
+    async def _gap(self, since_ms: int, until_ms: int, snapshot: Snapshot, buffered: Iterable[OrderEvent]) -> Gap:
         """The window within the venue's retention, and entries for what lies beyond."""
         now_ms, received_at_ms = self._venue.clock.now_ms(), self._clock.now_ms()
         since_ms = max(since_ms, await self._committer.trimmed_until_ms() + 1)
@@ -227,192 +205,38 @@ class GapFiller:
         self._account.remember_events(event_id for event_id, _ in written[-REMEMBERED_EVENTS // 2 :])
         symbols |= {symbol for _, symbol in written if symbol}
         logged = InLog(self._account, frozenset(event_id for event_id, _ in written))
-        return _Gap(since_ms, until_ms, known, filled, set(symbols), logged, lost, triggered_orders(written))
+        # Histories list orders by when they were placed. Which ones were open before the gap is known, as long as Redis
+        # or the account has it. A conditional one that was triggered long before it ended stands among the open orders
+        # no more, and what was triggered before this process began it does not know.
+        long_before_ms, is_gone = since_ms - self._traits.history.unfilled_kept_ms, self._window.log_is_gone
+        return Gap(
+            since_ms,
+            until_ms,
+            long_before_ms if is_gone else since_ms,
+            long_before_ms if is_gone or not self._window.was_complete else since_ms,
+            known,
+            filled,
+            set(symbols),
+            logged,
+            tuple(lost),
+            triggered_orders(written),
+        )
 
     # The histories
 
-    async def _read_until_agreed(self, gap: _Gap, snapshot: Snapshot) -> tuple[Reconstructed, list[LoggedEvent]]:
-        """The gap's events, and entries for what nobody can say. Histories are computed apart, and one may be
-        behind."""
+    async def _read_until_agreed(self, gap: Gap, open_now: Mapping[OrderKey, Order]) -> GapRead:
+        """Histories are computed apart, and one may be behind another: then they are asked for again, a few times."""
         tries = 1
         while True:
-            found = await self._read(gap, snapshot, lost := list(gap.lost))
+            found, lost, ended = await self._histories.read(gap, open_now)
             if not found.behind or tries == BEHIND_TRIES:
                 break
             tries += 1
             self._log.warning("histories_disagree", orders=[row.order_id for row in found.behind])
-            self._cache.forget_trades({row.symbol for row in found.behind})
+            self._histories.forget_trades({row.symbol for row in found.behind})
             await self._clock.sleep(BEHIND_PAUSE_S)
         lost += [LoggedEvent(gaps.of_order(row, self._clock.now_ms())) for row in found.behind]
-        return found, [one for one in lost if one.event.event_id not in gap.logged]
-
-    async def _read(self, gap: _Gap, snapshot: Snapshot, lost: list[LoggedEvent]) -> Reconstructed:
-        """Orders first, trades after them, so that these explain all that the orders have filled."""
-        open_now = {order.key: order for order in snapshot.orders}
-        # Histories list orders by when they were placed. Which ones were open before the gap is known, as long as Redis
-        # or the account has it.
-        long_before_ms = gap.since_ms - self._traits.history.unfilled_kept_ms
-        placed_ms = long_before_ms if self._window.log_is_gone else gap.since_ms
-        orders: dict[OrderKey, PastOrder] = {}
-
-        def take(found: Iterable[PastOrder]) -> None:
-            of_gap = (past for past in found if past.order.venue_time_ms >= gap.since_ms or not is_over(past.order))
-            orders.update({past.order.key: past for past in of_gap})
-
-        for history in await self._read_all("orders", gap, placed_ms, open_now, lost):
-            take(history.orders)
-        gap.symbols |= {key.symbol for key in orders}
-        # A conditional one that was triggered long before it ended stands among the open orders no more, and what was
-        # triggered before this process began it does not know.
-        knows_triggered = self._window.was_complete and not self._window.log_is_gone
-        conditional_ms = gap.since_ms if knows_triggered else long_before_ms
-        for history in await self._read_all("conditional", gap, conditional_ms, open_now, lost):
-            take(history.orders)
-        orders |= await self._triggered(gap, orders.keys())
-        take(await self._known_orders(gap, orders, open_now, lost))
-        trades: list[PastTrade] = []
-        for history in await self._read_all("trades", gap, gap.since_ms, open_now, lost):
-            trades += history.trades
-        not_logged = (row for row in trades if row.time_ms <= gap.until_ms and _fill_id(row) not in gap.logged)
-        for key in sorted({OrderKey(row.symbol, row.order_id) for row in not_logged} - orders.keys()):
-            # It was neither placed in the window nor known to be open before it.
-            past = await self._venue.fetch_order(key, self._waits)
-            take([past] if past is not None else ())
-        gap.ended |= {key: past.order for key, past in orders.items() if is_over(past.order)}
-        return await self._reconstruct(gap, orders, trades)
-
-    async def _read_all(
-        self,
-        kind: HistoryKind,
-        gap: _Gap,
-        since_ms: int,
-        open_now: Mapping[OrderKey, Order],
-        lost: list[LoggedEvent],
-    ) -> list[History]:
-        """The histories of one kind, of all symbols in which something may have happened."""
-        try:
-            return await self._read_queries(kind, gap, since_ms, open_now, lost)
-        except WantsSymbol:
-            return await self._read_queries(kind, gap, since_ms, open_now, lost)
-
-    async def _read_queries(
-        self,
-        kind: HistoryKind,
-        gap: _Gap,
-        since_ms: int,
-        open_now: Mapping[OrderKey, Order],
-        lost: list[LoggedEvent],
-    ) -> list[History]:
-        found: list[History] = []
-        queries = self._venue.history_queries(kind, gap.symbols)
-        for at, query in enumerate(queries, start=1):
-            history = await self._unless_refused(query, gap, since_ms, open_now, lost)
-            if history is None:
-                continue
-            if history.forgotten_until_ms > max(since_ms, gap.since_ms):
-                forgotten_ms = history.forgotten_until_ms
-                entry = gaps.of_time("ALL", query.symbol, gap.since_ms, forgotten_ms, self._clock.now_ms())
-                lost.append(LoggedEvent(entry))
-            found.append(history)
-            self._progress(f"{at} of {len(queries)} histories of {kind}")
-        return found
-
-    async def _unless_refused(
-        self,
-        query: HistoryQuery,
-        gap: _Gap,
-        since_ms: int,
-        open_now: Mapping[OrderKey, Order],
-        lost: list[LoggedEvent],
-    ) -> History | None:
-        """The history; None, and an entry that says so, where the venue refuses a symbol (as one that was delisted)."""
-        try:
-            return await self._cache.read(query, since_ms, open_now)
-        except AuthFailed:
-            raise
-        except Rejected as error:
-            if not query.symbol:
-                raise
-            self._log.error("history_refused", symbol=query.symbol, reason=str(error))
-            entry = gaps.of_time("REFUSED", query.symbol, gap.since_ms, gap.until_ms, self._clock.now_ms())
-            lost.append(LoggedEvent(entry))
-            return None
-
-    async def _triggered(self, gap: _Gap, found: Container[OrderKey]) -> dict[OrderKey, PastOrder]:
-        """Conditional orders that were triggered and have finished since; however long ago, this process does not know
-        it."""
-        for key in self._account.triggered_orders():
-            if is_finish_logged(key, gap.logged):
-                self._account.forget_triggered(key)
-        finished: dict[OrderKey, PastOrder] = {}
-        for key in sorted(key for key in {*gap.triggered, *self._account.triggered_orders()} if key not in found):
-            past = await self._venue.fetch_order(key, self._waits)
-            if past is not None and is_final(past.order):
-                finished[key] = past
-        return finished
-
-    async def _known_orders(
-        self,
-        gap: _Gap,
-        found: Container[OrderKey],
-        open_now: Mapping[OrderKey, Order],
-        lost: list[LoggedEvent],
-    ) -> list[PastOrder]:
-        """The orders that were open before the gap and are older than it: those that ended are asked for one by one."""
-        known: list[PastOrder] = []
-        for at, (key, order) in enumerate(gap.known.items(), start=1):
-            if key in found:
-                continue
-            past: PastOrder | None
-            if key in open_now:
-                past = PastOrder(open_now[key], 0)
-            else:
-                past = await self._venue.fetch_order(key, self._waits)
-            if past is not None:
-                known.append(past)
-            elif not is_end_logged(order, gap.logged):
-                lost.append(LoggedEvent(gaps.of_order(order, self._clock.now_ms())))
-            self._progress(f"{at} of {len(gap.known)} known orders")
-        return known
-
-    async def _reconstruct(
-        self, gap: _Gap, orders: Mapping[OrderKey, PastOrder], trades: Iterable[PastTrade]
-    ) -> Reconstructed:
-        """In slices, with turns for others in between: in one piece, the tens of thousands of events of some minutes
-        would take longer than the lease lasts, and its loss would make everything begin again, without end."""
-        own: defaultdict[OrderKey, list[PastTrade]] = defaultdict(list)
-        for trade in trades:
-            own[OrderKey(trade.symbol, trade.order_id)].append(trade)
-        known_filled = {
-            key: (order.executed_qty or Decimal(0), order.venue_time_ms)
-            for key, order in gap.known.items()
-            if key not in self._account.incomplete_orders  # As of when is not known of these.
-        }
-        keys = sorted(orders, key=lambda key: (len(key.order_id), key.order_id))
-        reached: dict[OrderKey, int] = {}
-        timed: list[tuple[int, OrderUpdate]] = []
-        behind: list[Order] = []
-        for start in range(0, len(keys), self._tuning.history_slice):
-            part = keys[start : start + self._tuning.history_slice]
-            found = events_from_history(
-                [orders[key] for key in part],
-                [trade for key in part for trade in own[key]],
-                since_ms=gap.since_ms,
-                until_ms=gap.until_ms,
-                logged=gap.logged,
-                known_filled=known_filled,
-                received_at_ms=self._clock.now_ms(),
-            )
-            behind += found.behind
-            for key, filled in found.filled.items():
-                gap.filled[key] = max(gap.filled.get(key, filled), filled)
-            for update in found.updates:
-                key = update.order.key
-                reached[key] = max(reached.get(key, 0), update.order.venue_time_ms)
-                timed.append((reached[key], update))
-            await self._clock.sleep(0)
-        timed.sort(key=lambda pair: pair[0])
-        return Reconstructed(tuple(update for _, update in timed), tuple(behind), gap.filled)
+        return GapRead(found, [one for one in lost if one.event.event_id not in gap.logged], ended)
 
     # How far it is
 
@@ -479,31 +303,3 @@ def _within_retention(
     if since_ms < unfilled_ms:
         lost.append(LoggedEvent(gaps.of_time("UNFILLED", "", since_ms, unfilled_ms, received_at_ms)))
     return since_ms, lost
-
-
-def triggered_orders(written: Iterable[tuple[str, str]]) -> frozenset[OrderKey]:
-    """Conditional orders that stand among the open orders no more, and whose end is not logged; `written` are event ids
-    with their symbols, oldest first."""
-    steps: dict[OrderKey, str] = {}
-    for event_id, symbol in written:
-        parts = event_ids.parse(event_id) if event_id.startswith(event_ids.CONDITIONAL_PREFIX) else None
-        if parts is not None:
-            steps[OrderKey(symbol, parts.order_id)] = parts.step
-    return frozenset(key for key, step in steps.items() if step == "TRIGGERED")
-
-
-def is_finish_logged(key: OrderKey, logged: Container[str]) -> bool:
-    """Whether the log has the end of a conditional order."""
-    return any(event_ids.of_conditional(key.order_id, status) in logged for status in FINAL_CONDITIONAL_STATUSES)
-
-
-def is_end_logged(order: Order, logged: Container[str]) -> bool:
-    """Whether the log has what took an order from the open ones."""
-    if order.algo_id is not None:
-        triggered = event_ids.of_conditional(order.order_id, "TRIGGERED")
-        return triggered in logged or is_finish_logged(order.key, logged)
-    return any(event_ids.of_end(order.key, status) in logged for status in ENDED_BY)
-
-
-def _fill_id(trade: PastTrade) -> str:
-    return event_ids.of_fill(OrderKey(trade.symbol, trade.order_id), trade.trade_id)

@@ -15,7 +15,7 @@ from statecast.domain.history import PastOrder, PastTrade
 from statecast.domain.models import Order, OrderKey
 from statecast.domain.orders import is_final
 from statecast.errors import AuthFailed, Rejected
-from statecast.venues.adapter import HistoryQuery, VenueAccount, Waiting
+from statecast.venues.adapter import HistoryPage, HistoryQuery, VenueAccount, Waiting
 
 MAX_ASKED_BY_ID = 20
 """Orders that were open when they were listed are asked for one by one up to this many: a page of a history costs about
@@ -35,6 +35,16 @@ class _Listing:
     orders: dict[OrderKey, PastOrder] = field(default_factory=dict)
     trades: dict[TradeKey, PastTrade] = field(default_factory=dict)
     forgotten_until_ms: int = 0
+
+    def add(self, page: HistoryPage) -> None:
+        self.orders.update({past.order.key: past for past in page.orders})
+        self.trades.update({(row.symbol, row.order_id, str(row.trade_id)): row for row in page.trades})
+        self.settled_ms = max(self.settled_ms, page.settled_ms)
+        self.forgotten_until_ms = max(self.forgotten_until_ms, page.forgotten_until_ms)
+
+    def list_again_from(self, created_ms: int) -> None:
+        """Orders that were created from there on have to be listed once more."""
+        self.settled_ms = min(self.settled_ms, created_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +84,7 @@ class HistoryCache:
             listing = self._listings[query] = _Listing(since_ms, since_ms)
         await self._look_again(listing, open_now)
         async for page in self._venue.history_pages(query, max(since_ms, listing.settled_ms), self._waiting):
-            listing.orders.update({past.order.key: past for past in page.orders})
-            listing.trades.update({(row.symbol, row.order_id, str(row.trade_id)): row for row in page.trades})
-            listing.settled_ms = max(listing.settled_ms, page.settled_ms)
-            listing.forgotten_until_ms = max(listing.forgotten_until_ms, page.forgotten_until_ms)
+            listing.add(page)
             self._progress(f"{len(listing.orders) or len(listing.trades)} {query.kind} {query.scope}".rstrip())
         return History(
             tuple(past for past in listing.orders.values() if past.created_ms >= since_ms),
@@ -93,7 +100,7 @@ class HistoryCache:
         )
         by_id = [past for past in unsettled if past.order.key not in open_now][:MAX_ASKED_BY_ID]
         if len(by_id) == MAX_ASKED_BY_ID:
-            listing.settled_ms = min(listing.settled_ms, by_id[-1].created_ms)
+            listing.list_again_from(by_id[-1].created_ms)
         for past in unsettled:
             key = past.order.key
             if past.created_ms >= listing.settled_ms:
@@ -106,7 +113,7 @@ class HistoryCache:
             except AuthFailed:
                 raise
             except Rejected:  # by its id, as it may be where a symbol was delisted; the listing has it
-                listing.settled_ms = past.created_ms
+                listing.list_again_from(past.created_ms)
                 return
             if now is not None:
                 listing.orders[key] = now

@@ -13,8 +13,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-MEASURED = ("consumers", "statecast/store")
-"""The packages that are measured. The aim is ("consumers", "publisher", "statecast")."""
+MEASURED = ("consumers", "publisher", "statecast")
+"""The packages that are measured."""
 
 MOST_ATTRIBUTES = 15
 MOST_LINES = 300
@@ -23,6 +23,11 @@ ASSIGNED_FROM_OUTSIDE = {
     ("consumers/nofx/auto_trader.py", "self.trader.user_stream_enabled"): (
         "users of the NOFX bot may set this attribute of a trader at any time, and AutoTrader passes it on"
     ),
+    **{
+        ("publisher/__main__.py", f"parser.{name}"): "argparse takes a sub-command's texts only so"
+        for name in ("description", "epilog", "formatter_class")
+    },
+    ("statecast/venues/http.py", "record.args"): "a filter of the standard library's logging changes the record",
 }
 """Assignments to another object's attribute that stay, by file and target, with the reason."""
 

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-CLEAN = ("statecast/domain",)
+CLEAN = ("consumers", "publisher", "statecast/domain", "statecast/store")
 """Packages in which the words below may not stand, in code, comments or docstrings."""
 
 NOT_SHARED = ("consumers/nofx",)

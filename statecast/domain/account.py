@@ -105,6 +105,10 @@ class _Commit:
     def touch(self, time_ms: int) -> None:
         self.time_ms = max(self.time_ms, time_ms)
 
+    def replace_all(self) -> None:
+        """Its rows are the whole account."""
+        self.replaces = True
+
 
 class Account:
     """One account's known state. Empty, and not publishable, until a first `Snapshot` was applied."""
@@ -350,7 +354,7 @@ class Account:
                 self._apply_check(change)
 
     def _apply_snapshot(self, snapshot: Snapshot) -> None:
-        self._commit.replaces = True
+        self._commit.replace_all()
         self._commit.touch(snapshot.taken_ms)
         self._answer = LastAnswer.of(snapshot, self.rest)
         self._wallets.merge(snapshot)

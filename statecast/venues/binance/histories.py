@@ -35,6 +35,9 @@ class Created:
     until_ms: int = NO_END_MS
     conditional_until_ms: dict[str, int] = field(default_factory=dict)
 
+    def ordinary_until(self, until_ms: int) -> None:
+        self.until_ms = until_ms
+
 
 class Histories:
     """Reads what one account's past is known by. Times are the venue's milliseconds."""
@@ -145,7 +148,7 @@ class Histories:
         if not since_ms or not self._lists_orders_of_all_symbols:
             return
         try:
-            created.until_ms = await self._list(HistoryQuery("orders"), since_ms, created.orders)
+            created.ordinary_until(await self._list(HistoryQuery("orders"), since_ms, created.orders))
         except Rejected as error:
             if error.code != PARAMETER_MISSING:
                 raise
@@ -161,7 +164,7 @@ class Histories:
             raise
         except Rejected:
             until_ms = start_ms if listed else NO_END_MS
-        created.orders += listed
+        created.orders.extend(listed)
         created.conditional_until_ms[symbol] = until_ms
 
     async def _add_conditional(self, key: OrderKey, created: Created) -> None:

@@ -1,0 +1,256 @@
+"""The histories of one gap: what the venue is asked, in which order, and what follows from the answers."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Container, Iterable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import NamedTuple
+
+from publisher.history_cache import History, HistoryCache
+from publisher.logs import Log
+from statecast.clock import Clock
+from statecast.domain import event_ids, gaps
+from statecast.domain.account import Account
+from statecast.domain.changes import LoggedEvent, OrderUpdate
+from statecast.domain.history import PastOrder, PastTrade, Reconstructed, events_from_history
+from statecast.domain.models import Order, OrderKey
+from statecast.domain.orders import ENDED_BY, FINAL_CONDITIONAL_STATUSES, is_final, is_over
+from statecast.errors import AuthFailed, Rejected
+from statecast.venues.adapter import HistoryKind, HistoryQuery, VenueAccount, Waiting, WantsSymbol
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """One window of the venue's time, what was known of the account before it, and what cannot be said of it.
+
+    `symbols` and `filled` grow with what the histories show.
+    """
+
+    since_ms: int
+    until_ms: int
+    placed_since_ms: int
+    """Ordinary orders are listed by their creation, from here on."""
+    conditional_since_ms: int
+    """Conditional ones are listed from here on."""
+    known: Mapping[OrderKey, Order]
+    """Orders that were open before the window, or of which something was still to come."""
+    filled: dict[OrderKey, Decimal]
+    """What is filled of an order as far as the log says or the histories do."""
+    symbols: set[str]
+    logged: Container[str]
+    """Ids of events that the log has, or will have."""
+    lost: tuple[LoggedEvent, ...]
+    triggered: frozenset[OrderKey]
+    """Conditional orders whose last event in the log is that they were triggered."""
+
+
+class GapRead(NamedTuple):
+    """What one reading of the histories shows: the events, entries for what is lost, and orders that are over."""
+
+    found: Reconstructed
+    lost: list[LoggedEvent]
+    ended: dict[OrderKey, Order]
+
+
+class _Reading(NamedTuple):
+    """One attempt: the gap, the orders that are open now, and entries for what is lost."""
+
+    gap: Gap
+    open_now: Mapping[OrderKey, Order]
+    lost: list[LoggedEvent]
+
+
+class GapReader:
+    """Reads the histories of gaps. Calls may wait for the venue's limits, and raise what the venue's calls raise."""
+
+    def __init__(
+        self,
+        venue: VenueAccount,
+        account: Account,
+        clock: Clock,
+        log: Log,
+        waiting: Waiting,
+        progress: Callable[[str], None],
+        *,
+        slice_size: int,
+    ) -> None:
+        """`slice_size`: orders whose events are reconstructed in one go."""
+        self._venue = venue
+        self._account = account
+        self._clock = clock
+        self._log = log
+        self._waiting = waiting
+        self._progress = progress
+        self._slice_size = slice_size
+        self._cache = HistoryCache(venue, waiting, progress)
+
+    def forget(self) -> None:
+        """The gap is filled: what was read of it is not needed any more."""
+        self._cache.forget()
+
+    def forget_trades(self, symbols: Iterable[str]) -> None:
+        """They are in doubt: ask for them again."""
+        self._cache.forget_trades(symbols)
+
+    async def read(self, gap: Gap, open_now: Mapping[OrderKey, Order]) -> GapRead:
+        """Orders first, trades after them, so that these explain all that the orders have filled."""
+        reading = _Reading(gap, open_now, list(gap.lost))
+        orders: dict[OrderKey, PastOrder] = {}
+
+        def take(found: Iterable[PastOrder]) -> None:
+            of_gap = (past for past in found if past.order.venue_time_ms >= gap.since_ms or not is_over(past.order))
+            orders.update({past.order.key: past for past in of_gap})
+
+        for history in await self._read_all("orders", reading, gap.placed_since_ms):
+            take(history.orders)
+        gap.symbols.update(key.symbol for key in orders)
+        for history in await self._read_all("conditional", reading, gap.conditional_since_ms):
+            take(history.orders)
+        orders |= await self._triggered(gap, orders.keys())
+        take(await self._known_orders(reading, orders))
+        trades: list[PastTrade] = []
+        for history in await self._read_all("trades", reading, gap.since_ms):
+            trades += history.trades
+        not_logged = (row for row in trades if row.time_ms <= gap.until_ms and _fill_id(row) not in gap.logged)
+        for key in sorted({row.order for row in not_logged} - orders.keys()):
+            # It was neither placed in the window nor known to be open before it.
+            past = await self._venue.fetch_order(key, self._waiting)
+            take([past] if past is not None else ())
+        ended = {key: past.order for key, past in orders.items() if is_over(past.order)}
+        return GapRead(await self._reconstruct(gap, orders, trades), reading.lost, ended)
+
+    async def _read_all(self, kind: HistoryKind, reading: _Reading, since_ms: int) -> list[History]:
+        """The histories of one kind, of all symbols in which something may have happened."""
+        try:
+            return await self._read_queries(kind, reading, since_ms)
+        except WantsSymbol:
+            return await self._read_queries(kind, reading, since_ms)
+
+    async def _read_queries(self, kind: HistoryKind, reading: _Reading, since_ms: int) -> list[History]:
+        gap, found = reading.gap, list[History]()
+        queries = self._venue.history_queries(kind, gap.symbols)
+        for at, query in enumerate(queries, start=1):
+            history = await self._unless_refused(query, reading, since_ms)
+            if history is None:
+                continue
+            if (forgotten_ms := history.forgotten_until_ms) > max(since_ms, gap.since_ms):
+                entry = gaps.of_time("ALL", query.symbol, gap.since_ms, forgotten_ms, self._clock.now_ms())
+                reading.lost.append(LoggedEvent(entry))
+            found.append(history)
+            self._progress(f"{at} of {len(queries)} histories of {kind}")
+        return found
+
+    async def _unless_refused(self, query: HistoryQuery, reading: _Reading, since_ms: int) -> History | None:
+        """The history; None, and an entry that says so, where the venue refuses a symbol (as one that was delisted)."""
+        try:
+            return await self._cache.read(query, since_ms, reading.open_now)
+        except AuthFailed:
+            raise
+        except Rejected as error:
+            if not query.symbol:
+                raise
+            self._log.error("history_refused", symbol=query.symbol, reason=str(error))
+            since_ms, until_ms = reading.gap.since_ms, reading.gap.until_ms
+            entry = gaps.of_time("REFUSED", query.symbol, since_ms, until_ms, self._clock.now_ms())
+            reading.lost.append(LoggedEvent(entry))
+            return None
+
+    async def _triggered(self, gap: Gap, found: Container[OrderKey]) -> dict[OrderKey, PastOrder]:
+        """Conditional orders that were triggered and have finished since; however long ago, this process does not know
+        it."""
+        for key in self._account.triggered_orders():
+            if is_finish_logged(key, gap.logged):
+                self._account.forget_triggered(key)
+        finished: dict[OrderKey, PastOrder] = {}
+        for key in sorted(key for key in {*gap.triggered, *self._account.triggered_orders()} if key not in found):
+            past = await self._venue.fetch_order(key, self._waiting)
+            if past is not None and is_final(past.order):
+                finished[key] = past
+        return finished
+
+    async def _known_orders(self, reading: _Reading, found: Container[OrderKey]) -> list[PastOrder]:
+        """The orders that were open before the gap and are older than it: those that ended are asked for one by one."""
+        gap, known = reading.gap, list[PastOrder]()
+        for at, (key, order) in enumerate(gap.known.items(), start=1):
+            if key in found:
+                continue
+            past: PastOrder | None
+            if key in reading.open_now:
+                past = PastOrder(reading.open_now[key], 0)
+            else:
+                past = await self._venue.fetch_order(key, self._waiting)
+            if past is not None:
+                known.append(past)
+            elif not is_end_logged(order, gap.logged):
+                reading.lost.append(LoggedEvent(gaps.of_order(order, self._clock.now_ms())))
+            self._progress(f"{at} of {len(gap.known)} known orders")
+        return known
+
+    async def _reconstruct(
+        self, gap: Gap, orders: Mapping[OrderKey, PastOrder], trades: Iterable[PastTrade]
+    ) -> Reconstructed:
+        """In slices, with turns for others in between: in one piece, the tens of thousands of events of some minutes
+        would take longer than the lease lasts, and its loss would make everything begin again, without end."""
+        own: defaultdict[OrderKey, list[PastTrade]] = defaultdict(list)
+        for trade in trades:
+            own[trade.order].append(trade)
+        known_filled = {
+            key: (order.executed_qty or Decimal(0), order.venue_time_ms)
+            for key, order in gap.known.items()
+            if key not in self._account.incomplete_orders  # As of when is not known of these.
+        }
+        keys = sorted(orders, key=lambda key: (len(key.order_id), key.order_id))
+        reached: dict[OrderKey, int] = {}
+        timed: list[tuple[int, OrderUpdate]] = []
+        behind: list[Order] = []
+        for start in range(0, len(keys), self._slice_size):
+            part = keys[start : start + self._slice_size]
+            found = events_from_history(
+                [orders[key] for key in part],
+                [trade for key in part for trade in own[key]],
+                since_ms=gap.since_ms,
+                until_ms=gap.until_ms,
+                logged=gap.logged,
+                known_filled=known_filled,
+                received_at_ms=self._clock.now_ms(),
+            )
+            behind += found.behind
+            for key, filled in found.filled.items():
+                gap.filled[key] = max(gap.filled.get(key, filled), filled)
+            for update in found.updates:
+                key = update.order.key
+                reached[key] = max(reached.get(key, 0), update.order.venue_time_ms)
+                timed.append((reached[key], update))
+            await self._clock.sleep(0)
+        timed.sort(key=lambda pair: pair[0])
+        return Reconstructed(tuple(update for _, update in timed), tuple(behind), gap.filled)
+
+
+def triggered_orders(written: Iterable[tuple[str, str]]) -> frozenset[OrderKey]:
+    """Conditional orders that stand among the open orders no more, and whose end is not logged; `written` are event ids
+    with their symbols, oldest first."""
+    steps: dict[OrderKey, str] = {}
+    for event_id, symbol in written:
+        parts = event_ids.parse(event_id) if event_id.startswith(event_ids.CONDITIONAL_PREFIX) else None
+        if parts is not None:
+            steps[OrderKey(symbol, parts.order_id)] = parts.step
+    return frozenset(key for key, step in steps.items() if step == "TRIGGERED")
+
+
+def is_finish_logged(key: OrderKey, logged: Container[str]) -> bool:
+    """Whether the log has the end of a conditional order."""
+    return any(event_ids.of_conditional(key.order_id, status) in logged for status in FINAL_CONDITIONAL_STATUSES)
+
+
+def is_end_logged(order: Order, logged: Container[str]) -> bool:
+    """Whether the log has what took an order from the open ones."""
+    if order.algo_id is not None:
+        triggered = event_ids.of_conditional(order.order_id, "TRIGGERED")
+        return triggered in logged or is_finish_logged(order.key, logged)
+    return any(event_ids.of_end(order.key, status) in logged for status in ENDED_BY)
+
+
+def _fill_id(trade: PastTrade) -> str:
+    return event_ids.of_fill(trade.order, trade.trade_id)
