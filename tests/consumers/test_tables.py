@@ -62,6 +62,20 @@ def test_what_the_venue_has_not_said_is_none() -> None:
     assert (order.executed_qty, order.avg_price, order.reduce_only, order.actual_order_id) == (None, None, None, None)
 
 
+def test_what_a_venue_counts_in_contracts_is_read_where_it_is_given() -> None:
+    row = {"BTCUSDT:BOTH.quantityAsset": "USD", "BTCUSDT:BOTH.contracts": "-5", "BTCUSDT:BOTH.contractSize": "0.1"}
+    order = {"BTCUSDT:1001.quantityAsset": "USD", "BTCUSDT:1001.contracts": "2"}
+    read = tables(positions=hashes()["positions"] | row, orders=hashes()["orders"] | order).snapshot()
+    position = read.position("BTCUSDT")
+    assert (position.quantity_asset, position.contracts, position.contract_size) == ("USD", D(-5), D("0.1"))
+    assert (read.open_orders["1001"].quantity_asset, read.open_orders["1001"].contracts) == ("USD", D(2))
+    assert read.totals.totals_asset == "USDT"
+    plain = read.position("ETH.USDT_261225", "LONG")
+    assert (plain.quantity_asset, plain.contracts, plain.contract_size) == (None, None, None)
+    without = {name: text for name, text in hashes()["account"].items() if name != "totalsAsset"}
+    assert tables(account=without).totals().totals_asset is None, "a publisher of before"
+
+
 def test_empty_text_counts_as_missing() -> None:
     told = hashes()["positions"] | {"BTCUSDT:BOTH.liquidationPrice": "", "BTCUSDT:BOTH.leverage": ""}
     position = tables(positions=told).snapshot().position("BTCUSDT")

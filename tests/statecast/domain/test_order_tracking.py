@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from support.changes import (
+    NOW,
     D,
     event,
     fill,
@@ -47,6 +48,14 @@ def test_the_memory_of_events_and_finished_orders_is_bounded() -> None:
     assert story.apply(event(4, "CANCELED", "CANCELED", order_id="4")).events == ()
     assert story.apply(event(3, "CANCELED", "CANCELED", order_id="3")).events == ()
     assert len(story.apply(event(0, "CANCELED", "CANCELED", order_id="0")).events) == 1  # forgotten: the oldest goes
+
+
+def test_of_finished_orders_the_latest_are_remembered() -> None:
+    story = Story([snapshot()], account=new_account(finished_orders=2))
+    for at in (10, 20, 30):
+        story.apply(event(at, "CANCELED", "CANCELED", order_id=str(at)))
+    assert [story.account.finished_ms(key) for key in btc("10", "20", "30")] == [0, NOW + 20, NOW + 30]
+    assert story.account.remembers_orders_since_ms == NOW + 20
 
 
 # What is missing, and what is late

@@ -216,6 +216,15 @@ def test_the_stream_knows_better_where_rest_may_be_behind(ours: int, theirs: int
     assert REST.stream_is_newer(ours, theirs, asked) is news
 
 
+@pytest.mark.parametrize(
+    ("since", "recent"),
+    [(100, True), (100 - REST.recent_ms, True), (99 - REST.recent_ms, False), (101, False)],
+    ids=["just now", "as long ago as counts as recent", "before that", "after the venue was asked"],
+)
+def test_what_was_said_right_before_rest_was_asked_is_recent(since: int, recent: bool) -> None:
+    assert REST.is_recent(since, 100) is recent
+
+
 def test_a_snapshot_puts_right_what_a_clock_that_was_set_back_has_frozen() -> None:
     account = new_account()
     hour = 3_600_000

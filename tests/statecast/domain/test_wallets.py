@@ -104,6 +104,9 @@ def test_an_asset_that_is_not_among_all_of_them_is_empty() -> None:
     given = snapshot(balances=[rest_balance(-50, "1000"), rest_balance(-50, "5", "BNB")])
     story = three_ways([AllBalances((wallet(10, "900"),), stamp(10))], given=given)
     expect_wallets(story, USDT="900", BNB="0")
+    assert story.deltas[1].times.balances == NOW + 10
+    assert story.apply(AllBalances((wallet(20, "800"), wallet(30, "1", "BNB")), stamp(30))).times.balances == NOW + 30
+    story.apply(AllBalances((wallet(40, "900"),), stamp(40)))
     expect_totals(story, "900", "0", "900")
 
 

@@ -74,6 +74,29 @@ async def test_two_open_orders_with_one_id_on_two_symbols_both_stand(client: Cli
     await Stored(client, account_id).expect(desk.account)
 
 
+async def test_what_a_venue_counts_in_contracts_stands_there_where_it_is_given(
+    client: Client, account_id: AccountId
+) -> None:
+    desk = Desk(client, account_id)
+    await desk.open()
+    counted = {"symbol": "BTC-USD-SWAP", "quantity_asset": "USD", "contracts": D(-10)}
+    swap = rest_position(-9, "-1000", "50000", contract_size=D(100), inverse=True, margin_asset="BTC", **counted)
+    await desk.commit([snapshot(positions=[swap, rest_position(-9, "0.5")], orders=[rest_order(-9)])], verified=True)
+    await desk.commit([event(10, "NEW", order_id="5", **counted)])
+    found = await read_account(client, account_id)
+    assert found.account is not None
+    assert found.positions is not None
+    assert found.orders is not None
+    names = ("quantityAsset", "contracts", "contractSize")
+    rows = (found.positions["BTC-USD-SWAP:BOTH"], found.orders["BTC-USD-SWAP:5"])
+    assert [[row.get(name) for name in names] for row in rows] == [["USD", "-10", "100"], ["USD", "-10", None]]
+    for row in (found.positions["BTCUSDT:BOTH"], found.orders["BTCUSDT:1001"]):
+        assert not any(name in row for name in names)
+    assert found.account["totalsAsset"] == "USDT"
+    (entry,) = await Stored(client, account_id).events()
+    assert (entry["quantityAsset"], entry["contracts"]) == ("USD", "-10")
+
+
 async def test_everything_is_read_as_it_was_written(client: Client, account_id: AccountId) -> None:
     desk = Desk(client, account_id)
     await desk.open()

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.changes import rest_balance, totals
 
 from statecast.domain.models import Balance, Stamp, SymbolConfig
 from statecast.errors import FrameError
@@ -32,7 +33,7 @@ def body(name: str) -> Any:
 
 
 def test_account() -> None:
-    totals, balances = snapshot.account(body("account"), TAKEN)
+    told, balances = snapshot.account(body("account"), TAKEN)
     assert balances == (
         Balance(
             asset="USDT",
@@ -46,10 +47,10 @@ def test_account() -> None:
             unrealized_profit_time_ms=TAKEN,
         ),
     )
-    assert (totals.total_wallet_balance, totals.available_balance) == (Decimal("10250.11873421"), Decimal("10140.17"))
-    assert (totals.total_margin_balance, totals.total_unrealized_profit) == (Decimal("10254.23"), Decimal("4.11"))
-    assert (totals.total_initial_margin, totals.total_maint_margin) == (Decimal("114.06"), Decimal("9.13"))
-    assert (totals.margin_time_ms, totals.available_balance_time_ms) == (TAKEN, TAKEN)
+    assert (told.total_wallet_balance, told.available_balance) == (Decimal("10250.11873421"), Decimal("10140.17"))
+    assert (told.total_margin_balance, told.total_unrealized_profit) == (Decimal("10254.23"), Decimal("4.11"))
+    assert (told.total_initial_margin, told.total_maint_margin) == (Decimal("114.06"), Decimal("9.13"))
+    assert (told.margin_time_ms, told.available_balance_time_ms) == (TAKEN, TAKEN)
 
 
 @pytest.mark.parametrize(
@@ -76,6 +77,22 @@ def test_assets_that_a_reader_sees(changes: dict[str, object], kept: bool) -> No
     account["assets"].append({**zero, **changes})
     _, balances = snapshot.account(account, TAKEN)
     assert ("BNFCR" in {balance.asset for balance in balances}) is kept
+
+
+@pytest.mark.parametrize(
+    ("assets", "total", "multi_assets", "counted"),
+    [
+        ({"USDT": "1000", "USDC": "5"}, "1000", False, "USDT"),
+        ({}, "0", False, "USDT"),
+        ({"USDC": "5"}, "0", False, "USDT"),
+        ({"BNFCR": "1000"}, "1000", False, None),
+        ({"USDT": "1000"}, "1000", True, "USD"),
+    ],
+    ids=["the USDT wallet", "never used", "without USDT", "counted in another asset", "multi-assets mode"],
+)
+def test_what_the_totals_count(assets: dict[str, str], total: str, multi_assets: bool, counted: str | None) -> None:
+    rows = tuple(rest_balance(0, amount, asset) for asset, amount in assets.items())
+    assert snapshot.totals_asset(totals(0, total), rows, multi_assets=multi_assets) == counted
 
 
 def test_account_that_was_never_used() -> None:
