@@ -201,8 +201,9 @@ class _Discrepancy(NamedTuple):
 class Discrepancies:
     """Differences that may still be explained: by the stream, or by a later answer. Times are monotonic seconds."""
 
-    def __init__(self, pace: CheckPace) -> None:
+    def __init__(self, pace: CheckPace, grace_s: float = GRACE_S) -> None:
         self._pace = pace
+        self._grace_s = grace_s
         self._found: dict[str, _Discrepancy] = {}
 
     def __bool__(self) -> bool:
@@ -210,6 +211,11 @@ class Discrepancies:
 
     def __str__(self) -> str:
         return describe([one.difference.text for one in self._found.values()])
+
+    @property
+    def grace_s(self) -> float:
+        """For so long a difference may be explained."""
+        return self._grace_s
 
     @property
     def doubtful(self) -> bool:
@@ -223,7 +229,7 @@ class Discrepancies:
 
     def only_openings(self, now_mono_s: float) -> list[str]:
         """What has differed for longer than the grace, in words, if it is nothing but opening events."""
-        old = [one.difference for one in self._found.values() if now_mono_s - one.since_mono_s >= GRACE_S]
+        old = [one.difference for one in self._found.values() if now_mono_s - one.since_mono_s >= self._grace_s]
         return [one.text for one in old] if all(one.kind == "opening" for one in old) else []
 
     @property
@@ -278,7 +284,7 @@ class Discrepancies:
 
     def unexplained(self, now_mono_s: float) -> list[str]:
         """What has differed for longer than the grace, in words."""
-        return [one.difference.text for one in self._found.values() if now_mono_s - one.since_mono_s >= GRACE_S]
+        return [one.difference.text for one in self._found.values() if now_mono_s - one.since_mono_s >= self._grace_s]
 
 
 def _covers(answer: Check, difference: Difference) -> bool:

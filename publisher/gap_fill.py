@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from publisher.committer import Committer
-from publisher.discrepancies import GRACE_S
 from publisher.gap_histories import Gap, GapRead, GapReader, is_finish_logged, triggered_orders
 from publisher.lease import Lease
 from publisher.log_window import WRITTEN_LATE_MS, LogWindow
@@ -75,6 +74,7 @@ class GapFiller:
             retention=traits.history,
             margin_ms=2 * traits.clock_error_ms,
             log_kept_ms=log_kept_ms,
+            overlap_ms=tuning.overlap_ms,
         )
         self._histories = GapReader(
             venue, account, clock, log, self._waits, self._progress, slice_size=tuning.history_slice
@@ -102,7 +102,7 @@ class GapFiller:
     def agreed(self, until_ms: int) -> None:
         """A comparison with the venue agrees: every event until then was received. A standby leaves the mark alone."""
         if not self._lease.is_standby:
-            self.complete(until_ms - round(GRACE_S * 1000))
+            self.complete(until_ms - round(self._tuning.grace_s * 1000))
 
     def filled(self, until_ms: int) -> None:
         """What the histories have until then was submitted. The mark moves when they have been looked at again."""

@@ -32,8 +32,17 @@ class LogWindow:
     older than
     `log_kept_ms` is not fetched again: by now it would have been trimmed."""
 
-    def __init__(self, *, history_lag_ms: int, retention: Retention, margin_ms: int, log_kept_ms: int) -> None:
+    def __init__(
+        self,
+        *,
+        history_lag_ms: int,
+        retention: Retention,
+        margin_ms: int,
+        log_kept_ms: int,
+        overlap_ms: int = OVERLAP_MS,
+    ) -> None:
         self.margin_ms = margin_ms
+        self._overlap_ms = overlap_ms
         self._history_lag_ms = history_lag_ms
         self._retention = retention
         self._log_kept_ms = log_kept_ms
@@ -86,7 +95,7 @@ class LogWindow:
         """The stream has ended and sent nothing since then. What came and went meanwhile, such as an order that was
         placed and cancelled, showed in no answer that agreed."""
         # An account may have been quiet for longer than the venue remembers; then what agreed must do.
-        oldest_ms = now_ms - self._retention.unfilled_kept_ms + 2 * OVERLAP_MS
+        oldest_ms = now_ms - self._retention.unfilled_kept_ms + 2 * self._overlap_ms
         self._complete_ms = min(self._complete_ms, max(since_ms, oldest_ms))
 
     def begin_again(self, previous: PreviousState, since_ms: int) -> None:
@@ -115,10 +124,10 @@ class LogWindow:
         if self._complete_ms:
             kept_ms = now_ms - self._log_kept_ms if self._log_is_gone else 0
             # Of what happened before there was a log it has no part.
-            return max(self._complete_ms - OVERLAP_MS, log_since_ms - self.margin_ms // 2, kept_ms)
+            return max(self._complete_ms - self._overlap_ms, log_since_ms - self.margin_ms // 2, kept_ms)
         previous = self._previous
         if previous.events_complete_ms:
-            return previous.events_complete_ms - OVERLAP_MS
+            return previous.events_complete_ms - self._overlap_ms
         if not previous.last_event_ms:
             # What earlier connections of this process have sent, before a snapshot was there, is logged nevertheless.
             earlier = self._first_connected_mono_s < self._connected_mono_s
@@ -127,10 +136,10 @@ class LogWindow:
         if previous.verified_at_ms:
             # An age does not depend on whose clock it is taken by.
             verified_ms = now_ms - (previous.now_ms - previous.verified_at_ms) - VERIFIED_MS
-        return max(previous.last_event_ms - OVERLAP_MS, verified_ms)
+        return max(previous.last_event_ms - self._overlap_ms, verified_ms)
 
     def reaches_ms(self, published_complete_ms: int, now_ms: int) -> int | None:
         """How long ago the oldest event was written, at the most, that a gap may hold which is found now; None where it
         is not known until when the log is complete. `published_complete_ms`: as readers see it."""
         oldest_ms = min((mark for mark in (published_complete_ms, self._complete_ms) if mark), default=0)
-        return now_ms - oldest_ms + OVERLAP_MS + WRITTEN_LATE_MS if oldest_ms else None
+        return now_ms - oldest_ms + self._overlap_ms + WRITTEN_LATE_MS if oldest_ms else None

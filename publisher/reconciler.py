@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from publisher.check_schedule import CheckSchedule, Kind
-from publisher.discrepancies import GRACE_S, Discrepancies, describe
+from publisher.discrepancies import Discrepancies, describe
 from publisher.lease import Lease
 from publisher.logs import Log
 from publisher.order_coverage import OrderCoverage
@@ -222,7 +222,8 @@ class Reconciler:
         """The state was true when the venue was asked; until the next comparison is overdue it counts as verified."""
         is_standby = self._lease.is_standby
         self._schedule.agreed(asked_mono_s, is_standby=is_standby)
-        self._verified_until_mono_s = asked_mono_s + self._schedule.everything_s(is_standby=is_standby) + GRACE_S
+        period_s = self._schedule.everything_s(is_standby=is_standby)
+        self._verified_until_mono_s = asked_mono_s + period_s + self._discrepancies.grace_s
         self._status.verify_until(self._verified_until_mono_s)
 
     def _show(self) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from publisher.discrepancies import GRACE_S
+from publisher.log_window import OVERLAP_MS
+
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
@@ -21,6 +24,12 @@ class Tuning:
     events_in_commit: int = 500
     """Order events in one commit, some 6 ms of the server's time; what a gap has beyond it goes into commits of its
     own. A batch with as many takes no further commit: tens of thousands in one call would outlast the lease."""
+
+    grace_s: float = GRACE_S
+    """For so long, an event or an answer may be on its way before what differs counts as wrong."""
+
+    overlap_ms: int = OVERLAP_MS
+    """A gap begins so much earlier than the moment until which the log is complete."""
 
     history_slice: int = 500
     """Orders whose events are reconstructed in one go, and events that are logged in one: some tens of milliseconds."""
