@@ -11,11 +11,11 @@ from statecast.embedded.server import EmbeddedServer
 
 DESCRIPTION = """\
 burst    one publisher writes 10,000 order events as fast as it can, from the frame's bytes to Redis,
-         beside redis-benchmark running the same script with the same arguments on the same server
+         next to redis-benchmark running the same script with the same arguments on the same server
 latency  1,000 order events a second, from the exchange's socket to a reader of Redis,
-         beside a bare XADD of as many fields straight from the exchange's process
-reading  a mirror's and a reader's answers about an account of 20 positions, beside a bare HGETALL
-groups   from the stream of order events to the consumers of 1, 16 and 64 groups, beside bare XREADGROUP loops
+         next to a bare XADD of as many fields straight from the exchange's process
+reading  a mirror's and a reader's answers about an account of 20 positions, next to a bare HGETALL
+groups   from the stream of order events to the consumers of 1, 16 and 64 groups, next to bare XREADGROUP loops
 """
 
 WHAT = ("burst", "latency", "reading", "groups")

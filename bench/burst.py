@@ -89,7 +89,7 @@ def empty_account() -> Snapshot:
 
 
 async def publish(url: str, round_number: int) -> float:
-    """Events per second: decode, fold, commit, all in Redis at the end. A smaller burst before it warms up."""
+    """Events per second: decode, apply, commit, all in Redis at the end. A smaller burst before it warms up."""
     rate = 0.0
     async with connect(url, client_name="bench") as client:
         account = new_account()

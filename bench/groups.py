@@ -1,4 +1,4 @@
-"""From the stream of order events to the consumers of 1, 16 and 64 groups, beside bare loops of XREADGROUP and XACK."""
+"""From the stream of order events to the consumers of 1, 16 and 64 groups, next to bare XREADGROUP and XACK loops."""
 
 from __future__ import annotations
 

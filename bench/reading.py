@@ -1,4 +1,4 @@
-"""Reading an account of 20 positions: the mirror, the reader, and a bare HGETALL beside them."""
+"""Reading an account of 20 positions: the mirror, the reader, and a bare HGETALL next to them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LOOPS = 20_000
 
 @asynccontextmanager
 async def published(url: str) -> AsyncIterator[None]:
-    """An account with positions that is vouched for once a second, as a publisher does."""
+    """An account with positions that is verified once a second, as a publisher does."""
     account = new_account()
     positions = tuple(
         Position(

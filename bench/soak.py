@@ -61,7 +61,7 @@ FAULT_LASTS_S = 3.0
 """Of what is wrong with REST and with new connections."""
 
 SETTLE_WITHIN_S = 240.0
-"""For the exchange's ledger to be in Redis when it rests: a backfill may have to wait for a minute's request weight."""
+"""For the exchange's ledger to be in Redis when it rests: a gap fill may have to wait for a minute's request weight."""
 
 SLOPE_KB_PER_MINUTE = 128.0
 """Of the publisher's memory over the second half: what is left of the noise of the allocator. A leak of 5 bytes an
@@ -74,7 +74,7 @@ MAX_ORDERS_IN_DOUBT = 2_000
 """Differences that are kept; the first one says enough."""
 
 TRADER = 5.0
-"""Steps a second of the random trader: fills, positions, conditional orders beside the bursts."""
+"""Steps a second of the random trader: fills, positions, conditional orders, next to the bursts."""
 
 MOVING = re.compile(
     r"(position|balance|totals) .*(markPrice|[pP]rofit|notional|[mM]argin|availableBalance|liquidationPrice) "
@@ -90,7 +90,7 @@ class Sample(NamedTuple):
     at_s: float
     state: str
     age_ms: int
-    told: int
+    made: int
     """Order events that the exchange made."""
     written: int
     """`eventSeq` of the status."""
@@ -117,7 +117,7 @@ class Auditor:
     """Compares the log with the ledger, order by order, while both go on. Finished orders are forgotten but by id."""
 
     logged: defaultdict[str, list[dict[str, str]]] = field(default_factory=lambda: defaultdict(list))
-    told: defaultdict[str, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
+    made: defaultdict[str, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
     finished: set[str] = field(default_factory=set)
     found: list[str] = field(default_factory=list)
     gaps: list[str] = field(default_factory=list)
@@ -142,29 +142,29 @@ class Auditor:
             self.logged[entry["orderId"]].append(entry)
             self._finish(entry["orderId"])
 
-    def hear(self, event: dict[str, Any]) -> None:
+    def note_made(self, event: dict[str, Any]) -> None:
         """An event of the ledger, in its order."""
         order_id = str(event["i"])
-        self.told[order_id].append(event)
+        self.made[order_id].append(event)
         self._finish(order_id)
 
     def rest(self) -> list[str]:
-        """What does not agree when all is told and written."""
-        for order_id in self.logged.keys() | self.told.keys():
+        """What does not agree when all events are made and written."""
+        for order_id in self.logged.keys() | self.made.keys():
             for difference in self._differences(order_id):
                 self._note(difference)
         return self.found
 
     def _finish(self, order_id: str) -> None:
-        ours, theirs = self.logged.get(order_id), self.told.get(order_id)
+        ours, theirs = self.logged.get(order_id), self.made.get(order_id)
         if ours and theirs and ours[-1]["status"] in EXECUTION_ENDS and theirs[-1]["X"] in EXECUTION_ENDS:
             for difference in self._differences(order_id):
                 self._note(difference)
-            del self.logged[order_id], self.told[order_id]
+            del self.logged[order_id], self.made[order_id]
             self.finished.add(order_id)
 
     def _differences(self, order_id: str) -> list[str]:
-        return order_differences(order_id, self.logged.get(order_id, []), self.told.get(order_id, []))
+        return order_differences(order_id, self.logged.get(order_id, []), self.made.get(order_id, []))
 
     def _note(self, difference: str) -> None:
         if len(self.found) < MAX_ORDERS_IN_DOUBT:
@@ -240,7 +240,7 @@ class Faults:
         return (
             ("user stream cut", lambda: fault("cut_sockets", kind="private")),
             ("market stream cut", lambda: fault("cut_sockets", kind="market")),
-            ("user stream mute, then cut", lambda: self._mute(rng.uniform(2, 6))),
+            ("user stream silent, then cut", lambda: self._silence(rng.uniform(2, 6))),
             ("malformed frame", lambda: fault("send_raw", text='{"e":"ORDER_TRADE_UPDATE","o":{"s":"BTCUSDT"')),
             ("frames doubled", lambda: fault("duplicate_user_frames", count=rng.randint(10, 500))),
             ("frames late", lambda: fault("delay_user_frames", count=rng.randint(1, 50), delay_ms=700)),
@@ -250,13 +250,13 @@ class Faults:
             ("REST slow", lambda: self._for_a_while("delay_rest", count=rng.randint(1, 3), delay_ms=2500)),
             ("stream refused", self._refuse),
             ("listenKey expired", lambda: fault("expire_listen_key")),
-            ("server shutdown told", lambda: fault("server_shutdown")),
+            ("server shutdown announced", lambda: fault("server_shutdown")),
             ("Redis connection killed", self._kill),
             ("Redis paused", lambda: self._pause(rng.randint(200, 1500))),
             ("Redis paused beyond the lease", lambda: self._pause(rng.randint(2600, 4000))),
         )
 
-    async def _mute(self, for_s: float) -> None:
+    async def _silence(self, for_s: float) -> None:
         """As a connection dies on its way: silence first, then its end."""
         await self.exchange.fault("mute_user_sockets", on=True)
         await asyncio.sleep(for_s)
@@ -298,7 +298,7 @@ class Soak:
     groups: tuple[Group, ...] = field(default_factory=lambda: tuple(Group(name) for name in GROUPS))
     mirror_reads: Counter[str] = field(default_factory=Counter)
     last_id: str = "0-0"
-    heard: int = 0
+    events_read: int = 0
 
     async def run(self) -> bool:
         """Load, faults and samples for the time given, then rest; whether everything held."""
@@ -364,15 +364,15 @@ class Soak:
 
     async def _audit_ledger(self) -> None:
         while True:
-            await self._hear()
+            await self._read_made()
             await asyncio.sleep(2)
 
-    async def _hear(self) -> dict[str, Any]:
-        dump: dict[str, Any] = await self.exchange.get("ledger", order_events_from=self.heard)
+    async def _read_made(self) -> dict[str, Any]:
+        dump: dict[str, Any] = await self.exchange.get("ledger", order_events_from=self.events_read)
         for event in dump["orderEvents"]:
-            if event["index"] >= self.heard:
-                self.heard = event["index"] + 1
-                self.auditor.hear(event)
+            if event["index"] >= self.events_read:
+                self.events_read = event["index"] + 1
+                self.auditor.note_made(event)
         return dump
 
     # What is looked at
@@ -400,7 +400,7 @@ class Soak:
             at_s=at_s,
             state=status["state"],
             age_ms=int(seconds) * 1000 - int(status.get("verifiedAtMs", 0)),
-            told=self.heard,
+            made=self.events_read,
             written=int(status["eventSeq"]),
             complete_age_s=time.time() - int(status["eventsCompleteMs"]) / 1000,
             **process,
@@ -414,7 +414,7 @@ class Soak:
         )
         self.samples.append(sample)
         print(
-            f"{at_s / 60:6.2f} min  {sample.state:<10} events {sample.told:>9,}  in Redis {sample.written:>9,}  "
+            f"{at_s / 60:6.2f} min  {sample.state:<10} events {sample.made:>9,}  in Redis {sample.written:>9,}  "
             f"rss {sample.rss_kb / 1024:6.1f} MB  fds {sample.fds:>3}  threads {sample.threads}  "
             f"sockets {sample.sockets}  connections {sample.connections}  redis {sample.redis_kb / 1024:6.1f} MB  "
             f"keys {sample.keys}  log {sample.log:>7,}  changes {sample.changes:>6,}  "
@@ -433,7 +433,7 @@ class Soak:
 
         async def agree() -> bool:
             nonlocal found
-            dump = await self._hear()
+            dump = await self._read_made()
             async with connect(self.redis_url, client_name="soak") as client:
                 found = [
                     difference
@@ -446,8 +446,8 @@ class Soak:
             behind = [group.name for group in self.groups if group.last_seq < int(status["eventSeq"])]
             if behind:
                 found.append(f"{', '.join(behind)} have not had the whole log")
-            missing = len(self.auditor.told)
-            ended = sum(rows[-1]["X"] in EXECUTION_ENDS for rows in self.auditor.told.values())
+            missing = len(self.auditor.made)
+            ended = sum(rows[-1]["X"] in EXECUTION_ENDS for rows in self.auditor.made.values())
             if ended:
                 found.append(f"of {missing} orders that are not settled, {ended} have ended")
             return not found and status["state"] == "live"
@@ -510,7 +510,7 @@ class Soak:
             ),
             (not self.auditor.gaps, "the log has no entry of type GAP" + _first(self.auditor.gaps)),
             (not missed, "no group missed a number" + _first(missed)),
-            (not gaps, "no group was told a gap" + _first(gaps)),
+            (not gaps, "no gap was reported to a group" + _first(gaps)),
         )
         for good, line in lines:
             print(f"{'holds' if good else 'FAILS'}  {line}")
@@ -538,7 +538,7 @@ def _first(found: Sequence[str]) -> str:
 
 
 def _of_process(pid: int) -> dict[str, Any]:
-    """Memory (KB), open descriptors, threads and CPU time (s) of a process, as Linux tells them."""
+    """Memory (KB), open descriptors, threads and CPU time (s) of a process, as Linux reports them."""
     status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text("utf-8").splitlines())
     times = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()
     return {
@@ -653,9 +653,10 @@ async def soak(args: argparse.Namespace, directory: Path) -> bool:
         stack.push_async_callback(client.aclose)
         print(f"seed {args.seed}, logs in {directory}", flush=True)
         held = await Soak(args, server.url, client, Exchange(http, url), rng, stop).run()
-    told = complaints(directory / "publisher.log")
+    complained = complaints(directory / "publisher.log")
     print(
-        "the publisher's log: " + (", ".join(f"{name} {count}" for name, count in told.most_common()) or "no complaint")
+        "the publisher's log: "
+        + (", ".join(f"{name} {count}" for name, count in complained.most_common()) or "no complaint")
     )
     return held
 

@@ -168,7 +168,7 @@ class AccountMirror(_Blocking[mirror.AccountMirror]):
 
     @property
     def rejoins(self) -> tuple[Rejoin, ...]:
-        """The last holes that were found and closed, oldest first."""
+        """The last times that the account was read again because the copy was incomplete, oldest first."""
         return self._core.rejoins
 
     # Callbacks run in a worker thread, one at a time: one that blocks must not hold up the copy.
@@ -259,7 +259,7 @@ class OrderEvents(_Blocking[order_events.OrderEvents], Iterator[OrderEvent]):
 
     @property
     def holds(self) -> tuple[int, ...]:
-        """The partitions that this consumer works on, from 1; empty while it stands by."""
+        """The partitions that this consumer works on, from 1; empty while it is a standby."""
         return self._core.holds
 
     def __next__(self) -> OrderEvent:

@@ -29,7 +29,7 @@ class Freshness(NamedTuple):
     """
 
     age_s: float
-    """Since somebody last had grounds to believe that this is the venue's truth; at most the limit asked for."""
+    """Seconds since this was last verified to be the venue's state; at most the limit asked for."""
 
     seq: int
     """The account's commit after which this is the state. A refresh by REST has the commit that it began at."""

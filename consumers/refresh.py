@@ -194,7 +194,7 @@ def _refusal(step: Fetch | Wait | Paused | NobodyCanFetch, asked_at_ms: int, wai
             advice = f"it is tried again in {(step.retry_at_ms - step.now_ms) / 1000:.1f} s, by whoever reads then"
             return NoAnswer(f"the last refresh by REST failed ({step.reason})", advice, age_ms)
         case NobodyCanFetch(credentials_reason=reason) if reason:
-            advice = "mend the credentials, or start a publisher"
+            advice = "correct the credentials, or start a publisher"
             return NoAnswer(f"the venue refuses this reader's credentials ({reason})", advice, age_ms)
         case NobodyCanFetch():
             return NoAnswer(

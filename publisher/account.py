@@ -146,7 +146,7 @@ class AccountPublisher:
         self._janitor = Janitor(client, config, writer, gap_filler.reaches_ms, clock, log, tuning)
 
     async def run(self) -> None:
-        """Publish until cancelled; ends by itself only with an error that no waiting mends."""
+        """Publish until cancelled; ends by itself only with an error that does not pass by itself."""
         self._log.info("starting", publisher=self._publisher_id, redis=self._client.server)
         try:
             async with asyncio.TaskGroup() as tasks:

@@ -249,7 +249,7 @@ class Discrepancies:
         return any(one.difference.kind == "settings" for one in self._found.values())
 
     def forget(self) -> None:
-        """The account was read anew."""
+        """The account was read again."""
         self._found.clear()
 
     def take(self, account: Account, answer: Check, now_mono_s: float) -> None:

@@ -91,12 +91,12 @@ class Follower:
         """One session, and how long to wait after it at the least."""
         try:
             await _in_own_task(self._session())
-        except Drift as news:
-            self._degrade(str(news))
+        except Drift as drift:
+            self._degrade(str(drift))
             # No good stream, however long it was: a difference that lasts must not be read again without end.
             self._connected_mono_s = None
-        except StreamEnded as news:
-            self._degrade(str(news))
+        except StreamEnded as ended:
+            self._degrade(str(ended))
         except AuthFailed as error:
             self._status.move("refused", f"{error}; {self._venue.advice(error)}")
             return REFUSED_RETRY_S

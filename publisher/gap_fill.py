@@ -41,7 +41,7 @@ LogEvents = Callable[[Sequence[LoggedEvent]], bool]
 
 
 class GapFiller:
-    """Asks the venue for what the log lacks, and keeps the mark until when it is complete."""
+    """Asks the venue for the events that are missing in the log, and keeps the time until which it is complete."""
 
     def __init__(
         self,
@@ -89,8 +89,8 @@ class GapFiller:
     # The window
 
     def stream_begins(self) -> int:
-        """What happens from now on the stream sends; what it has sent before may have a hole. Returns the venue's time
-        from which on nothing is missing."""
+        """The stream sends what happens from now on; before this moment, events may be missing. Returns the venue's
+        time from which on nothing is missing."""
         self._window.stream_begins(self._clock.monotonic())
         return self._window.until_ms(self._venue.clock.at_ms)
 
@@ -137,7 +137,8 @@ class GapFiller:
     # One gap
 
     async def fetch(self, snapshot: Snapshot, buffered: Callable[[], Iterable[OrderEvent]]) -> GapFill:
-        """What the log lacks of the time before the stream began; `buffered` is what the stream has sent since then.
+        """The events before the stream's beginning that are missing in the log; `buffered` is what the stream has sent
+        since then.
 
         An account that was never published has no gap: its log begins now, and nothing of its past is logged. A standby
         leaves gaps to the publisher that writes.
@@ -145,7 +146,7 @@ class GapFiller:
         Raises:
             VenueUnreachable, RateLimited, FrameError, StoreError: ask again. AuthFailed: the operator must act.
         """
-        # Computed anew: the venue's clock may have stepped, and was perhaps not known before the snapshot.
+        # Computed again: the venue's clock may have stepped, and was perhaps not known before the snapshot.
         clock = self._venue.clock
         until_ms = self._window.until_ms(clock.at_ms)
         since_ms = self._window.since_ms(clock.at_ms, clock.now_ms(), self._status.events_since_ms)

@@ -226,7 +226,7 @@ class Handover:
         for message in words:
             self._remember(self._new, message)
         if self._unmatched_mono_s is not None and now_mono_s >= self._unmatched_mono_s + LAG_S:
-            return self._give_up("mute")._replace(pass_on=words)
+            return self._give_up("silent")._replace(pass_on=words)
         if now_mono_s >= self._until_mono_s:
             if self._unmatched_mono_s is None and not any(message.is_evidence for message, _ in self._held.values()):
                 replaced = self._replace(now_mono_s)

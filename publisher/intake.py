@@ -44,7 +44,7 @@ class Intake:
 
     @property
     def last_event_ms(self) -> int:
-        """The venue's time of the newest frame with news of the account, or of the connection after it; 0: none."""
+        """The venue's time of the newest frame that changed the account, or of a later connection; 0: none."""
         return self._last_event_ms
 
     def connected(self, since_ms: int) -> None:

@@ -1,6 +1,6 @@
 """The lease of one account: who may write it, and what a publisher has to know when it begins to.
 
-One publisher holds the lease; the others stand by and look when it runs out. Whoever takes it compares its record of
+One publisher holds the lease; the others are standbys and look when it expires. Whoever takes it compares its record of
 order events with the log in Redis, for the last writer may have died with events, and Redis may have lost some.
 """
 
@@ -104,7 +104,7 @@ class Lease:
         """Wait for the lease, take it, and find out what is missing in the log."""
         while True:
             while (holder := await self._retry.until_answered(self._open)) is not None:
-                await self._stand_by(holder)
+                await self._wait_as_standby(holder)
             found = await self._compare()
             least = self._least_event_seq(found)
             if least <= self._writer.event_seq:
@@ -194,9 +194,9 @@ class Lease:
             self._record.log_began(since_ms)
             self._status.log_begins(self._record.began_ms)
 
-    # Standing by
+    # Being a standby
 
-    async def _stand_by(self, holder: Holder) -> None:
+    async def _wait_as_standby(self, holder: Holder) -> None:
         """Until the lease is free, or it is time to register again."""
         if not self._is_standby:
             self._is_standby = True

@@ -1,9 +1,9 @@
 """REST next to a living stream: what no event carries, and whether the stream has sent everything.
 
-A stream that is open and silent looks like an account on which nothing happens. Only the venue's own answer tells them
-apart: every period everything is compared, soon after changes what they have moved is asked for. At the first
+A stream that is open and silent looks like an account on which nothing happens. Only the venue's own answer shows the
+difference: every period everything is compared, soon after changes what they have moved is asked for. At the first
 difference the state is no longer verified; the stream may explain it, or another answer a second later. What neither
-has explained after the grace is drift: the stream is at an end, and the account is read anew on a new connection.
+has explained after the grace is drift: the stream is at an end, and the account is read again on a new connection.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Hooks(NamedTuple):
     agreed: Callable[[int], None]
     """Called with the venue's time until which all orders are known to be logged."""
     incomplete: Callable[[str], None]
-    """Called where the log lacks something, and nothing else shows that the stream does not work."""
+    """Called where an event is missing in the log, and nothing else shows that the stream does not work."""
 
 
 class Reconciler:
@@ -205,7 +205,7 @@ class Reconciler:
             self._settle()
 
     def _settle(self) -> None:
-        """Say what the last answers, and what the stream has explained of them by now, give grounds for."""
+        """Publish until when the state is verified, by the last answers and what the stream has explained of them."""
         if self._discrepancies.doubtful:
             self._status.stop_verifying()
         elif self._compared is not None:

@@ -26,7 +26,7 @@ class RedisRetry:
     async def until_answered(self, call: Callable[[], Awaitable[T]]) -> T:
         """Call until Redis has answered; what is called must be harmless to repeat.
 
-        Passes on LeaseLost, StoreDiverged and ContractMismatch, which no repetition mends.
+        Passes on LeaseLost, StoreDiverged and ContractMismatch, which repeating does not change.
         """
         result: T = await AsyncRetrying(
             sleep=self._clock.sleep,

@@ -38,8 +38,8 @@ class Chance:
 
 
 def system_chance() -> Chance:
-    """The machine's chance. The names hold the process id, as the contract says; the rest of them tells machines and
-    restarts apart."""
+    """The machine's chance. A name has the process id, as the contract says; the rest of it distinguishes machines and
+    restarts."""
     return Chance(Random(), lambda: f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}")
 
 
@@ -90,7 +90,7 @@ async def publishing(
     """Publish all accounts while the context lasts; at its end they stop in an orderly way. `limits` are those that the
     accounts share.
 
-    The task ends only by an error that no waiting mends.
+    The task ends only by an error that does not pass by itself.
     """
     async with connect(redis_url, client_name="statecast-publisher") as client:
         await _check_server(client)

@@ -110,7 +110,7 @@ class Synchronizer:
         self._needed.set()
 
     def lease_acquired(self, acquired: LeaseAcquired) -> None:
-        """This publisher writes from now on. What the log lacks comes before all else."""
+        """This publisher writes from now on. What is missing in the log comes first."""
         self._gap_filler.forget_finished()
         missing = list(acquired.missing)
         if acquired.previous.published:

@@ -2,7 +2,7 @@
 
 A venue's stream is one connection or several (`UserStreams.specs`): a `_Feed` for each of them makes the connection,
 and replaces it before its end where that is seen coming (`handover.py`). Where it is not, there is a gap: `run` ends,
-and whoever called it reads the account anew.
+and whoever called it reads the account again.
 
 That each of two connections of one account receives every event is for some venues what field reports say, and not the
 documents. Where it does not hold, `shared=False` makes every change of connection a gap.
@@ -208,8 +208,8 @@ class _Feed:
             verdict = await self._second_connection()
             if verdict.verdict == "replaced":
                 return connection, carrying
-            if verdict.reason == "mute":
-                self._settings.log.warning("second_connection_mute", stream=self._name)
+            if verdict.reason == "silent":
+                self._settings.log.warning("second_connection_silent", stream=self._name)
             carrying.cancel()
             failures += 1
             await self._clock.sleep(self._settings.route.connector.pause_s(failures))

@@ -1,21 +1,21 @@
 """The whole exception tree. Branches follow who has to act.
 
     StatecastError
-    ├── ConfigError            the operator mends a setting
+    ├── ConfigError            the operator corrects a setting
     ├── VenueError             the exchange
     │   ├── VenueUnreachable     wait, then try again
     │   ├── RateLimited          wait until `retry_at_ms`
-    │   ├── Rejected             the request is wrong: mend it, do not loop
+    │   ├── Rejected             the request is wrong: correct it, do not repeat it
     │   └── AuthFailed           call the operator: credentials or account
     ├── FrameError             a frame that cannot be understood: re-read the venue
     ├── StoreError             Redis
     │   ├── StoreUnreachable     wait, then try again
     │   ├── StoreRefused         the server answers and refuses (read-only, out of memory, no permission)
-    │   │   └── StoreAuthFailed    the operator mends user name or password
+    │   │   └── StoreAuthFailed    the operator corrects user name or password
     │   ├── StoreDiverged        Redis does not hold what was written: write everything again
     │   ├── LeaseLost            another publisher may write now
     │   └── ContractMismatch     the keys were written by another contract version
-    └── StaleState             nothing there that may be acted on: wait, or mend the publisher
+    └── StaleState             nothing there that may be acted on: wait, or repair the publisher
         └── NeverPublished       no publisher has ever written the account: unknown, not flat
 
 Exceptions carry fields; `__str__` makes the sentence. None of them ever holds a secret.
@@ -76,7 +76,7 @@ class Rejected(VenueError):
 
 
 class AuthFailed(Rejected):
-    """The venue refuses the key, the signature or the account; only the operator can mend it."""
+    """The venue refuses the key, the signature or the account; only the operator can correct it."""
 
 
 class FrameError(StatecastError):

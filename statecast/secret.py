@@ -21,7 +21,7 @@ class Secret:
         return self._text
 
     def fingerprint(self) -> str:
-        """Tells secrets apart without giving them away: the text cannot be found from it."""
+        """Distinguishes secrets; the text cannot be found from it."""
         return hashlib.sha256(self._text.encode()).hexdigest()[:12]
 
     def __bool__(self) -> bool:

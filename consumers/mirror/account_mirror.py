@@ -193,7 +193,7 @@ class AccountMirror:
 
     @property
     def rejoins(self) -> tuple[Rejoin, ...]:
-        """The last holes that were found and closed, oldest first."""
+        """The last times that the account was read again because the copy was incomplete, oldest first."""
         return tuple(self._follower.rejoins)
 
     async def changed(
@@ -208,8 +208,8 @@ class AccountMirror:
 
         `what` is a part of the account, `name` one of it: an asset, a position as `BTCUSDT:BOTH`, an order as
         `BTCUSDT:1001`. Give what this returned, or the `seq` of an answer, as the next `since`, and no change between
-        two calls is lost; changes meanwhile count as one. Reading the account again after a hole counts as a change of
-        all that differs. If the account has not reached `since` (Redis lost everything, and numbers started over), it
+        two calls is lost; changes meanwhile count as one. When an incomplete copy was read again, all that differs
+        counts as changed. If the account has not reached `since` (Redis lost everything, and numbers started over), it
         returns at once.
 
         Raises:
@@ -288,8 +288,11 @@ class AccountMirror:
         trouble = self._follower.trouble
         if view.refusal:
             why, advice = view.refusal, "read a mirror that runs"
-        elif view.hole:
-            why, advice = f"the copy has a hole ({view.hole}) and is being read again", "read again in a moment"
+        elif view.incomplete:
+            why, advice = (
+                f"the copy is incomplete ({view.incomplete}) and is being read again",
+                "read again in a moment",
+            )
         else:
             refuse_unreadable(self.account_id, self._client.server, judged, limit_s)
         if trouble and not view.refusal:

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Protocol
 
-from consumers.mirror.view import Copy, Names, Rejoin, View, hole_in
+from consumers.mirror.view import Copy, Names, Rejoin, View, what_is_missing
 from statecast.clock import Clock
 from statecast.errors import ContractMismatch, StoreError
 from statecast.store.client import Client
@@ -66,10 +66,10 @@ class Follower:
         self._last_id = stored.last_change
         self._next_check_mono_s = asked_mono_s + self._check_s
         rejoins: tuple[Rejoin, ...] = ()
-        if before.view.hole:
-            rejoins = (Rejoin(before.view.seq, int(stored.status.get("seq", 0)), before.view.hole),)
+        if before.view.incomplete:
+            rejoins = (Rejoin(before.view.seq, int(stored.status.get("seq", 0)), before.view.incomplete),)
             self.rejoins += rejoins
-            LOG.warning("the mirror of %s read the account again: %s", self._account_id, before.view.hole)
+            LOG.warning("the mirror of %s read the account again: %s", self._account_id, before.view.incomplete)
         self._texts = after.texts
         self._show(after.view.verified(stored.status, stored.now_ms, asked_mono_s), before.differing(after), rejoins)
 
@@ -80,12 +80,12 @@ class Follower:
             try:
                 await self._step()
             except ContractMismatch as error:
-                self._found_hole(str(error))
+                self._must_read_again(str(error))
             except StoreError as error:
                 self._note_trouble(str(error))
             except Exception as error:
                 LOG.exception("the mirror of %s made a mistake", self._account_id)
-                self._found_hole(f"a mistake of this program: {type(error).__name__}")
+                self._must_read_again(f"a mistake of this program: {type(error).__name__}")
             else:
                 self._note_trouble("")
                 pause_s = MAX_PAUSE_S / 20
@@ -100,7 +100,7 @@ class Follower:
 
     async def _step(self) -> None:
         wait_s = self._next_check_mono_s - self._clock.monotonic()
-        if self.view.hole:
+        if self.view.incomplete:
             await self.join()
         elif not self.view.followable:
             await self._clock.sleep(wait_s)
@@ -116,10 +116,10 @@ class Follower:
         asked_mono_s = self._clock.monotonic()
         page = await read_changes(self._client, self._account_id, self._last_id)
         self._apply(page.changes)
-        if self.view.hole or not page.complete:
+        if self.view.incomplete or not page.complete:
             return
-        if hole := hole_in(self.view, page.status):
-            self._found_hole(hole)
+        if reason := what_is_missing(self.view, page.status):
+            self._must_read_again(reason)
             return
         self._show(self.view.verified(page.status, page.now_ms, asked_mono_s))
         self._next_check_mono_s = asked_mono_s + self._check_s
@@ -130,7 +130,7 @@ class Follower:
             try:
                 after, names = Copy(self.view, self._texts).applied(change)
             except ValueError as error:
-                self._found_hole(str(error))
+                self._must_read_again(str(error))
                 return
             self._last_id = change.entry_id
             self._texts = after.texts
@@ -144,8 +144,8 @@ class Follower:
             LOG.info("the mirror of %s reads on", self._account_id)
         self.trouble = trouble
 
-    def _found_hole(self, reason: str) -> None:
-        self._show(self.view.with_hole(reason))
+    def _must_read_again(self, reason: str) -> None:
+        self._show(self.view.as_incomplete(reason))
 
     def _show(self, view: View, names: Names | None = None, rejoins: tuple[Rejoin, ...] = ()) -> None:
         before, self.view = self.view, view

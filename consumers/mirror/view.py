@@ -24,7 +24,7 @@ Texts = Mapping[str, Mapping[str, TextRow]]
 
 @dataclass(frozen=True, slots=True)
 class Rejoin:
-    """The copy had a hole, or was of a Redis that is not there any more, and was read again as a whole."""
+    """The copy was incomplete, or of data that Redis has lost since, and the whole account was read again."""
 
     at_seq: int
     """The last commit of the copy before."""
@@ -70,8 +70,8 @@ class View(NamedTuple):
 
     refusal: str = ""
     """The mirror does not run."""
-    hole: str = ""
-    """Why the copy is not what it should be; it is read again."""
+    incomplete: str = ""
+    """What is missing in the copy, or wrong with it; the account is read again. Empty: nothing."""
     mismatch: str = ""
     """Redis holds what cannot be read."""
 
@@ -92,15 +92,15 @@ class View(NamedTuple):
             age_s=math.inf if age is None else age / 1000,
             asked_mono_s=asked_mono_s,
         )
-        in_order = not view.mismatch and not view.hole and view.age_s >= 0
+        in_order = not view.mismatch and not view.incomplete and view.age_s >= 0
         verdict = judge(
             view.status, view.verified_at_ms, math.inf, contract=CONTRACT, asked=TABLES, missing=view.missing
         )
         return view._replace(good=in_order and verdict.fresh)
 
-    def with_hole(self, reason: str) -> View:
+    def as_incomplete(self, reason: str) -> View:
         """Not to be read any more, for this reason."""
-        return self._replace(hole=reason, good=False)
+        return self._replace(incomplete=reason, good=False)
 
     def refused(self, reason: str) -> View:
         """Not to be read, for the mirror does not run."""
@@ -147,7 +147,7 @@ class Copy(NamedTuple):
         status = stored.status
         followable = {"seq", "epoch"} <= status.keys() and status.get("contract", CONTRACT) == CONTRACT
         view = self.view._replace(
-            followable=followable, missing=stored.missing, refusal="", hole="", mismatch="", good=False
+            followable=followable, missing=stored.missing, refusal="", incomplete="", mismatch="", good=False
         )
         if not followable:
             return Copy(view, self.texts)
@@ -176,7 +176,7 @@ class Copy(NamedTuple):
         return {table: _differing(self.texts[table], after.texts[table]) for table in TABLES}
 
 
-def hole_in(view: View, status: Mapping[str, str]) -> str:
+def what_is_missing(view: View, status: Mapping[str, str]) -> str:
     """Why the copy, with all entries that there are, is not the state of the status; empty if it is."""
     if not {"seq", "epoch"} <= status.keys():
         return "the status is gone"

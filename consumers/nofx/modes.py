@@ -95,7 +95,7 @@ def _mode(values: Mapping[str, str], keys_given: bool) -> str:
 
 
 def _name_of(api_key: str) -> str:
-    """Tells keys apart and is of no use to anybody who wants to know the key."""
+    """Distinguishes keys; the key cannot be found from it."""
     return f"nofx-{hashlib.sha256(api_key.encode()).hexdigest()[:8]}"
 
 

@@ -1,6 +1,6 @@
 """Order events through a consumer group: each event at least once, each order's events in order, gaps reported.
 
-One consumer of a group works, the others stand by and take over when it ends; with `partitions`, one works on each.
+One consumer of a group works, the others are standbys and take over when it ends; with `partitions`, one works on each.
 A delivered event stays pending in Redis until it is acknowledged, and is delivered again if its consumer ends before
 that. A handler must therefore tolerate an event twice: `event_id` is the same each time.
 
@@ -13,7 +13,7 @@ that. A handler must therefore tolerate an event twice: `event_id` is the same e
     partition.py   hands out and settles the events of a partition
     queue.py       what was read, handed out and settled. Pure
     gaps.py        what the group missed. Pure
-    reporting.py   tells the user about gaps
+    reporting.py   reports gaps to the user
     calls.py       calls to Redis, repeated while it is away; tasks; signals between the parts
 """
 

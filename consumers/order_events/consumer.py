@@ -155,7 +155,7 @@ class OrderEvents(AsyncIterator[OrderEvent]):
 
     @property
     def holds(self) -> tuple[int, ...]:
-        """The partitions that this consumer works on, from 1; empty while it stands by."""
+        """The partitions that this consumer works on, from 1; empty while it is a standby."""
         now = self._clock.monotonic()
         return tuple(p.number for p in self._partitions if p.lease.is_valid(now))
 

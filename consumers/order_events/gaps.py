@@ -95,7 +95,7 @@ class PartitionProgress:
         """The gap for entries that were delivered and have left the log, and the progress if they are new here."""
         expected, progress, last = None, None, self._last
         if last is not None:
-            # What is delivered has no holes, so these have the next numbers.
+            # Entries are delivered without a gap, so these have the next numbers.
             unseen = [entry_id for entry_id in ids if position(entry_id) > position(last.entry_id)]
             if unseen:
                 expected = last.event_seq + 1

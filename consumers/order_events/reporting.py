@@ -1,4 +1,4 @@
-"""Tells the user about gaps: in the log, in `gaps`, and through `on_gap`."""
+"""Reports gaps to the user: in the log, in `gaps`, and through `on_gap`."""
 
 from __future__ import annotations
 

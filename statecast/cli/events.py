@@ -114,7 +114,8 @@ async def _beginning(
 
 
 async def _follow(client: Client, account_id: AccountId, after: str, output: _Output) -> None:
-    """Print what comes, for ever. Being without Redis loses nothing: reading goes on after the last id."""
+    """Print entries as they arrive, until stopped. Nothing is lost while Redis is away: reading goes on after the last
+    id."""
     from statecast.cli.views import verdict
     from statecast.clock import SystemClock
     from statecast.errors import StoreAuthFailed, StoreError
@@ -138,7 +139,7 @@ async def _follow(client: Client, account_id: AccountId, after: str, output: _Ou
 
 @dataclass
 class _Output:
-    """Prints events; tells what is missing among them, and when their source is not to be relied on."""
+    """Prints events, and on standard error what is missing among them and when their source cannot be relied on."""
 
     as_json: bool
     from_seq: int | None = None
@@ -161,13 +162,13 @@ class _Output:
             again = entry["eventId"] in self.printed
             expected = self.seq + 1 if self.seq is not None else max(1, self.from_seq or number)
             if number > expected:
-                _tell(f"HOLE: the log has no events {expected} to {number - 1}")
+                _warn(f"MISSING: the log has no events {expected} to {number - 1}")
             elif number < expected and again:
-                _tell(
+                _warn(
                     f"AGAIN: Redis lost events {number} to {expected - 1}; they were written again under the same ids"
                 )
             elif number < expected:
-                _tell(f"BACK: event {number} follows event {expected - 1}; Redis has lost what was between")
+                _warn(f"BACK: event {number} follows event {expected - 1}; Redis has lost what was between")
             self.seq = number
             if again:
                 continue
@@ -175,16 +176,16 @@ class _Output:
             if len(self.printed) > REMEMBERED:
                 del self.printed[next(iter(self.printed))]
             if self.as_json and (missing := gaps.parse(entry)) is not None:
-                _tell(f"{gaps.GAP}: {missing}")
+                _warn(f"{gaps.GAP}: {missing}")
             print(orjson.dumps(entry).decode() if self.as_json else event_line(entry))
         sys.stdout.flush()
 
     def trust(self, word: str, sentence: str) -> None:
-        """Tell it when the trust in the source changes."""
+        """Print it when the trust in the source changes."""
         if word != self.trusted:
-            _tell(sentence)
+            _warn(sentence)
         self.trusted = word
 
 
-def _tell(sentence: str) -> None:
+def _warn(sentence: str) -> None:
     print(sentence, file=sys.stderr, flush=True)

@@ -132,7 +132,7 @@ async def _repeat(client: Client, wanted: AccountId | None, output: _Lines | _Sc
         except StoreAuthFailed:
             raise
         except StoreError as error:
-            output.tell(str(error))
+            output.show_reason(str(error))
         await clock.sleep(WATCH_EVERY_S)
 
 
@@ -151,7 +151,7 @@ class _Lines:
         if not accounts:
             print(_elsewhere(self._server, []), file=sys.stderr)
 
-    def tell(self, reason: str) -> None:
+    def show_reason(self, reason: str) -> None:
         """Plain lines show a reason once; for programs, every second has its object."""
         from statecast.cli.views import unreadable_json
 
@@ -178,7 +178,7 @@ class _Screen:
         else:
             self._banner(_elsewhere(self._server, []))
 
-    def tell(self, reason: str) -> None:
+    def show_reason(self, reason: str) -> None:
         self._banner(f"UNREADABLE: {reason}; trying again every second")
 
     def _banner(self, text: str) -> None:

@@ -6,7 +6,7 @@
                       Resync     something before this frame is missing: it is buffered, and a snapshot is needed
 
     snapshot and gap fill ──merge──► Merge      one commit: the gap's events, the snapshot, what was buffered
-                                     Missing    what was buffered lacks events, too: ask the histories again
+                                     Missing    events are missing in what was buffered, too: ask the histories again
 
 Nothing of the stream is applied while a snapshot is awaited, so that each order's events keep their order. No socket,
 no clock, no Redis: what happened is an argument, what is to be done is the result.
@@ -49,8 +49,8 @@ class Hold(NamedTuple):
 
 
 class Repeat(NamedTuple):
-    """The same frame of rows was received before, on this connection or another. Rows of one millisecond cannot be told
-    apart by their times: a late copy would put an older row in the place of a newer one. Events of orders have ids."""
+    """The same frame of rows was received before, on this connection or another. Two rows of one
+    millisecond have the same time, so a late copy could replace a newer row by an older one. Order events have ids."""
 
 
 class Resync(NamedTuple):
@@ -62,8 +62,8 @@ class Resync(NamedTuple):
 class GapFill(NamedTuple):
     """What the histories say of a gap: entries for what is `lost` to them, and the events, in the venue's order.
 
-    The log is then complete until `until_ms`, as far as histories can be believed that may be behind: orders created
-    from `since_ms` on are to be asked for once more. `ended` are the orders that they show to be over. `filled` is what
+    The log is then complete until `until_ms`. Histories may lag, so orders created from `since_ms` on are to be asked
+    for once more. `ended` are the orders that they show to be over. `filled` is what
     is filled of an order as far as log and histories say; None where no history was asked for. `symbols` are those in
     which conditional orders were looked for.
     """
@@ -88,7 +88,7 @@ class MergePlan(NamedTuple):
 
 class Merge(NamedTuple):
     """One commit that ends the gap; no reader sees a state that never was. `incomplete` are the orders of which the
-    stream still has to send something after it: where it does not, the log lacks that."""
+    stream still has to send something after it: where it does not, that is missing in the log."""
 
     changes: tuple[Change, ...]
     incomplete: tuple[IncompleteOrder, ...]
@@ -322,8 +322,8 @@ def without_late_events(events: Iterable[OrderEvent]) -> list[OrderEvent]:
 def without_events_behind_ends(
     events: Iterable[OrderEvent], open_before: Iterable[Order], over: Container[OrderKey]
 ) -> list[OrderEvent]:
-    """What the log lacks when the lease is acquired, without intermediate events of orders that it shows to be over:
-    they would come after the end, and so does nothing at the venue.
+    """The events missing in the log when the lease is acquired, without intermediate events of orders that are over in
+    the log: they would come after the end, and so does nothing at the venue.
 
     `open_before` are the orders that the last writer left open, `over` those whose end this process has received.
     """

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Verdict(NamedTuple):
-    """Whether what Redis holds may be believed: one word, and why. `live` alone needs no mark on every line."""
+    """Whether what Redis holds is fresh: one word, and why. Only `live` needs no mark on every line."""
 
     fresh: bool
     word: str
@@ -28,7 +28,7 @@ class Verdict(NamedTuple):
 
 
 def age_ms(status: Mapping[str, str], now_ms: int) -> int | None:
-    """Milliseconds since the publisher last had grounds to believe the state; None for never.
+    """Milliseconds since the state was last verified; None for never.
 
     The one question of a reader: it does not stand still when the publisher is gone.
     """
@@ -53,7 +53,7 @@ def judge(
     if state is None and len(missing) == len(asked):
         return Verdict(False, "NEVER PUBLISHED", "no publisher has written this account; it is unknown, not flat")
     if state is None:
-        return Verdict(False, "UNKNOWN", "the status is missing, so nobody vouches for the rest")
+        return Verdict(False, "UNKNOWN", "the status is missing, so nothing else is verified")
     said = publisher_says(status)
     if (written := status.get("contract", contract)) != contract:
         return Verdict(False, "UNKNOWN", f"written in contract version {written}; this program reads {contract}", True)

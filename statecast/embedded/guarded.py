@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 # `exec` makes the program our direct child, so that its process id and its end are seen without a go-between. There are
 # two guards, so that killing one leaves the other; they alone hold standard error, whose end says that both are gone.
-# `kill 0` needs no process id, hence never meets a stranger: the group was given to this shell alone.
+# `kill 0` needs no process id, so it never meets a stranger: the group was given to this shell alone.
 _GUARDED = """
 exec 3<&0
 guard() { exec >/dev/null; trap '' HUP INT TERM; read -r _ <&3; kill -s KILL 0; }

@@ -15,7 +15,7 @@ A fault is switched on by name with `FaultBoard.switch`; the names and fields ar
     delay_rest             {"count": 2, "delay_ms": 3000}                   the right answer, late
     hold_rest              {"on": true, "paths": ["/fapi/v3/account"]}      REST lags: signed reads answer the account
                                                                             as it was when this was switched on;
-                                                                            of some paths alone: torn answers
+                                                                            of some paths alone: inconsistent answers
     refuse_sockets         {"count": 2, "status": 503}                      handshakes fail
     maintenance            {"on": true}                                     sockets cut, handshakes and REST answer 503
     shift_clock            {"by_ms": -5000}                                 the server's clock stands elsewhere
@@ -112,7 +112,7 @@ class HoldRest:
 
 
 @dataclass(frozen=True, slots=True)
-class MuteOpenSockets:
+class SilenceOpenSockets:
     """Nothing arrives any more on the user sockets that are open; they stay so, and answer pings."""
 
 
@@ -128,7 +128,7 @@ class ServerShutdown:
     """Announce a shutdown on every socket."""
 
 
-Action = CutSockets | ExpireListenKey | ForgetListenKey | HoldRest | MuteOpenSockets | SendRaw | ServerShutdown
+Action = CutSockets | ExpireListenKey | ForgetListenKey | HoldRest | SilenceOpenSockets | SendRaw | ServerShutdown
 """A fault that happens once, at once; the exchange carries it out."""
 
 
@@ -158,7 +158,7 @@ class FaultBoard:
             case "mute_market_sockets":
                 self.market_sockets_muted = _flag(args, "on")
             case "mute_open_sockets":
-                return MuteOpenSockets()
+                return SilenceOpenSockets()
             case "hold_rest":
                 self.rest_held, self.held_paths = _flag(args, "on"), _texts(args, "paths")
                 return HoldRest() if self.rest_held else None

@@ -257,7 +257,7 @@ def commit(delta: Delta, seq: int, event_seq: int, epoch: int, verified_at_ms: i
     """One commit for the script.
 
     `seq` is this commit's number, `event_seq` that of the last order event before it. `verified_at_ms` goes into hashes
-    that are written anew.
+    that are written as a whole.
     """
     hashes: list[list[object]] = []
     change: dict[str, object] = {}

@@ -4,23 +4,23 @@
 script can write all of it.
 
     key                      type     fields / content                          writer     lifetime
-    …:account                hash     totals                                    publisher  for ever
-    …:balances               hash     <ASSET>.<field>                           publisher  for ever
-    …:positions              hash     <SYMBOL>:<POSITIONSIDE>.<field>           publisher  for ever
-    …:orders                 hash     <SYMBOL>:<ORDERID>.<field>                publisher  for ever
+    …:account                hash     totals                                    publisher  permanent
+    …:balances               hash     <ASSET>.<field>                           publisher  permanent
+    …:positions              hash     <SYMBOL>:<POSITIONSIDE>.<field>           publisher  permanent
+    …:orders                 hash     <SYMBOL>:<ORDERID>.<field>                publisher  permanent
     …:order-events           stream   EVENT_FIELDS, in this order               publisher  see trim.lua
     …:changes                stream   CHANGE_FIELDS                             publisher  about CHANGES_LENGTH entries
-    …:status                 hash     is this true, and who says so             publisher  for ever
+    …:status                 hash     is this true, and who says so             publisher  permanent
     …:lease                  string   the id of the publisher that may write    publisher  LEASE_TTL_MS, renewed
     …:publishers             zset     publisher ids by their last heartbeat     publisher  a member for REGISTERED_MS
-    …:refresh                hash     the last REST answer, for all readers     whoever fetched it    for ever
+    …:refresh                hash     the last REST answer, for all readers     whoever fetched it    permanent
     …:refresh-lock           string   who is fetching now                       the same   REFRESH_LOCK_MS, renewed
     …:refresh-requests       stream   readers that want the publisher to fetch  readers    about REQUESTS_LENGTH entries
     …:refresh-news           stream   how each fetch ended, to wake who waits   whoever fetched it    likewise
     …:group:<GROUP>          hash     a consumer group's members and progress   consumers  until the group is removed
     …:group-activity         hash     when each group was served last           consumers, publisher  likewise
     …:dead-letters:<GROUP>   stream   order events that a group gave up on      consumers  until requeued or dropped
-    statecast:accounts       set      all accounts that were ever written       publisher  for ever
+    statecast:accounts       set      all accounts that were ever written       publisher  permanent
 
 A field's last dot separates its entity from its attribute, an entity's last colon its symbol from position side or
 order id: symbols hold `:`, `/`, `-` and dots. A conditional order's id is `algo-<ID>`.

@@ -36,7 +36,7 @@ if last then
     if last[2][i] == 'eventSeq' then event_seq = math.max(event_seq, tonumber(last[2][i + 1]) or 0) end
   end
 end
--- A log that is gone is noticed by its absence; this one is known to have been lost, and begins anew.
+-- A log that is gone is noticed by its absence; this one is known to have been lost, and starts again.
 if event_seq > 0 and not last then
   redis.call('XADD', KEYS[7], '*', 'eventSeq', '')
   redis.call('XTRIM', KEYS[7], 'MAXLEN', 0)

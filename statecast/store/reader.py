@@ -45,7 +45,7 @@ class StoredAccount:
 
     @property
     def age_ms(self) -> int | None:
-        """Milliseconds since the publisher last had grounds to believe this, by Redis's clock; None for never."""
+        """Milliseconds since the publisher last verified this, by Redis's clock; None for never."""
         return age_ms(self.status, self.now_ms)
 
 

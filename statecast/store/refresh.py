@@ -102,7 +102,7 @@ class Wait:
     now_ms: int
     taken_at_ms: int | None
     for_ms: int
-    last_news: str
+    last_result: str
     holder: str
     """Who asks; "" where the publisher was asked to."""
 
@@ -223,8 +223,8 @@ class SharedRefresh:
                 return RestAnswer(taken_at_ms, age_ms, int(seq), int(epoch), state, hashes)
             case "TURN", [spent, time]:
                 return Fetch(now_ms, taken_at_ms, token, self._credentials, spent, int(time))
-            case "WAIT", [for_ms, last_news, holder]:
-                return Wait(now_ms, taken_at_ms, int(for_ms), last_news, holder)
+            case "WAIT", [for_ms, last_result, holder]:
+                return Wait(now_ms, taken_at_ms, int(for_ms), last_result, holder)
             case "REFUSED", [reason, retry_at]:
                 return Paused(now_ms, taken_at_ms, reason, int(retry_at))
         assert kind == "ALONE", kind
@@ -235,7 +235,7 @@ class SharedRefresh:
         """Until something was announced, or it is time to look again by oneself."""
         block_ms = max(1, min(step.for_ms + 1, LOOK_AGAIN_MS))
         with self._client.errors():
-            await self._client.redis.xread({self._keys.refresh_news: step.last_news}, block=block_ms, count=1)
+            await self._client.redis.xread({self._keys.refresh_news: step.last_result}, block=block_ms, count=1)
 
     async def fetch(self, turn: Fetch, venue: Venue) -> Snapshot | None:
         """Ask the venue, and store its answer for all; None if there is none, for a reason that is stored then.

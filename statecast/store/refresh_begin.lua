@@ -5,7 +5,7 @@
 --       ask (1: a living publisher may be asked) heartbeat_ms request_gap_ms requests_length
 -- ->    {'ANSWER', now_ms, taken_at_ms, seq, epoch, state, account, balances, positions, orders}
 --       {'TURN', now_ms, taken_at_ms, spent, spent_time_ms} the lock is the caller's
---       {'WAIT', now_ms, taken_at_ms, for_ms, last_news, holder} until then at the most; without a holder, the publisher was asked
+--       {'WAIT', now_ms, taken_at_ms, for_ms, last_result, holder} until then at the most; without a holder, the publisher was asked
 --       {'REFUSED', now_ms, taken_at_ms, reason, retry_at_ms} nobody asks the venue before
 --       {'ALONE', now_ms, taken_at_ms, credentials_reason, heartbeat_at_ms, state, state_reason} nobody can ask it
 --       taken_at_ms is that of the youngest answer, '' for none; other texts are '' for none, too
@@ -27,10 +27,10 @@ if taken and taken >= since then
 end
 
 local holder = redis.call('GET', KEYS[3])
-local news = redis.call('XREVRANGE', KEYS[5], '+', '-', 'COUNT', 1)[1]
-local last_news = news and news[1] or '0-0'
+local result = redis.call('XREVRANGE', KEYS[5], '+', '-', 'COUNT', 1)[1]
+local last_result = result and result[1] or '0-0'
 if holder and holder ~= token then
-  return {'WAIT', text(now), taken_text, text(redis.call('PTTL', KEYS[3])), last_news, holder}
+  return {'WAIT', text(now), taken_text, text(redis.call('PTTL', KEYS[3])), last_result, holder}
 end
 
 local failed, retry = tonumber(known[3]), tonumber(known[4])
@@ -56,4 +56,4 @@ local requested = request and tonumber(string.match(request[1], '^%d+'))
 if not requested or requested > now or now - requested >= tonumber(ARGV[10]) then
   redis.call('XADD', KEYS[4], 'MAXLEN', '~', ARGV[11], '*', 'by', token)
 end
-return {'WAIT', text(now), taken_text, ARGV[10], last_news, ''}
+return {'WAIT', text(now), taken_text, ARGV[10], last_result, ''}

@@ -2,7 +2,7 @@
 -- A turn that another has taken over meanwhile says nothing: its lock is another's, or an answer was stored that was
 -- asked for after the turn began. What it knows is old, and must not make all readers pause.
 -- KEYS  refresh refresh-lock refresh-news
--- ARGV  token credentials news_length spent spent_time_ms
+-- ARGV  token credentials results_length spent spent_time_ms
 --       ended: failed (for all), refused (these credentials alone), or given-up (no word about the venue)
 --       reason pause_ms (doubled with each failure in a row) longest_pause_ms
 --       turn_at_ms (when the turn was given)

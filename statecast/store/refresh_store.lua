@@ -1,6 +1,6 @@
 -- Store a REST answer for all readers, unless a younger one is there; free the lock, and wake who waits.
 -- KEYS  refresh refresh-lock refresh-news
--- ARGV  token credentials news_length spent spent_time_ms
+-- ARGV  token credentials results_length spent spent_time_ms
 --       taken_at_ms seq epoch state contract account balances positions orders
 -- ->    now_ms
 local token, taken = ARGV[1], tonumber(ARGV[6])

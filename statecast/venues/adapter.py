@@ -37,7 +37,7 @@ class WantsSymbol(VenueError):
 
 
 class StreamEnded(Exception):
-    """The stream has a gap from now on, and why: read the account anew, on a new connection."""
+    """The stream has a gap from now on, and why: read the account again, on a new connection."""
 
 
 # Facts
@@ -240,7 +240,7 @@ class UserStreams(Protocol):
 
     @property
     def specs(self) -> tuple[StreamSpec, ...]:
-        """All of these connections together carry the account's events. Read it anew before each connection."""
+        """All of these connections together carry the account's events. Read them again before each connection."""
 
     async def keep_alive(self) -> None:
         """Run until cancelled, from the first connection on. Raises StreamEnded or AuthFailed when the stream is not
@@ -299,7 +299,7 @@ class VenueAccount(Protocol):
 
     def user_streams(self, retrying: Retrying = ignored) -> AbstractAsyncContextManager[UserStreams]:
         """Open the private stream: on entering, whatever must exist before a connection is made. `retrying` is called
-        with each error of the upkeep that is borne and tried again, for the log."""
+        with each error of the upkeep after which it is tried again, for the log."""
 
     def market_stream(self, symbols: frozenset[str]) -> tuple[Secret, MarketSession]:
         """Where the mark prices of these symbols come, and the dialogue there."""
@@ -342,7 +342,7 @@ class Access(Protocol):
 
     @property
     def credentials_name(self) -> str:
-        """Tells credentials apart without giving them away: a digest."""
+        """Distinguishes credentials without revealing them: a digest."""
 
     @property
     def limits_name(self) -> str:
@@ -372,7 +372,7 @@ class Venue(Protocol):
 
     @property
     def settings(self) -> tuple[str, ...]:
-        """Names of the settings that `access` reads besides the credentials; without `STATECAST_`."""
+        """Names of the settings that `access` reads in addition to the credentials; without `STATECAST_`."""
 
     def access(self, values: Mapping[str, str]) -> Access | None:
         """From settings by name; None where no credential is given. Raises ConfigError."""

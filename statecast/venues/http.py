@@ -111,7 +111,7 @@ class HttpClient:
         """The answer; when this is cancelled, httpcore cleans up first.
 
         It shields its cleaning up from anyio's cancellations alone. One of asyncio's, in the middle of it, loses
-        connections: they stay open, or fill the pool for ever (encode/httpcore#1093). So it sees anyio's only.
+        connections: they stay open, or fill the pool permanently (encode/httpcore#1093). So it sees anyio's only.
         """
         scope = anyio.CancelScope()
 

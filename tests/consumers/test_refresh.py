@@ -237,7 +237,7 @@ async def test_credentials_that_the_venue_refuses(
     refused = await expect_refusal(refresher(wrong))
     assert refused.why.startswith("the venue refuses this reader's credentials (binance: GET /fapi/")
     assert "wrong" not in refused.why
-    assert refused.advice == "mend the credentials, or start a publisher"
+    assert refused.advice == "correct the credentials, or start a publisher"
     asked = sum(server.exchange.requests.values())
     await expect_refusal(refresher(wrong))
     assert sum(server.exchange.requests.values()) == asked, "the next reader with the same credentials does not try"

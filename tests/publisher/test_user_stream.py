@@ -336,7 +336,7 @@ async def test_a_second_connection_that_is_mute_is_given_up_for_another(venue: P
             await here.clock.advance_until(lambda: 0 in venue.closed, "the old one is closed, and not before")
             await venue.send("3")
             await here.received("1", "2", "3")
-        assert "second_connection_mute" in [line["event"] for line in logs]
+        assert "second_connection_silent" in [line["event"] for line in logs]
 
 
 async def test_a_second_connection_that_is_lost_is_replaced_next_to_the_first(venue: Plain) -> None:

@@ -45,9 +45,9 @@ from statecast.simulator.faults import (
     FaultBoard,
     ForgetListenKey,
     HoldRest,
-    MuteOpenSockets,
     SendRaw,
     ServerShutdown,
+    SilenceOpenSockets,
 )
 from statecast.simulator.ledger import Ledger
 from statecast.simulator.orders import Refused
@@ -336,10 +336,10 @@ class Exchange:
                 self.listen_key = None
             case HoldRest():
                 self._held_rest = RestApi(copy.deepcopy(self.ledger), lambda events: None)
-            case MuteOpenSockets():
+            case SilenceOpenSockets():
                 for stream in self.streams:
                     if stream.root == "private":
-                        stream.mute()
+                        stream.fall_silent()
             case SendRaw(payload):
                 for stream in self.streams:
                     if stream.root == "private":

@@ -71,7 +71,7 @@ class Stream:
         self._outbox: deque[Outgoing] = deque()
         self._swapped: list[bytes] = []
         """Frames that wait for their successor to overtake them."""
-        self._muted = False
+        self._silent = False
         self._wake: Callable[[], None] = _nothing
         self._second = 0
         self._client_frames = 0
@@ -80,9 +80,9 @@ class Stream:
         """Have `call` made whenever a frame is put into the outbox or the socket is to be closed."""
         self._wake = call
 
-    def mute(self) -> None:
+    def fall_silent(self) -> None:
         """Nothing arrives any more, though the socket stays open and answers pings."""
-        self._muted = True
+        self._silent = True
 
     @property
     def next_due_ms(self) -> int | None:
@@ -160,7 +160,7 @@ class Stream:
 
     def send(self, payload: bytes, now_ms: int, delay_ms: int = 0) -> None:
         """Put a frame into the outbox. A late frame holds up all behind it, as a slow line does."""
-        if self._muted:
+        if self._silent:
             return
         due_ms = now_ms + delay_ms
         if self._outbox:

@@ -104,9 +104,9 @@ class BinanceAccount:
         return KeyReport((*may, *permissions.extra))
 
     async def fetch_snapshot(self, *, consistent: bool = False) -> Snapshot:
-        """The whole account. The parts are asked for at once and may be torn by what happens meanwhile.
+        """The whole account. The parts are asked for at once and may be inconsistent, by what happens meanwhile.
 
-        Connect the stream first: what it sends later than a row's stamp repairs the tear. Who has no stream asks for it
+        Connect the stream first: what it sends later than a row's stamp repairs that. Who has no stream asks for it
         `consistent`: balances and positions are then of one moment, or this raises VenueUnreachable because the account
         changes too fast. Orders may still be some milliseconds away from the positions.
 

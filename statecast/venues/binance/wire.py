@@ -29,7 +29,7 @@ TESTNET_WS = "wss://demo-fstream.binance.com"
 """The newest documented demo host; `wss://fstream.binancefuture.com` is the same backend (probe, 2026-09)."""
 
 PRIVATE_PATH = "/private/ws?listenKey={listen_key}"
-"""Inferred, hence a setting. The documented `/private/ws/<listenKey>` was reported open but silent after the move of
+"""Inferred, so it is a setting. The documented `/private/ws/<listenKey>` was reported open but silent after the move of
 2026-04-23 while the query form delivered (adshao/go-binance#812, ccxt#28091)."""
 
 PRIVATE_PATH_SETTING = "STATECAST_BINANCE_PRIVATE_PATH"
@@ -113,7 +113,7 @@ MAX_SILENCE_S = 240.0
 """The venue pings every three minutes: a connection on which neither a ping nor a frame comes for longer is dead."""
 
 MARKET_SILENCE_S = 30.0
-"""Every symbol's price comes once a second: a connection that sends nothing for so long is open and mute."""
+"""Every symbol's price comes once a second: a connection that sends nothing for so long is open and silent."""
 
 CONNECTS = 150
 CONNECTS_WITHIN_S = 300.0

@@ -154,7 +154,7 @@ async def test_nothing_is_queued_while_nobody_wants_to_be_called(account_id: Acc
 
 
 def test_merged_steps_go_from_the_first_view_to_the_last_and_name_all_that_changed() -> None:
-    first = Step(view_with(1, "1"), view_with(2, "2"), {"positions": ["a"]}, (Rejoin(0, 1, "a hole"),))
+    first = Step(view_with(1, "1"), view_with(2, "2"), {"positions": ["a"]}, (Rejoin(0, 1, "commit 2 is missing"),))
     later = Step(view_with(2, "2"), view_with(3, "3"), {"positions": ["b"], "orders": ["c"]})
     merged = first.merged(later)
     assert (merged.before, merged.after, merged.rejoins) == (first.before, later.after, first.rejoins)
@@ -164,7 +164,7 @@ def test_merged_steps_go_from_the_first_view_to_the_last_and_name_all_that_chang
     }
 
 
-async def test_after_a_hole_callbacks_are_given_it_and_what_differs(
+async def test_after_missing_commits_callbacks_are_given_them_and_what_differs(
     redis_url: str, client: Client, desk: Desk, account_id: AccountId
 ) -> None:
     stored = Stored(client, account_id)

@@ -166,7 +166,7 @@ async def test_a_lost_account_is_unknown_and_no_position_is_reported_closed(
     assert calls[1] == (order, None)
 
 
-async def test_a_copy_with_a_hole_is_not_served_however_young_it_is(
+async def test_an_incomplete_copy_is_not_served_however_young_it_is(
     redis_url: str, client: Client, desk: Desk, account_id: AccountId
 ) -> None:
     stored = Stored(client, account_id)
@@ -177,7 +177,7 @@ async def test_a_copy_with_a_hole_is_not_served_however_young_it_is(
             stored.keys.changes,
             {"seq": "3", "epoch": str(desk.writer.epoch), "eventSeq": "0", "source": "rest", "change": "{}"},
         )
-        refused = await refuses(mirror, "the copy has a hole (commit 3 came after 1) and is being read again")
+        refused = await refuses(mirror, "the copy is incomplete (commit 3 came after 1) and is being read again")
         assert refused.age_s is not None
         assert refused.age_s < 600
         for read in (mirror.positions, mirror.balances, mirror.open_orders, mirror.snapshot):
@@ -196,7 +196,7 @@ async def test_a_copy_with_a_hole_is_not_served_however_young_it_is(
         ("no JSON", "cannot be understood"),
     ],
 )
-async def test_a_commit_that_cannot_be_of_this_copy_is_a_hole(
+async def test_a_commit_that_cannot_be_of_this_copy_makes_it_incomplete(
     client: Client, mirror: AccountMirror, desk: Desk, account_id: AccountId, change: str, reason: str
 ) -> None:
     stored = Stored(client, account_id)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from consumers.mirror.view import Copy, View, hole_in
+from consumers.mirror.view import Copy, View, what_is_missing
 from statecast.store.feed import Change
 from statecast.store.keys import AccountId
 from statecast.store.reader import StoredAccount
@@ -68,7 +68,7 @@ def test_a_commit_that_is_not_of_this_copy_is_refused(change: Change, reason: st
 
 
 @pytest.mark.parametrize(
-    ("status", "hole"),
+    ("status", "missing"),
     [
         (STATUS, ""),
         ({}, "the status is gone"),
@@ -79,8 +79,8 @@ def test_a_commit_that_is_not_of_this_copy_is_refused(change: Change, reason: st
         (STATUS | {"seq": "3"}, "the entries from commit 2 to 3 are not there (any more)"),
     ],
 )
-def test_the_status_shows_whether_the_copy_is_complete(status: dict[str, str], hole: str) -> None:
-    assert hole_in(joined().view, status) == hole
+def test_the_status_shows_whether_the_copy_is_complete(status: dict[str, str], missing: str) -> None:
+    assert what_is_missing(joined().view, status) == missing
 
 
 def test_a_view_ages_from_the_moment_before_the_question() -> None:
@@ -97,10 +97,10 @@ def test_a_view_ages_from_the_moment_before_the_question() -> None:
         (View(), STATUS, False),
         (View(missing=()), STATUS | {"verifiedAtMs": "9501"}, False),
         (View(missing=()), {"state": "starting"}, False),
-        (View(missing=()).with_hole("a hole"), STATUS, False),
+        (View(missing=()).as_incomplete("commit 3 came after 1"), STATUS, False),
         (View(missing=(), mismatch="not of the contract"), STATUS, False),
     ],
-    ids=["whole", "hashes are missing", "from the future", "never verified", "with a hole", "unreadable"],
+    ids=["whole", "hashes are missing", "from the future", "never verified", "incomplete", "unreadable"],
 )
 def test_which_views_may_be_read(view: View, status: dict[str, str], good: bool) -> None:
     assert view.verified(status, now_ms=9_500, asked_mono_s=0.0).good is good
@@ -125,9 +125,9 @@ def test_an_account_without_a_status_cannot_be_followed_and_keeps_what_was_known
 
 
 def test_joining_again_names_what_differs_alone_and_clears_what_hindered() -> None:
-    before = Copy(joined().view.with_hole("a hole"), joined().texts)
+    before = Copy(joined().view.as_incomplete("commit 3 came after 1"), joined().texts)
     same, other = before.joined(ACCOUNT, stored()), before.joined(ACCOUNT, stored(wallet="5"))
-    assert (same.view.hole, same.view.refusal) == ("", "")
+    assert (same.view.incomplete, same.view.refusal) == ("", "")
     assert before.differing(same)["balances"] == []
     assert before.differing(other)["balances"] == ["USDT"]
     assert same.view.balances.rows["USDT"] is before.view.balances.rows["USDT"], "what is the same is not decoded again"

@@ -68,14 +68,14 @@ async def test_json_lines_have_the_contracts_fields(tmp_path: Path, own_redis: E
     assert list(orjson.loads(lines[0])) == list(EVENT_FIELDS)
 
 
-async def test_a_hole_in_the_log_is_told(tmp_path: Path, own_redis: EmbeddedServer, traded: World) -> None:
+async def test_a_gap_in_the_log_is_reported(tmp_path: Path, own_redis: EmbeddedServer, traded: World) -> None:
     key = AccountKeys(traded.account_id).order_events
     entries = await traded.client.redis.xrange(key)
     await traded.client.redis.xdel(key, *(entry_id for entry_id, _ in (*entries[:2], entries[6], entries[7])))
     _, lines = await events(tmp_path, own_redis.url, "--no-follow", "--from-seq", "1")
-    assert [line for line in lines if line.startswith("HOLE")] == [
-        "HOLE: the log has no events 1 to 2",
-        "HOLE: the log has no events 7 to 8",
+    assert [line for line in lines if line.startswith("MISSING")] == [
+        "MISSING: the log has no events 1 to 2",
+        "MISSING: the log has no events 7 to 8",
     ]
 
 
@@ -99,7 +99,7 @@ async def test_following_loses_nothing_while_redis_is_away(
             assert await following.stop(signal.SIGINT) == 130
     assert numbers(following.lines) == list(range(before - 1, last + 1))
     assert "Traceback" not in following.output
-    assert "HOLE" not in following.output
+    assert "MISSING" not in following.output
 
 
 async def test_following_tells_that_nobody_publishes_any_more(
@@ -141,7 +141,7 @@ async def test_what_redis_lost_and_has_again_is_told_and_printed_once(
         sentence = f"AGAIN: Redis lost events {last - 2} to {last}; they were written again under the same ids"
         await following.prints(sentence)
     assert numbers(following.lines) == list(range(1, last + 2))
-    assert not any(line.startswith(("HOLE", "BACK")) for line in following.lines)
+    assert not any(line.startswith(("MISSING", "BACK")) for line in following.lines)
 
 
 async def test_an_account_that_does_not_exist_is_told_with_those_that_do(

@@ -36,11 +36,11 @@ NOT_FRESH = {
     ),
     "the status alone is not there": (
         judged({}),
-        "UNKNOWN: the status is missing, so nobody vouches for the rest",
+        "UNKNOWN: the status is missing, so nothing else is verified",
     ),
     "the status and a hash are not there": (
         judged({}, missing=("positions",)),
-        "UNKNOWN: the status is missing, so nobody vouches for the rest",
+        "UNKNOWN: the status is missing, so nothing else is verified",
     ),
     "a publisher has only begun": (
         judged({"state": "starting", "reason": "connecting", "contract": "1"}, missing=TABLES),

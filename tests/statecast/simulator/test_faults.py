@@ -12,9 +12,9 @@ from statecast.simulator.faults import (
     FaultError,
     ForgetListenKey,
     HoldRest,
-    MuteOpenSockets,
     SendRaw,
     ServerShutdown,
+    SilenceOpenSockets,
 )
 
 
@@ -78,7 +78,7 @@ def test_actions_are_handed_to_the_exchange() -> None:
     old_and_twice = {"times": 2, "text_time": True, "with_key": False}
     assert faults.switch("expire_listen_key", old_and_twice) == ExpireListenKey(2, text_time=True, with_key=False)
     assert faults.switch("forget_listen_key", {}) == ForgetListenKey()
-    assert faults.switch("mute_open_sockets", {}) == MuteOpenSockets()
+    assert faults.switch("mute_open_sockets", {}) == SilenceOpenSockets()
     assert faults.switch("maintenance", {}) == CutSockets("", 1006)
     assert faults.switch("maintenance", {"on": False}) is None
     assert faults.switch("send_raw", {"text": "{"}) == SendRaw(b"{")
