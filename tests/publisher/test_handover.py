@@ -169,19 +169,19 @@ CASES = {
         "joins, ready, old !x, new !x, +30, +30", "x", ["replaced at 30"], proven=False
     ),
     "a new connection that does not send what the old one does is given up": Case(
-        "joins, ready, +10, old 1, +4.9, +0.1, old 2", "1 2", ["given_up mute at 15"], proven=False
+        "joins, ready, +10, old 1, +4.9, +0.1, old 2", "1 2", ["given_up silent at 15"], proven=False
     ),
     "also at the end of the overlap it has its time": Case(
         "joins, ready, +29, old 1, +2, new 1, +1, +30", "1", ["replaced at 32"], proven=True
     ),
-    "and is given up after it": Case("joins, ready, +29, old 1, +5", "1", ["given_up mute at 34"], proven=False),
+    "and is given up after it": Case("joins, ready, +29, old 1, +5", "1", ["given_up silent at 34"], proven=False),
     "what was held of one that was given up, the old one sends": Case(
-        "joins, ready, old 1, +4.9, new 2, +0.1, old 2", "1 2", ["given_up mute at 5"], proven=False
+        "joins, ready, old 1, +4.9, new 2, +0.1, old 2", "1 2", ["given_up silent at 5"], proven=False
     ),
     "the next one is judged by what happens from then on": Case(
         "joins, ready, old 1, +5, +10, joins, ready, +10, old 2, new 2, +1, +30",
         "1 2",
-        ["given_up mute at 5", "replaced at 26"],
+        ["given_up silent at 5", "replaced at 26"],
         proven=True,
     ),
     "what was held of one that was given up, is not taken for the next one's": Case(
