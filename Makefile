@@ -19,7 +19,7 @@ help:
 	@echo "make sim     worlds in which everything fails, each from one number (SEED=7, or SEEDS=10000)"
 	@echo "make check   formatting, lint, strict types, import contracts"
 	@echo "make format  put the code into the form that check wants"
-	@echo "make bench   rates and latencies beside the server's own     (ARGS=\"--help\")"
+	@echo "make bench   rates and latencies next to the server's own    (ARGS=\"--help\")"
 	@echo "make soak    half an hour of load and faults: what grows?    (ARGS=\"--minutes 5 --rate 500\")"
 	@echo "make clean   remove what these targets made"
 
@@ -32,7 +32,7 @@ test: $(VENV)/.test
 failures: $(VENV)/.test
 	@PYTHONPATH=.:tests $(BIN)/python -m failures $(ARGS)
 
-# With SEED=n one world, told line by line; with SEEDS=n so many, on all cores. PLANT=name breaks the program first.
+# With SEED=n one world, shown line by line; with SEEDS=n so many, on all cores. PLANT=name breaks the program first.
 sim: $(VENV)/.test
 	@PYTHONPATH=.:tests $(BIN)/python -m sim $(if $(SEEDS),--seeds $(SEEDS),$(or $(SEED),1)) $(if $(PLANT),--plant $(PLANT)) $(ARGS)
 

@@ -27,10 +27,12 @@ before the state was last verified. That version noticed a silent stream late.""
 
 
 class LogWindow:
-    """What is known of the log's completeness. `margin_ms`: the histories reach this far beyond the moment of
-    connecting, twice as far as the venue's clock may be known wrongly. Of a log that Redis has lost altogether, what is
-    older than
-    `log_kept_ms` is not fetched again: by now it would have been trimmed."""
+    """What is known of the log's completeness.
+
+    `margin_ms`: the histories reach this far beyond the moment of connecting, twice the error of the venue's clock. Of
+    a log that Redis has lost altogether, what is older than `log_kept_ms` is not fetched again: by now it would have
+    been trimmed.
+    """
 
     def __init__(
         self,

@@ -289,10 +289,8 @@ class AccountMirror:
         if view.refusal:
             why, advice = view.refusal, "read a mirror that runs"
         elif view.incomplete:
-            why, advice = (
-                f"the copy is incomplete ({view.incomplete}) and is being read again",
-                "read again in a moment",
-            )
+            why = f"the copy is incomplete ({view.incomplete}) and is being read again"
+            advice = "read again in a moment"
         else:
             refuse_unreadable(self.account_id, self._client.server, judged, limit_s)
         if trouble and not view.refusal:

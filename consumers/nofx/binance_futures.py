@@ -23,15 +23,16 @@ Value = TypeVar("Value")
 
 
 class BinanceFuturesTrader:
-    """Reads prefer the stream, then a REST answer at most 10 s old, which all bots share, then one REST call for all.
+    """Reads prefer the stream, then a REST answer that all bots share, then one REST call for all of them. Nothing older
+    than `STATECAST_MAX_AGE_S` (10 s) is returned.
 
         trader = BinanceFuturesTrader(api_key=…, secret_key=…)
         await trader.initialize_user_stream()
         print(await trader.get_balance(), await trader.get_positions())
         await trader.stop_user_stream()
 
-    `user_stream_enabled = False`, at any time, forces REST. Reads raise StaleState when nothing at most 10 s old is to
-    be had, and StoreUnreachable without Redis, because without it readers cannot take turns to ask the venue.
+    `user_stream_enabled = False`, at any time, forces REST. Reads raise StaleState when nothing that is young enough is
+    there, and StoreUnreachable without Redis, because without it readers cannot take turns to ask the venue.
 
     Trading is not done here: its calls go to the methods of the same name of `client`, sync or async, and without one
     raise NotImplementedError. Account modes and orders of others are never touched.

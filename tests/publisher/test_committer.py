@@ -48,6 +48,21 @@ async def test_a_backlog_is_written_in_batches_that_do_not_outlast_the_lease(pla
     await place.stored.expect_without_holes()
 
 
+async def test_a_batch_that_leaves_something_in_the_queue_verifies_nothing(place: Place) -> None:
+    first = await place.live(tuning=replace(BRISK, events_in_commit=10, heartbeat_s=0.01))
+    await place.verified_after(0)
+    before = len(first.writer.batches)
+    first.take(*(event(n, "NEW", order_id=str(n)) for n in range(1, 1001)))
+    await place.events(1000)
+    written, rests = 0, 0
+    for batch in first.writer.batches[before:]:
+        written += int(batch.arguments[6])
+        if 0 < written < 1000:
+            rests += 1
+            assert not batch.verified
+    assert rests > 5
+
+
 async def test_a_single_event_waits_for_no_heartbeat(place: Place) -> None:
     first = await place.live(tuning=replace(BRISK, heartbeat_s=0.4))
     await place.beats(1)

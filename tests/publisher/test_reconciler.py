@@ -279,6 +279,15 @@ async def test_a_venue_that_does_not_answer_is_not_believed_for_longer_than_a_pe
     assert story.status.reason == "the venue agrees"
 
 
+async def test_after_a_take_over_the_state_is_verified_for_a_standbys_minute_and_the_grace() -> None:
+    """However short the period: the last comparison is the standby's own."""
+    story = Story(period_s=5.0, standby=True)
+    until_mono_s = story.clock.monotonic() + PACE.standby_pause_s + GRACE_S
+    assert PACE.standby_pause_s + GRACE_S == 65.0
+    assert story.status.is_verified(until_mono_s)
+    assert not story.status.is_verified(until_mono_s + 0.001)
+
+
 async def test_a_pause_that_the_venue_wants_is_kept() -> None:
     story = Story()
     story.venue = fails(RateLimited("binance", "refresh", "HTTP 429", NOW + 300_000))

@@ -126,6 +126,7 @@ def test_facts_that_depend_on_each_other_agree() -> None:
     assert TRAITS.history.unfilled_kept_ms <= TRAITS.history.kept_ms
     assert wire.HISTORY_SPAN_MS < 7 * wire.DAY_MS, "the venue refuses a window of seven days"
     assert 2 * TRAITS.clock_error_ms <= 1000, "from 1,000 ms ahead on every signed call is refused"
+    assert TRAITS.stream.connects <= 300 / 2, "half of the attempts that the venue allows are the bots'"
     assert TRAITS.stream.max_silence_s > 180, "the venue pings every three minutes"
     assert TRAITS.history_lag_ms >= TRAITS.rest_lag_ms >= TRAITS.rest_recent_ms
     assert TRAITS.checks.orders_by_symbol * 2 < wire.OPEN_ORDERS.weight + wire.OPEN_ALGO_ORDERS.weight
