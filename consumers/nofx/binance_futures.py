@@ -23,8 +23,8 @@ Value = TypeVar("Value")
 
 
 class BinanceFuturesTrader:
-    """Reads prefer the stream, then a REST answer that all bots share, then one REST call for all of them. Nothing older
-    than `STATECAST_MAX_AGE_S` (10 s) is returned.
+    """Reads prefer the stream, then a REST answer that all bots share, then one REST call for all of them. They return
+    nothing that is older than `STATECAST_MAX_AGE_S` (10 s).
 
         trader = BinanceFuturesTrader(api_key=…, secret_key=…)
         await trader.initialize_user_stream()

@@ -41,11 +41,11 @@ class Scenario:
     readers: str
     heals: str
     found: str
-    """Within which time readers are told."""
+    """Within which time readers see it."""
     log: tuple[Logged, ...]
     inject: Injection
     bound_s: float = 0.0
-    """How long, at the most, the failure may stay unnoticed, so that what is vouched for is wrong meanwhile."""
+    """How long, at the most, the failure may stay unnoticed, so that what counts as verified is wrong meanwhile."""
     processes: int = 0
     durable: bool = False
     """Whether it needs a Redis with an append-only file."""
@@ -82,7 +82,7 @@ def scenario(
     """Put a failure into the matrix, under the name of the function that injects it.
 
     The function is called while the account trades and is live. It calls `begins` before the failure, `over` where its
-    cause goes away by the scenario's doing, and returns once readers have been told or, if they are not to be told,
+    cause goes away by the scenario's doing, and returns once readers have seen it or, if they are not to see it,
     when it is through.
     """
 

@@ -1,5 +1,5 @@
-"""Failures of the venue's REST interface: limits, errors, old and torn answers, clocks. Each meets a publisher that has
-just lost its stream and cannot be live without a snapshot."""
+"""Failures of the venue's REST interface: limits, errors, old or inconsistent answers, clocks. Each meets a publisher
+that has just lost its stream and cannot be live without a snapshot."""
 
 from __future__ import annotations
 

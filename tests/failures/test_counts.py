@@ -1,4 +1,4 @@
-"""Failures that come again and again; with `make failures ARGS="--full"`, the writer is killed 50 times."""
+"""Failures that happen many times; with `make failures ARGS="--full"`, the writer is killed 50 times."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every known failure, played: nothing wrong is ever vouched for, nothing is lost or doubled, and all is well again."""
+"""Every known failure, played: nothing wrong counts as verified, nothing is lost or doubled, all is well again."""
 
 from __future__ import annotations
 

@@ -151,7 +151,7 @@ def market_sockets_are_mute(world: World, rng: Random) -> None:
 
 @kind
 def user_socket_is_a_black_hole(world: World, rng: Random) -> None:
-    """Nothing arrives in either direction, and nobody is told: the publisher's pings find it within 40 s."""
+    """Nothing arrives in either direction, and nobody is informed: the publisher's pings find it within 40 s."""
     victim = _victim(world, rng)
     for connection in world.network.of(victim, VENUE_PORT):
         if connection.kind == "private":
@@ -226,7 +226,7 @@ def listen_key_expires_without_its_name(world: World, rng: Random) -> None:
 
 @kind
 def another_program_deletes_the_listen_key(world: World, rng: Random) -> None:
-    """Its sockets stay open and silent, and nobody is told."""
+    """Its sockets stay open and silent, and nobody is informed."""
     world.exchange.fault("forget_listen_key", {}, world.now_ms())
 
 

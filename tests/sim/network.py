@@ -62,7 +62,7 @@ class Connection:
         self.kind = ""
         """What the service says of it, for the trace and for faults."""
         self.black_hole = False
-        """Nothing arrives any more, in either direction, and nobody is told."""
+        """Nothing arrives any more, in either direction, and nobody is informed."""
         self.state: Any = None
         """The service's own."""
         self._network = network
@@ -115,7 +115,7 @@ class Connection:
             self._loop.call_at(at, self.transport.end, None, context=self.transport.context)
 
     def cut(self) -> None:
-        """Now, with all that is under way; the process is told by a reset."""
+        """Now, with all that is under way; the process sees a reset."""
         if self.open:
             self._end()
             if not self.process.dead:

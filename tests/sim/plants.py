@@ -23,7 +23,7 @@ _send, _of_order = AccountWriter.send, event_ids.of_order
 
 
 def no_order_check(patch: Callable[[Any, str, object], None]) -> None:
-    """The fold takes what is older than what it knows."""
+    """The account takes what is older than what it knows."""
 
     def apply_balance(self: Wallets, update: BalanceUpdate, answer: LastAnswer) -> int:
         known = self.table.rows.get(update.asset)

@@ -1,9 +1,9 @@
 """What is promised whatever fails, checked by a reader that looks at Redis right after every write.
 
 - The state: each row of the hashes was the venue's at some moment that is not earlier than the one for which the
-  publisher vouches (`verifiedAtMs`), less what may have been under way. What was lost without a sign has the bound of
+  publisher verified (`verifiedAtMs`), less what may have been under way. What was lost without a sign has the bound of
   the reconciliation instead.
-- The hashes are what the entries of the changes stream make, one by one: nothing is written beside a commit.
+- The hashes are what the entries of the changes stream make, one by one: nothing is written outside of a commit.
 - `seq`, `eventSeq` and `epoch` never go back; what Redis itself lost is a new beginning, under a higher epoch.
 - The log has every order event once, in the venue's order per order.
 """
@@ -130,7 +130,7 @@ def _entry_name(entry: Mapping[str, str]) -> tuple[str, ...]:
 
 
 class Bounds:
-    """How old a vouched-for row may be, by what was going on when the venue's row moved on, and since.
+    """How old a verified row may be, by what was going on when the venue's row moved on, and since.
 
     `plain_s` is what is under way between venue, publisher and Redis when nothing is slow; `disturbed_s` the same when
     Redis or the process itself stood still, which the lease bounds; `silent_s` the reconciliation's."""
@@ -144,7 +144,7 @@ class Bounds:
         self._excused: list[tuple[float, float]] = []
 
     def silent(self, since: float, until: float) -> None:
-        """What the venue told then was lost or late, without a sign."""
+        """What the venue sent then was lost or late, without a sign."""
         self._silent.append((since, until))
 
     def is_silent(self, at: float) -> bool:
@@ -315,7 +315,7 @@ class Reader:
                 )
 
     def look_for_rows(self) -> None:
-        """Judge all rows anew."""
+        """Judge all rows again."""
         self._stale.clear()
         names = {(kind, entity) for kind, rows in self._rows.items() for entity in rows} | self._truth.rows.keys()
         for name in names:
@@ -324,7 +324,7 @@ class Reader:
     # What Redis itself lost
 
     def lost(self, publisher_lives: bool) -> None:
-        """Begin anew with what Redis holds now."""
+        """Begin again with what Redis holds now."""
         self._lost_by = self.status.get("publisherId", "") if publisher_lives else self._lost_by
         status, hashes = self._server.call(self._look[0])[0], self._server.call(*self._read_hashes)
         self._copy = {
@@ -376,7 +376,7 @@ class Reader:
             entry |= {"eventSeq": str(at + 1 - len(self.history)), "eventId": f"before-{at}"}
 
     def forget(self, order_events: list[OrderChanged], algo_events: list[AlgoChanged]) -> None:
-        """The log began anew, and says since when: what happened before that nobody can know, nor the steps that a
+        """The log began again, and says since when: what happened before that nobody can know, nor the steps that a
         conditional order of then has taken since, which no history tells."""
         self.history = []
         since_ms = int(self.status["eventsSinceMs"])
@@ -410,9 +410,9 @@ class Reader:
     def _of_the_log(self, order_events: list[OrderChanged], algo_events: list[AlgoChanged]) -> list[str]:
         """Where the log is not what happened.
 
-        Where frames were lost without a sign, later ones of the same order may have come before REST told the lost
+        Where frames were lost without a sign, later ones of the same order may have come before REST gave the lost
         ones, which then stand behind them: there the order of an order's events is not compared. And the venue tells
-        past conditional orders by symbol alone: one that came and went unheard, in a symbol of which nothing else was
+        past conditional orders by symbol alone: one that came and went unseen, in a symbol of which nothing else was
         known, is not found, and neither is the end of one that was triggered before the log began.
         """
         log = self.log()

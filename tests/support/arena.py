@@ -203,11 +203,11 @@ class Arena(World):
         self.over_at = time.monotonic()
 
     async def noticed(self) -> None:
-        """Wait until readers are told of the failure: not live, too old, or Redis does not answer."""
+        """Wait until readers see the failure: not live, too old, or Redis does not answer."""
         await self.seen(lambda sample: not sample.live, "a reader that is told of the failure")
 
     async def vouched(self) -> Sample:
-        """Wait until a publisher vouches for a moment after this one, in the state `live`."""
+        """Wait until a publisher has verified a moment after this one, in the state `live`."""
         since = time.monotonic()
         now_ms = SystemClock().now_ms()
         return await self.seen(
@@ -219,7 +219,7 @@ class Arena(World):
         return await self.seen(lambda sample: sample.publisher_id not in ("", former), "a takeover")
 
     async def is_standby(self) -> None:
-        """Wait until the publisher that was started last stands by."""
+        """Wait until the publisher that was started last is a standby."""
         await self.until(lambda: self.publishers[-1].logged("standby"), "a standby")
 
     async def seen(self, wanted: Callable[[Sample], bool], what: str) -> Sample:

@@ -1,4 +1,4 @@
-"""NOFX bots at a simulated exchange: their settings, and what they were told."""
+"""NOFX bots at a simulated exchange: their settings, and what they received."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
-"""A reader that looks at an account in Redis all the time, and holds against it what the exchange really told.
+"""A reader that looks at an account in Redis all the time, and holds against it what the exchange really sent.
 
 What is checked in every single read, whatever state it names:
 
 - Each wallet, position and order is as it was at the venue at some moment that is not older than `verifiedAtMs` less
-  the bound within which the failure has to be found; what `verifiedAtMs` vouches for is true.
+  the bound within which the failure has to be found; what `verifiedAtMs` calls verified is true.
 - `seq` never goes back, and `eventSeq` within an epoch neither, unless Redis itself was put back; then not beyond the
   next epoch.
-- The end of the log is numbered without a hole, ends where the status says, and has no event twice.
+- The end of the log is numbered without a gap, ends where the status says, and has no event twice.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ Value = object
 
 
 class RecordingExchange(NotingExchange):
-    """Keeps every value that it ever told of a wallet, a position and an order, with the machine's time of it."""
+    """Keeps every value that it ever sent of a wallet, a position and an order, with the machine's time of it."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -104,7 +104,7 @@ class Observer:
         self._put_back = True
 
     async def run(self) -> None:
-        """Look again and again; a Redis that does not answer is a look that told nothing."""
+        """Look again and again; a Redis that does not answer is a look that shows nothing."""
         while True:
             try:
                 await self._look()
@@ -163,7 +163,7 @@ class Observer:
             self._tell("an event stands in the log twice")
 
     def _check_values(self, hashes: Mapping[str, dict[str, str]], verified_at_ms: int) -> None:
-        """Every value was the venue's at some moment not older than what is vouched for, less the bound."""
+        """Every value was the venue's at some moment not older than the verified one, less the bound."""
         since_ms = verified_at_ms - int(self.bound_s * 1000)
         stored = _values(hashes)
         for key, value in stored.items():

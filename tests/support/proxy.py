@@ -1,4 +1,4 @@
-"""A TCP proxy before a real server that loses what it is told to lose."""
+"""A TCP proxy before a real server that loses what a test wants it to lose."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def access(server: SimulatorServer, key: str = KEY, secret: str = SECRET) -> Acc
 
 
 async def published(client: Client, account_id: AccountId, *, state: str = "live") -> Desk:
-    """A publisher that wrote the account, vouched for it, and will not do so again by itself."""
+    """A publisher that wrote the account, verified it, and will not do so again by itself."""
     desk = Desk(client, account_id)
     await desk.open()
     await desk.commit([snapshot(positions=[rest_position(-9, "0.5")])], verified=True)

@@ -92,7 +92,7 @@ def settled(account: Account) -> dict[str, Any]:
 
 
 def three_ways(*frames: Frame, given: Snapshot | None = None) -> Story:
-    """The story of `frames` after a snapshot; told one by one, in one burst, and each frame twice, it ends the same."""
+    """The story of `frames` after a snapshot: sent one by one, in one burst, and each frame twice, it ends the same."""
     first = (given or snapshot(),)
     one_by_one = Story(first, *frames)
     burst = Story(first, [change for frame in frames for change in frame])

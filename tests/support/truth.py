@@ -124,7 +124,7 @@ def event_differences(
     ledger_events: Sequence[OrderChanged],
     algo_events: Sequence[AlgoChanged],
 ) -> list[str]:
-    """Where the log of order events differs from the ledger's: one entry for each, in order, numbered without a hole.
+    """Where the log of order events differs from the ledger's: one entry for each, in order, numbered without a gap.
 
     Both are given as the ledger reported them; conditional orders by themselves.
     """

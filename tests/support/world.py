@@ -94,7 +94,7 @@ class World:
         return [fields for _, fields in cast("list[tuple[str, dict[str, str]]]", entries)]
 
     def trade(self, steps: int) -> None:
-        """That many steps of the random trader, told on the user stream."""
+        """That many steps of the random trader, sent on the user stream."""
         for _ in range(steps):
             now_ms = self.now_ms()
             self.exchange.publish(trading.step(self.ledger, self.rng, self.exchange.server_ms(now_ms)), now_ms)

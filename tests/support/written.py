@@ -31,7 +31,7 @@ HASHES = ("account", "balances", "positions", "orders")
 
 
 class Desk:
-    """Folds changes and writes them, one commit per frame, as a publisher does."""
+    """Applies changes and writes them, one commit per frame, as a publisher does."""
 
     def __init__(self, client: Client, account_id: AccountId, name: str = "publisher-1", **options: Any) -> None:
         self.account = new_account()
@@ -56,7 +56,7 @@ class Desk:
         return batch
 
     async def commit(self, *frames: Sequence[Change], verified: bool = False) -> None:
-        """Fold the frames and write them in one batch, a commit for each that changes something."""
+        """Apply the frames and write them in one batch, a commit for each that changes something."""
         deltas = [self.fold(*frame) for frame in frames]
         await self.writer.send(self.batch(*filter(None, deltas), verified=verified))
 
@@ -170,7 +170,7 @@ class Stored:
         assert (entries[-1]["seq"], entries[-1]["eventSeq"]) == (status["seq"], status["eventSeq"])
 
     async def expect_without_holes(self, *, of_commits: bool = True) -> None:
-        """Commits and order events are numbered without a hole, and each event stands once."""
+        """Commits and order events are numbered without a gap, and each event stands once."""
         events, changes, status = await self.events(), await self.changes(), await self.status()
         seqs = [int(entry["seq"]) for entry in changes]
         assert seqs == (list(range(1, int(status["seq"]) + 1)) if of_commits else sorted(set(seqs)))
