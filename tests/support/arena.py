@@ -128,6 +128,11 @@ class Publisher:
         assert self.process is not None
         self.process.process.send_signal(number)
 
+    async def ends(self) -> int:
+        """Wait for the end of its process; the exit code."""
+        assert self.process is not None
+        return await self.process.ends()
+
 
 @dataclass
 class Arena(World):

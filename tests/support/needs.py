@@ -12,7 +12,7 @@ from types import CodeType, FunctionType, ModuleType
 import pytest
 
 TESTS = Path(__file__).parents[1]
-LONG_RUNS = ("failures", "outside", "sim", "simulation")
+LONG_RUNS = ("failures", "outside", "sim")
 """Folders in which every test runs long."""
 
 SLOW_MODULES = frozenset(

@@ -131,26 +131,6 @@ async def test_a_server_that_ends_before_the_new_connection_is_proven_is_a_gap_l
         await here.agree_on_events_after_gaps()
 
 
-@pytest.mark.parametrize("notices", [1, 2])
-async def test_a_dead_key_is_a_gap_whether_it_is_announced_once_or_twice(
-    redis_url: str, account_name: str, notices: int
-) -> None:
-    async with world(redis_url, account_name) as here:
-        here.trade(20)
-        await here.agree()
-        since = int((await here.status())["streamSinceMs"])
-        key = here.exchange.listen_key
-        here.exchange.fault("expire_listen_key", {}, here.now_ms())
-        if notices == 2:  # As older versions of the venue send it: a text for the time, and no key.
-            here.exchange.fault("send_raw", {"text": '{"e":"listenKeyExpired","E":"1793000000123"}'}, here.now_ms())
-        here.trade(10)
-        await until(here.status, lambda status: int(status["streamSinceMs"]) > since and status["state"] == "live")
-        assert here.exchange.listen_key != key
-        here.trade(10)
-        await here.agree()
-        await here.agree_on_events_after_gaps()
-
-
 async def test_another_key_from_the_venue_is_a_gap(
     redis_url: str, account_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
