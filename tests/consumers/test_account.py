@@ -11,7 +11,7 @@ import pytest
 import redis
 import redis.asyncio
 from support.changes import snapshot
-from support.proxy import proxied
+from support.link import linked_url
 from support.readers import ACCOUNT_CALL, access, passed, published, redis_now_ms
 from support.world import KEY, SECRET, new_server, world
 from support.written import Desk, Stored
@@ -113,7 +113,7 @@ async def test_every_call_tells_what_the_publisher_knows(redis_url: str, account
 
 async def test_a_read_is_one_round_trip(client: Client, redis_url: str, account_id: AccountId) -> None:
     await published(client, account_id)
-    async with proxied(redis_url) as proxy, AccountReader(account_id, proxy.url) as reader:
+    async with linked_url(redis_url) as proxy, AccountReader(account_id, proxy.url) as reader:
         await reader.totals()
         for call in (reader.snapshot, reader.totals, reader.balances, reader.positions, reader.open_orders):
             before = len(proxy.fates)

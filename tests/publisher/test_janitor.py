@@ -12,7 +12,7 @@ import pytest
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 from support.changes import event, snapshot
-from support.proxy import Fate, proxied
+from support.link import Fate, linked_url
 from support.world import until, world
 from support.written import Desk, eventually
 
@@ -268,7 +268,7 @@ async def test_a_redis_that_is_away_for_a_while_is_no_news(
     office: Office, redis_url: str, monkeypatch: pytest.MonkeyPatch, fate: Fate
 ) -> None:
     await office.write(300)
-    async with proxied(redis_url) as proxy, connect(proxy.url, client_name="publisher") as behind:
+    async with linked_url(redis_url) as proxy, connect(proxy.url, client_name="publisher") as behind:
         proxy.fate = lambda request: fate
         async with office.at_work(behind) as lines:
             await rounds(monkeypatch, 3)

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 from redis.asyncio import Redis
 from support.changes import event, snapshot
-from support.proxy import proxied
+from support.link import linked_url
 from support.written import Desk, eventually
 
 from statecast.errors import ConfigError, StoreRefused, StoreUnreachable
@@ -333,7 +333,7 @@ async def test_putting_back_twice_is_putting_back_once(log: Log, any_redis_url: 
     await log.join("bot", "first")
     (entry_id,) = await log.give_up("bot")
     (letter,) = await log.letters("bot")
-    async with proxied(any_redis_url) as proxy, connect(proxy.url, client_name="operator") as behind:
+    async with linked_url(any_redis_url) as proxy, connect(proxy.url, client_name="operator") as behind:
         await group_admin.requeue(behind, log.account_id, "bot", ["1-1"])  # the script is known to the server now
         proxy.fate = lambda request: "lose reply"
         with pytest.raises(StoreUnreachable):

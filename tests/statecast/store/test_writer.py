@@ -17,7 +17,7 @@ from support.changes import (
     snapshot,
     wallet,
 )
-from support.proxy import Fate, proxied
+from support.link import Fate, linked_url
 from support.written import HASHES, Desk, Stored, eventually
 
 from statecast.embedded.server import EmbeddedServer, ServerBinary
@@ -411,7 +411,7 @@ async def test_a_repeated_batch_does_not_verify_what_is_gone(desk: Desk, stored:
 async def test_an_opening_whose_reply_was_lost_is_repeated_without_harm(
     any_redis_url: str, account_id: AccountId
 ) -> None:
-    async with proxied(any_redis_url) as proxy, connect(proxy.url, client_name="publisher") as client:
+    async with linked_url(any_redis_url) as proxy, connect(proxy.url, client_name="publisher") as client:
         desk = Desk(client, account_id)
         await client.redis.ping()
         lost: list[Fate] = ["lose reply"] * 3
@@ -432,7 +432,7 @@ async def test_whatever_is_lost_on_the_way_every_commit_is_written_once(
     fates: list[Fate] = ["pass", "lose request", "cut request", "lose reply"]
     resent = 0
     async with (
-        proxied(any_redis_url) as proxy,
+        linked_url(any_redis_url) as proxy,
         connect(proxy.url, client_name="publisher") as client,
         connect(any_redis_url, client_name="observer") as observer,
     ):
@@ -466,7 +466,7 @@ async def test_whatever_is_lost_on_the_way_every_commit_is_written_once(
 
 
 async def test_a_commit_that_never_arrived_leaves_no_trace(any_redis_url: str, account_id: AccountId) -> None:
-    async with proxied(any_redis_url) as proxy, connect(proxy.url, client_name="publisher") as client:
+    async with linked_url(any_redis_url) as proxy, connect(proxy.url, client_name="publisher") as client:
         desk = Desk(client, account_id)
         await desk.open()
         await desk.commit([FULL])
@@ -485,7 +485,7 @@ async def test_a_commit_that_never_arrived_leaves_no_trace(any_redis_url: str, a
 async def test_numbers_of_a_batch_whose_reply_was_lost_are_not_given_again_by_an_emptied_redis(
     own_redis: EmbeddedServer, account_id: AccountId
 ) -> None:
-    async with proxied(own_redis.url) as proxy, connect(proxy.url, client_name="publisher") as client:
+    async with linked_url(own_redis.url) as proxy, connect(proxy.url, client_name="publisher") as client:
         desk = Desk(client, account_id)
         await desk.open()
         await desk.commit([FULL])
