@@ -24,9 +24,10 @@ import httpx._transports.default
 import structlog
 from sim.loop import PROCESS, Process, SimLoop, Stuck
 from sim.network import Network
-from sim.promises import Bounds, Broken, Reader, Truth
+from sim.promises import Bounds, Broken, Reader
 from sim.redis_server import RedisService, Server
 from sim.venue import SimExchange, VenueService
+from support.rows import RowHistory
 
 from publisher import config
 from publisher.discrepancies import GRACE_S
@@ -180,7 +181,7 @@ class World:
         self.redis = RedisService(self.loop, server, self.redis_ms, self.trace)
         self.network.listen(VENUE_PORT, self.venue, rng.choice((0.002, 0.02, 0.06)), rng.choice((0.002, 0.05)))
         self.network.listen(REDIS_PORT, self.redis, rng.choice((0.0002, 0.002)), rng.choice((0.0002, 0.004)))
-        self.truth = Truth()
+        self.truth = RowHistory()
         self.bounds = Bounds(
             plain_s=0.4,
             disturbed_s=LEASE_TTL_MS / 1000 + 0.5,
