@@ -15,7 +15,7 @@ from support.world import NotingExchange, World, new_server, until, world
 from consumers import config
 from consumers.account import AccountReader
 from consumers.mirror import AccountMirror
-from publisher import follower
+from publisher import sync
 from statecast.errors import ConfigError, StaleState
 from statecast.simulator.exchange import Response
 from statecast.simulator.orders import OrderRequest, OrderType, PositionSide, Side
@@ -39,7 +39,7 @@ class Interrupting(NotingExchange):
         if path == "/fapi/v3/account" and not self.was_asked:
             self.was_asked = True
             loop, now_ms = asyncio.get_running_loop(), rest[-1]
-            loop.call_later(0.7 * follower.SETTLE_S, self.fault, "send_raw", {"text": "{"}, now_ms)
+            loop.call_later(0.7 * sync.SETTLE_S, self.fault, "send_raw", {"text": "{"}, now_ms)
         return answer
 
 
