@@ -17,6 +17,7 @@ from support.toy_venue import messages
 from support.toy_venue.exchange import CONTRACTS, KEY, ToyExchange, ToyServer, serving
 from support.toy_venue.session import ToySession
 from support.toy_venue.venue import TRAITS, VENUE, ToyVenue
+from support.venues import registered
 from support.world import until
 
 from consumers.account import AccountReader
@@ -33,28 +34,17 @@ from statecast.store.client import Client, connect
 from statecast.store.keys import AccountId, AccountKeys
 from statecast.store.reader import StoredAccount, read_account
 from statecast.venues import registry
-from statecast.venues.adapter import Venue
 
 D = Decimal
 SHORT_LIFE_S = 2.0
 Log = list[MutableMapping[str, Any]]
 
 
-@pytest.fixture
-def register(monkeypatch: pytest.MonkeyPatch) -> Callable[[ToyVenue], None]:
-    """The line of the registry."""
-
-    def add(venue: ToyVenue) -> None:
-        venues: Any = registry.VENUES
-        checked: Venue = venue
-        monkeypatch.setitem(venues, VENUE, checked)
-
-    return add
-
-
 @pytest.fixture(autouse=True)
-def _registered(register: Callable[[ToyVenue], None]) -> None:
-    register(ToyVenue())
+def _registered() -> Iterator[None]:
+    """The line of the registry."""
+    with registered(ToyVenue()):
+        yield
 
 
 @pytest.fixture
@@ -288,21 +278,20 @@ async def test_a_cut_stream_leaves_no_hole(redis_url: str, account_name: str, lo
         assert not here.exchange.refused
 
 
-async def test_an_old_connection_is_replaced_without_a_gap(
-    redis_url: str, account_name: str, log: Log, register: Callable[[ToyVenue], None]
-) -> None:
-    register(ToyVenue(replace(TRAITS, stream=replace(TRAITS.stream, life_s=SHORT_LIFE_S))))
-    async with toy(redis_url, account_name, seed=3) as here, here.publisher():
-        await here.state("live")
+async def test_an_old_connection_is_replaced_without_a_gap(redis_url: str, account_name: str, log: Log) -> None:
+    short_lived = ToyVenue(replace(TRAITS, stream=replace(TRAITS.stream, life_s=SHORT_LIFE_S)))
+    with registered(short_lived):
+        async with toy(redis_url, account_name, seed=3) as here, here.publisher():
+            await here.state("live")
 
-        async def rotations() -> int:
-            here.trade(1)
-            return sum(entry["event"] == "rotated" and entry["proven"] for entry in log)
+            async def rotations() -> int:
+                here.trade(1)
+                return sum(entry["event"] == "rotated" and entry["proven"] for entry in log)
 
-        assert await until(rotations, lambda count: count >= 1)
-        entries = await here.agree()
-        assert {entry["source"] for entry in entries} == {"stream"}
-        assert not [entry for entry in log if entry.get("state") == "recovering"]
+            assert await until(rotations, lambda count: count >= 1)
+            entries = await here.agree()
+            assert {entry["source"] for entry in entries} == {"stream"}
+            assert not [entry for entry in log if entry.get("state") == "recovering"]
 
 
 async def test_a_second_publisher_writes_on_where_the_first_ended(redis_url: str, account_name: str, log: Log) -> None:
