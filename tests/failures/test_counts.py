@@ -21,7 +21,7 @@ import redis.asyncio
 from support.arena import NOISE_S, Arena, DurableRedis, Publisher, arena
 from support.world import World, unlimited, until, world
 
-from publisher import follower
+from publisher.tuning import Tuning
 from statecast.embedded.server import EmbeddedServer
 from statecast.store.keys import AccountKeys
 
@@ -31,6 +31,9 @@ STEPS = 2_000
 CUTS = 100
 TAKEOVER_S = 3.0
 PLENTY = 10_000_000
+IMPATIENT = Tuning(steady_s=0.0)
+"""No pause between connections, however often they end."""
+
 WRITES = frozenset({"HSET", "HDEL", "XADD", "XTRIM", "DEL", "SET", "PEXPIRE", "SADD"})
 
 
@@ -38,12 +41,6 @@ WRITES = frozenset({"HSET", "HDEL", "XADD", "XTRIM", "DEL", "SET", "PEXPIRE", "S
 def often(request: pytest.FixtureRequest) -> bool:
     """Whether to fail as often as was promised."""
     return bool(request.config.getoption("--full", False))
-
-
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No pause between connections, however often they end."""
-    monkeypatch.setattr(follower, "STEADY_S", 0.0)
 
 
 @pytest.mark.parametrize("hedge", [False, True], ids=["one-way", "hedge"])
@@ -67,11 +64,12 @@ async def trade_through(here: World, *, steps: int, pause_s: float) -> None:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("hedge", [False, True], ids=["one-way", "hedge"])
 async def test_100_cuts_during_trading_lose_and_double_nothing(redis_url: str, account_name: str, hedge: bool) -> None:
     took_ms: list[int] = []
-    async with world(redis_url, account_name, hedge=hedge, seed=SEED, limits=unlimited(), RECONCILE_S="1") as here:
+    async with world(
+        redis_url, account_name, hedge=hedge, seed=SEED, limits=unlimited(), tuning=IMPATIENT, RECONCILE_S="1"
+    ) as here:
         here.exchange.limits.allow(PLENTY)
         for number in range(CUTS):
             await trade_through(here, steps=3, pause_s=0.01)
@@ -200,13 +198,12 @@ async def test_a_frozen_writer_that_wakes_after_the_takeover_writes_nothing(
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.usefixtures("impatient")
 async def test_a_redis_killed_20_times_and_wiped_5_times_is_complete_again(account_name: str, tmp_path: Path) -> None:
     took_s: list[float] = []
     (tmp_path / "redis").mkdir()
     server = DurableRedis(tmp_path / "redis")
     with server:
-        async with arena(server, account_name, tmp_path, seed=52, limits=unlimited()) as here:
+        async with arena(server, account_name, tmp_path, seed=52, limits=unlimited(), tuning=IMPATIENT) as here:
             here.exchange.limits.allow(PLENTY)
             here.trade_on()
             for number in range(25):

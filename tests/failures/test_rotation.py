@@ -9,11 +9,11 @@ from decimal import Decimal
 
 import pytest
 from structlog.testing import capture_logs
-from support.venues import binance, registered
+from support.venues import registered
 from support.world import FastClock, World, until, world
 
 from statecast.simulator.orders import OrderRequest, OrderType, Side
-from statecast.venues.binance.venue import TRAITS
+from statecast.venues.binance.venue import TRAITS, BinanceVenue
 
 ROTATIONS = 5
 RATE = 10.0
@@ -59,7 +59,7 @@ async def test_connections_that_the_venue_cuts_by_age_are_replaced_before_it(
     redis_url: str, account_name: str, logs: list[dict[str, object]]
 ) -> None:
     stream = replace(TRAITS.stream, life_s=50.0)
-    with registered(binance(replace(TRAITS, stream=stream))):
+    with registered(BinanceVenue(replace(TRAITS, stream=stream))):
         await _replaced_before_the_cut(redis_url, account_name, logs)
 
 

@@ -27,6 +27,7 @@ from support.world import DEADLINE_S, FastClock, World, account_values, new_serv
 
 from publisher import config
 from publisher.service import publishing, system_chance
+from publisher.tuning import Tuning
 from statecast import settings
 from statecast.clock import Clock, SystemClock
 from statecast.embedded.server import EmbeddedServer
@@ -254,6 +255,7 @@ async def arena(
     bound_s: float = 0.0,
     seed: int = 1,
     limits: SharedLimits | None = None,
+    tuning: Tuning | None = None,
 ) -> AsyncIterator[Arena]:
     """An exchange and its publisher, live: so many real processes, or with 0 one in this loop.
 
@@ -298,7 +300,7 @@ async def arena(
             else:
                 entries = stack.enter_context(capture_logs())
                 built = config.build(settings.Settings(given, (given,)))
-                await stack.enter_async_context(publishing(built, url, clock, system_chance(), limits=limits))
+                await stack.enter_async_context(publishing(built, url, clock, system_chance(), tuning, limits))
                 publisher = Publisher(None, link, entries)
             here.publishers.append(publisher)
             return publisher

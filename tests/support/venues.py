@@ -7,8 +7,7 @@ from contextlib import contextmanager
 from typing import cast
 
 from statecast.venues import registry
-from statecast.venues.adapter import Traits, Venue
-from statecast.venues.binance.venue import BinanceVenue
+from statecast.venues.adapter import Venue
 
 
 @contextmanager
@@ -24,8 +23,3 @@ def registered(venue: Venue) -> Iterator[None]:
             del venues[venue.name]
         else:
             venues[venue.name] = before
-
-
-def binance(traits: Traits) -> Venue:
-    """Binance with these facts."""
-    return cast("Venue", type("OtherBinance", (BinanceVenue,), {"traits": traits})())
