@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from publisher.discrepancies import GRACE_S
 from publisher.log_window import OVERLAP_MS
 from statecast.domain.order_tracking import Memory
+from statecast.store.trimming import MOST_PER_CALL
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,9 @@ class Tuning:
     trim_every_s: float = 30.0
     """Pause between two rounds of trimming. Against a retention of days this is at once, and a busy account writes
     some thousands of events meanwhile."""
+
+    trimmed_per_call: int = MOST_PER_CALL
+    """Entries of the log that one call of trimming removes at the most."""
 
     trim_pause_s: float = 0.05
     """Pause between two calls of one round: a log that grew for months is trimmed in pieces, and other calls come in

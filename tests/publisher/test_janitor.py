@@ -203,10 +203,9 @@ async def test_what_a_gap_may_reach_is_not_trimmed(office: Office, client: Clien
         await office.shrinks()
 
 
-async def test_a_long_log_goes_in_one_round(office: Office, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trimming, "MOST_PER_CALL", 120)
+async def test_a_long_log_goes_in_one_round(office: Office, client: Client) -> None:
     await office.write(1_000)
-    async with office.at_work(client, OneRound()):
+    async with office.at_work(client, OneRound(), tuning=replace(BRISK, trimmed_per_call=120)):
         await office.shrinks()
 
 
