@@ -10,11 +10,12 @@ SEED ?=
 SEEDS ?=
 PLANT ?=
 
-.PHONY: help demo test sim failures check format bench soak clean
+.PHONY: help demo test quick sim failures check format bench soak clean
 
 help:
 	@echo "make demo    a whole account on this machine, without keys   (ARGS=\"--seconds 20\")"
 	@echo "make test    all tests, three at a time                      (ARGS=\"-k name\")"
+	@echo "make quick   the tests that need neither programs nor a publisher in real time"
 	@echo "make failures every known failure, into docs/failures.md    (ARGS=\"--runs 5 --full\")"
 	@echo "make sim     worlds in which everything fails, each from one number (SEED=7, or SEEDS=10000)"
 	@echo "make check   formatting, lint, strict types, import contracts"
@@ -28,6 +29,10 @@ demo: $(VENV)/.run
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest --numprocesses 3 --dist worksteal $(ARGS)
+
+# Most of these tests wait for something most of the time: four at a time keep two cores busy.
+quick: $(VENV)/.test
+	$(BIN)/python -m pytest --numprocesses 4 --dist worksteal -m "not slow" $(ARGS)
 
 failures: $(VENV)/.test
 	@PYTHONPATH=.:tests $(BIN)/python -m failures $(ARGS)

@@ -4,7 +4,7 @@ A publisher process follows a simulated exchange process and writes to a real se
 an auditor read along in this process. Every few seconds something goes wrong, chosen by a seed. What the publisher
 holds is looked at from outside, so that the program under test is the one that users run: memory, descriptors and
 threads from /proc, connections from the exchange and from Redis. Tasks of the event loop cannot be seen from outside;
-`tests/simulation/test_soak.py` counts them, under the same faults with the publisher in its own process. Here a task
+`tests/failures/test_soak.py` counts them, under the same faults with the publisher in its own process. Here a task
 that is left behind shows in the memory.
 
 At the end the exchange rests, and Redis must equal its ledger. Ctrl-C ends the load early and judges what there is; a

@@ -70,7 +70,7 @@ class AccountPublisher:
         self._log = log = account_log(config.account_id)
         traits = venue.traits
         timing = RestTiming(traits.rest_lag_ms, traits.rest_recent_ms)
-        account = Account(timing, max_conditional_orders=traits.max_conditional_orders)
+        account = Account(timing, max_conditional_orders=traits.max_conditional_orders, memory=tuning.memory)
         self._venue_account = rest = venue.account(config.access, clock, limits.of(config.access))
         route = Route(venue.name, connector, clock, rest.clock, traits.stream.ping_after_s)
 
@@ -134,6 +134,7 @@ class AccountPublisher:
             connector,
             clock,
             log,
+            tuning,
             shared_stream=config.shared_stream,
         )
         self._market = market

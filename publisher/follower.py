@@ -16,18 +16,12 @@ from publisher.logs import Log
 from publisher.reconciler import Drift, Reconciler
 from publisher.status import Status
 from publisher.sync import Synchronizer
+from publisher.tuning import Tuning
 from publisher.user_stream import UserStream
 from publisher.websocket import BACKOFF_S, Connector
 from statecast.clock import Clock
 from statecast.errors import AuthFailed, FrameError, RateLimited, VenueError
 from statecast.venues.adapter import StreamEnded, Venue, VenueAccount
-
-REFUSED_RETRY_S = 60.0
-"""How often a refused key is tried again: often enough to notice a corrected one, seldom enough not to be banned."""
-
-STEADY_S = 5.0
-"""A stream that lasted this long was a good one, even where that was too short to read what had been missed before it:
-the pauses start over. What so many snapshots may cost the venue's limits decide."""
 
 LOGGED_PAUSE_S = 2.0
 """A pause before the next connection is worth a line in the log if it is as long."""
@@ -52,6 +46,7 @@ class Follower:
         connector: Connector,
         clock: Clock,
         log: Log,
+        tuning: Tuning,
         *,
         shared_stream: bool,
     ) -> None:
@@ -66,6 +61,7 @@ class Follower:
         self._connector = connector
         self._clock = clock
         self._log = log
+        self._tuning = tuning
         self._shared_stream = shared_stream
         self._connected_mono_s: float | None = None
         """When this session's first stream was connected."""
@@ -99,7 +95,7 @@ class Follower:
             self._degrade(str(ended))
         except AuthFailed as error:
             self._status.move("refused", f"{error}; {self._venue.advice(error)}")
-            return REFUSED_RETRY_S
+            return self._tuning.refused_retry_s
         except RateLimited as error:
             self._degrade(str(error))
             return max(1.0, (error.retry_at_ms - self._account.clock.now_ms()) / 1000)
@@ -116,7 +112,10 @@ class Follower:
         self._status.move("degrade", reason)
 
     def _was_steady(self) -> bool:
-        return self._connected_mono_s is not None and self._clock.monotonic() - self._connected_mono_s > STEADY_S
+        return (
+            self._connected_mono_s is not None
+            and self._clock.monotonic() - self._connected_mono_s > self._tuning.steady_s
+        )
 
     # One session
 

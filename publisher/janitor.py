@@ -37,6 +37,7 @@ class Janitor:
             expiry_ms=round(config.group_expiry_s * 1000),
             # What a publisher that takes the lease compares its record with must still be there, however old it is.
             keep=tuning.recorded_events + tuning.log_margin,
+            most_per_call=tuning.trimmed_per_call,
         )
         self._retention_s = config.events_retention_s
         self._writer = writer

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from publisher.discrepancies import GRACE_S
 from publisher.log_window import OVERLAP_MS
+from statecast.domain.order_tracking import Memory
+from statecast.store.trimming import MOST_PER_CALL
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +57,23 @@ class Tuning:
     written_late_ms: int = 60_000
     """The same in time: clocks may have been set."""
 
+    steady_s: float = 5.0
+    """A stream that lasted this long was a good one, even where that was too short to read what had been missed before
+    it: the pauses between connections start over. How many snapshots fit in a minute is decided by the venue's
+    limits."""
+
+    refused_retry_s: float = 60.0
+    """How often a refused key is tried again: often enough to see a mended one, seldom enough not to be banned."""
+
+    memory: Memory | None = None
+    """How many events and orders the account remembers; None: as many as `statecast.domain.order_tracking` says."""
+
     trim_every_s: float = 30.0
     """Pause between two rounds of trimming. Against a retention of days this is at once, and a busy account writes
     some thousands of events meanwhile."""
+
+    trimmed_per_call: int = MOST_PER_CALL
+    """Entries of the log that one call of trimming removes at the most."""
 
     trim_pause_s: float = 0.05
     """Pause between two calls of one round: a log that grew for months is trimmed in pieces, and other calls come in

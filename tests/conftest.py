@@ -11,17 +11,25 @@ from contextlib import ExitStack
 from typing import TypeAlias
 
 import pytest
+from support.needs import is_slow
 
 from statecast.embedded.server import EmbeddedServer, ServerBinary, find_server_binaries
 
 RedisServerFactory: TypeAlias = Callable[..., EmbeddedServer]
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Programs that are started here are stopped by Ctrl-C; what a shell runs in the background would have them ignore
     it."""
+    config.addinivalue_line("markers", "slow: needs programs or a publisher in real time (set by support.needs)")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if is_slow(item):
+            item.add_marker(pytest.mark.slow)
 
 
 def _name_and_version(binary: ServerBinary) -> str:

@@ -76,9 +76,11 @@ class AccountMirror:
         redis: str | AnyRedis,
         *,
         max_age_s: float = config.MAX_AGE_S,
+        remembered: int = REMEMBERED,
         clock: Clock | None = None,
     ) -> None:
-        """`redis` is a URL, or a client of redis-py, which says where and how to connect.
+        """`redis` is a URL, or a client of redis-py, which says where and how to connect. `remembered`: so many rows of
+        each table are known by the commit that changed them last.
 
         Raises:
             ConfigError: a setting cannot work. Nothing is connected yet.
@@ -95,7 +97,7 @@ class AccountMirror:
             refusal="the mirror was not started; use it as an async context manager",
             on_view=self._replaced,
         )
-        self._last_changes = LastChanges(REMEMBERED)
+        self._last_changes = LastChanges(remembered)
         self._updated = asyncio.Event()
         """Set, and replaced, whenever the view is replaced."""
         self._callbacks = Callbacks(self.account_id, self._age_s)

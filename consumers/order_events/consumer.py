@@ -21,6 +21,7 @@ from consumers.order_events.gaps import Gap
 from consumers.order_events.membership import Membership
 from consumers.order_events.options import Options
 from consumers.order_events.partition import Partition, Shared
+from consumers.order_events.queue import REMEMBERED
 from consumers.order_events.reporting import GapReporter
 from statecast.clock import Clock, SystemClock
 from statecast.errors import StoreError
@@ -73,6 +74,7 @@ class OrderEvents(AsyncIterator[OrderEvent]):
         backoff_s: float = 0.2,
         max_backoff_s: float = 30.0,
         lease_s: float = 5.0,
+        remembered: int = REMEMBERED,
         on_gap: Callable[[Gap], object] | None = None,
         clock: Clock | None = None,
     ) -> None:
@@ -94,6 +96,7 @@ class OrderEvents(AsyncIterator[OrderEvent]):
             backoff_s, max_backoff_s: pause before the second attempt, doubled for each further one, at most the latter.
                 Later events of the partition wait as well, so that their order is kept.
             lease_s: a consumer that is silent for this long has lost its work to another.
+            remembered: how many events are known again when Redis has lost the end of the log and it was written anew.
             on_gap: called, and awaited if it can be, before the first event after a gap. Gaps are logged as well, as
                 warnings of the logger `statecast.consumers`, and kept in `gaps`.
 
@@ -115,6 +118,7 @@ class OrderEvents(AsyncIterator[OrderEvent]):
             backoff_s=backoff_s,
             max_backoff_s=max_backoff_s,
             lease_s=lease_s,
+            remembered=remembered,
         )
         self._clock = clock or SystemClock()
         self._client = Client(redis, client_name="statecast-events", timeout_s=SOCKET_TIMEOUT_S + options.block_s)

@@ -31,6 +31,7 @@ class Options:
     backoff_s: float
     max_backoff_s: float
     lease_s: float
+    remembered: int
 
     @classmethod
     def checked(
@@ -46,6 +47,7 @@ class Options:
         backoff_s: float,
         max_backoff_s: float,
         lease_s: float,
+        remembered: int,
     ) -> Self:
         """The settings, or ConfigError for the first that cannot work."""
         _check(partitions == int(partitions) and 1 <= partitions <= 64, "partitions", partitions, "1 to 64")
@@ -62,6 +64,7 @@ class Options:
         _check(0 <= backoff_s < float("inf"), "backoff_s", backoff_s, "seconds, 0 or more")
         _check(backoff_s <= max_backoff_s, "max_backoff_s", max_backoff_s, f"seconds, {backoff_s:g} or more")
         _check(0.5 <= lease_s <= 600, "lease_s", lease_s, "seconds, 0.5 to 600")
+        _check(remembered >= partitions, "remembered", remembered, "one for each partition, or more")
         assert not isinstance(several, str)
         return cls(
             partitions=partitions,
@@ -74,6 +77,7 @@ class Options:
             backoff_s=backoff_s,
             max_backoff_s=max_backoff_s,
             lease_s=lease_s,
+            remembered=remembered,
         )
 
     @property

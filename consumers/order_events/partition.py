@@ -12,7 +12,7 @@ from consumers.order_events.event import OrderEvent
 from consumers.order_events.gaps import PartitionProgress
 from consumers.order_events.lease import PartitionLease
 from consumers.order_events.options import Options
-from consumers.order_events.queue import REMEMBERED, PartitionQueue, Waiting
+from consumers.order_events.queue import PartitionQueue, Waiting
 from consumers.order_events.reporting import GapReporter
 from statecast.clock import Clock
 from statecast.errors import LeaseLost, StoreDiverged, StoreError
@@ -46,7 +46,7 @@ class Partition:
 
     def __init__(self, number: int, shared: Shared) -> None:
         """`number` counts from 1."""
-        remembered = REMEMBERED // shared.options.partitions
+        remembered = shared.options.remembered // shared.options.partitions
         self.number = number
         self.lease = PartitionLease()
         self.progress = PartitionProgress(remembered)

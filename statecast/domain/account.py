@@ -114,7 +114,8 @@ class Account:
     """One account's known state. Empty, and not publishable, until a first `Snapshot` was applied."""
 
     def __init__(self, rest: RestTiming, *, max_conditional_orders: int, memory: Memory | None = None) -> None:
-        """`max_conditional_orders`: open at a time, by the venue's rules. `memory` is for tests."""
+        """`max_conditional_orders`: open at a time, by the venue's rules. `memory` is how much it
+        remembers; None: as much as any venue needs."""
         if memory is None:
             conditional = CONDITIONAL_FACTOR * max_conditional_orders
             memory = Memory(REMEMBERED_EVENTS, REMEMBERED_FINISHED_ORDERS, conditional)

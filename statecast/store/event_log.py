@@ -30,7 +30,7 @@ async def last_entries(client: Client, account_id: AccountId, count: int) -> tup
     return (found[0][0] if found else "0-0"), entries if count else []
 
 
-async def first_entry_from_seq(client: Client, account_id: AccountId, event_seq: int) -> str:
+async def first_entry_from_seq(client: Client, account_id: AccountId, event_seq: int, *, page: int = PAGE) -> str:
     """The id after which the entry with this `eventSeq`, or the next that there is, is read first.
 
     Numbers and ids grow together, so this halves the range of ids until it is found: some forty questions.
@@ -51,12 +51,12 @@ async def first_entry_from_seq(client: Client, account_id: AccountId, event_seq:
                 high = middle - 1
         after = f"{low}-0"
         while True:
-            page = cast(Entries, await client.redis.xrange(key, min=after, count=PAGE))
-            for entry_id, fields in page:
+            entries = cast(Entries, await client.redis.xrange(key, min=after, count=page))
+            for entry_id, fields in entries:
                 if int(fields["eventSeq"]) >= event_seq:
                     return after if after != entry_id else _before(entry_id)
                 after = entry_id
-            if len(page) <= 1:
+            if len(entries) <= 1:
                 return after
 
 
@@ -67,11 +67,11 @@ def _before(entry_id: str) -> str:
 
 
 async def read_on(
-    client: Client, account_id: AccountId, after: str, *, block_ms: int
+    client: Client, account_id: AccountId, after: str, *, block_ms: int, page: int = PAGE
 ) -> tuple[str, list[dict[str, str]]]:
     """The entries after the id `after`, waiting up to `block_ms` for the first, and the id to read on from."""
     key = AccountKeys(account_id).order_events
     with client.errors():
-        answer = await client.redis.xread({key: after}, count=PAGE, block=block_ms or None)
-    page = cast("dict[str, Entries]", answer or {}).get(key, [])
-    return (page[-1][0] if page else after), [fields for _, fields in page]
+        answer = await client.redis.xread({key: after}, count=page, block=block_ms or None)
+    entries = cast("dict[str, Entries]", answer or {}).get(key, [])
+    return (entries[-1][0] if entries else after), [fields for _, fields in entries]

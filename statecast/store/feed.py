@@ -43,7 +43,9 @@ class ChangesPage(NamedTuple):
     """Whether these are all entries up to that moment; else there are more to read."""
 
 
-async def wait_for_changes(client: Client, account_id: AccountId, after: str, *, block_ms: int) -> list[Change]:
+async def wait_for_changes(
+    client: Client, account_id: AccountId, after: str, *, block_ms: int, page: int = PAGE
+) -> list[Change]:
     """The next entries after the id `after`; waits for the first up to `block_ms`, which is less than the time-out.
 
     Raises:
@@ -53,11 +55,11 @@ async def wait_for_changes(client: Client, account_id: AccountId, after: str, *,
     assert block_ms > 0, "0 would wait without end"
     key = AccountKeys(account_id).changes
     with client.errors():
-        answer = await client.redis.xread({key: after}, count=PAGE, block=block_ms)
+        answer = await client.redis.xread({key: after}, count=page, block=block_ms)
     return _changes(client, account_id, answer)
 
 
-async def read_changes(client: Client, account_id: AccountId, after: str) -> ChangesPage:
+async def read_changes(client: Client, account_id: AccountId, after: str, *, page: int = PAGE) -> ChangesPage:
     """What happened after the id `after`, and what the status says now: one transaction, without waiting.
 
     Raises: as `wait_for_changes`.
@@ -67,10 +69,10 @@ async def read_changes(client: Client, account_id: AccountId, after: str) -> Cha
         async with client.redis.pipeline(transaction=True) as pipe:
             pipe.time()
             pipe.hgetall(keys.status)
-            pipe.xread({keys.changes: after}, count=PAGE)
+            pipe.xread({keys.changes: after}, count=page)
             (seconds, microseconds), status, answer = await pipe.execute()
     changes = _changes(client, account_id, answer)
-    return ChangesPage(int(seconds) * 1000 + int(microseconds) // 1000, status, changes, len(changes) < PAGE)
+    return ChangesPage(int(seconds) * 1000 + int(microseconds) // 1000, status, changes, len(changes) < page)
 
 
 def apply(

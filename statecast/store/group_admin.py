@@ -288,7 +288,7 @@ async def check_group(client: Client, account_id: AccountId, group: str) -> None
 
 
 async def dead_letters(
-    client: Client, account_id: AccountId, group: str, last: int | None = None
+    client: Client, account_id: AccountId, group: str, last: int | None = None, *, page: int = LETTERS_PAGE
 ) -> AsyncIterator[DeadLetter]:
     """The dead letters of a group, oldest first; the `last` youngest alone, if that is given. Changes nothing.
 
@@ -305,15 +305,17 @@ async def dead_letters(
         after = youngest[-1][0]
     while True:
         with client.errors():
-            page = cast(Entries, await client.redis.xrange(key, min=after, count=LETTERS_PAGE))
-        for letter_id, fields in page:
+            letters = cast(Entries, await client.redis.xrange(key, min=after, count=page))
+        for letter_id, fields in letters:
             yield DeadLetter(letter_id, fields)
-        if len(page) < LETTERS_PAGE:
+        if len(letters) < page:
             return
-        after = f"({page[-1][0]}"
+        after = f"({letters[-1][0]}"
 
 
-async def requeue(client: Client, account_id: AccountId, group: str, letter_ids: Sequence[str]) -> list[Requeued]:
+async def requeue(
+    client: Client, account_id: AccountId, group: str, letter_ids: Sequence[str], *, page: int = LETTERS_PAGE
+) -> list[Requeued]:
     """Make the events of dead letters pending again, so that the group handles them once more; and drop the letters.
 
     Returns what became of each. Their attempts start from 0. An event that the log does not hold any more cannot be put
@@ -326,15 +328,17 @@ async def requeue(client: Client, account_id: AccountId, group: str, letter_ids:
     keys = AccountKeys(account_id)
     script = client.redis.register_script(_script("group_requeue"))
     done: list[Requeued] = []
-    for page in _pages(letter_ids):
+    for some in _pages(letter_ids, page):
         with client.errors():
             done += await script(
-                (keys.order_events, keys.group(group), keys.dead_letters(group)), (group, REQUEUED, *page)
+                (keys.order_events, keys.group(group), keys.dead_letters(group)), (group, REQUEUED, *some)
             )
     return done
 
 
-async def drop(client: Client, account_id: AccountId, group: str, letter_ids: Sequence[str]) -> list[bool]:
+async def drop(
+    client: Client, account_id: AccountId, group: str, letter_ids: Sequence[str], *, page: int = LETTERS_PAGE
+) -> list[bool]:
     """Delete dead letters permanently. Returns for each whether it was there.
 
     Raises:
@@ -343,16 +347,18 @@ async def drop(client: Client, account_id: AccountId, group: str, letter_ids: Se
     """
     key = AccountKeys(account_id).dead_letters(group)
     done: list[bool] = []
-    for page in _pages(letter_ids):
+    for some in _pages(letter_ids, page):
         with client.errors():
             async with client.redis.pipeline(transaction=True) as pipe:
-                for letter_id in page:
+                for letter_id in some:
                     pipe.xdel(key, letter_id)
                 done += map(bool, await pipe.execute())
     return done
 
 
-async def remove_group(client: Client, account_id: AccountId, group: str, *, forced: bool = False) -> Removed | InUse:
+async def remove_group(
+    client: Client, account_id: AccountId, group: str, *, forced: bool = False, served_ms: int = SERVED_MS
+) -> Removed | InUse:
     """Remove a group: its place in the log, what it has not acknowledged, and all that is kept for it.
 
     Not while somebody serves it or dead letters are left, unless `forced`. A consumer that still runs creates the
@@ -369,7 +375,7 @@ async def remove_group(client: Client, account_id: AccountId, group: str, *, for
     with client.errors():
         answer = await script(
             (keys.order_events, keys.group(group), keys.group_activity, keys.dead_letters(group)),
-            (group, 1 if forced else 0, SERVED_MS, REQUEUED),
+            (group, 1 if forced else 0, served_ms, REQUEUED),
         )
     match answer:
         case ["SERVED", consumer]:
@@ -379,8 +385,8 @@ async def remove_group(client: Client, account_id: AccountId, group: str, *, for
     return Removed(int(answer[1]), int(answer[2]), int(answer[3]))
 
 
-def _pages(ids: Sequence[str]) -> Iterable[Sequence[str]]:
-    return (ids[at : at + LETTERS_PAGE] for at in range(0, len(ids), LETTERS_PAGE))
+def _pages(ids: Sequence[str], size: int) -> Iterable[Sequence[str]]:
+    return (ids[at : at + size] for at in range(0, len(ids), size))
 
 
 def _script(name: str) -> str:

@@ -32,17 +32,11 @@ from statecast.store.client import Client
 from statecast.store.codec import rows
 from statecast.store.keys import CONTRACT, REFRESH_LOCK_MS, REQUESTS_LENGTH, AccountId, AccountKeys
 
-RENEW_S = 0.4
-"""Three times before the lock runs out: a renewal may be late, or its reply lost."""
-
 FETCH_WITHIN_S = 12.0
 """For all calls of one fetch; one call alone has 10 s. Slower counts as a failure."""
 
 FREE_WITHIN_S = 0.5
 """To free the lock when the fetch is given up; else it runs out by itself."""
-
-LOOK_AGAIN_MS = 1000
-"""Waiters look at least this often; well below the connection's time-out."""
 
 HEARTBEAT_MS = 5_000
 """A publisher that was not seen for this long is not asked: five heartbeats."""
@@ -158,6 +152,25 @@ class Venue(Protocol):
     async def fetch_snapshot(self, *, consistent: bool) -> Snapshot: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How long the parts of a refresh may take. Tests hand in shorter times."""
+
+    renew_s: float = 0.4
+    """Three times before the lock runs out: a renewal may be late, or its reply lost."""
+
+    fetch_within_s: float = FETCH_WITHIN_S
+
+    look_again_ms: int = 1000
+    """Waiters look at least this often; well below the connection's time-out."""
+
+    lock_ms: int = REFRESH_LOCK_MS
+    """The lock of who asks runs out after this."""
+
+
+USUAL = Timing()
+
+
 class SharedRefresh:
     """One account's REST answer in Redis, as one asker sees it. All methods raise StoreError as well.
 
@@ -166,12 +179,20 @@ class SharedRefresh:
     """
 
     def __init__(
-        self, client: Client, account_id: AccountId, clock: MachineClock, *, credentials: str, ask_publisher: bool
+        self,
+        client: Client,
+        account_id: AccountId,
+        clock: MachineClock,
+        *,
+        credentials: str,
+        ask_publisher: bool,
+        timing: Timing = USUAL,
     ) -> None:
         self._client = client
         self._clock = clock
         self._credentials = credentials
         self._ask_publisher = ask_publisher
+        self._timing = timing
         self._keys = AccountKeys(account_id)
         scripts = files("statecast.store")
         self._begin, self._hold, self._store, self._fail = (
@@ -196,7 +217,7 @@ class SharedRefresh:
                     f"{max_age_ms:.0f}",
                     "" if not_before_ms is None else not_before_ms,
                     CONTRACT,
-                    REFRESH_LOCK_MS,
+                    self._timing.lock_ms,
                     self._credentials,
                     CREDENTIALS_PAUSE_MS,
                     1 if self._ask_publisher else 0,
@@ -233,7 +254,7 @@ class SharedRefresh:
 
     async def wait(self, step: Wait) -> None:
         """Until something was announced, or it is time to look again by oneself."""
-        block_ms = max(1, min(step.for_ms + 1, LOOK_AGAIN_MS))
+        block_ms = max(1, min(step.for_ms + 1, self._timing.look_again_ms))
         with self._client.errors():
             await self._client.redis.xread({self._keys.refresh_news: step.last_result}, block=block_ms, count=1)
 
@@ -247,13 +268,17 @@ class SharedRefresh:
         keeping = asyncio.create_task(self._keep(turn))
         ended = False
         try:
-            await asyncio.wait((fetching, keeping), timeout=FETCH_WITHIN_S, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(
+                (fetching, keeping), timeout=self._timing.fetch_within_s, return_when=asyncio.FIRST_COMPLETED
+            )
             if fetching.done():
                 answer = fetching.result()
                 ended = True
                 return answer
             if not keeping.done():
-                await self._failed(turn, venue, f"the venue has not answered everything within {FETCH_WITHIN_S:.0f} s")
+                await self._failed(
+                    turn, venue, f"the venue has not answered everything within {self._timing.fetch_within_s:.0f} s"
+                )
                 ended = True
             return None
         finally:
@@ -274,10 +299,12 @@ class SharedRefresh:
             await venue.clock.ensure()
             venue.limits.learn(turn.spent, turn.spent_time_ms, venue.clock.now_ms())
             with self._client.errors():
-                reply = await self._hold((self._keys.status, self._keys.refresh_lock), (turn.token, REFRESH_LOCK_MS))
+                reply = await self._hold(
+                    (self._keys.status, self._keys.refresh_lock), (turn.token, self._timing.lock_ms)
+                )
             if reply[0] == "LOST":
                 return None
-            _, taken_at, seq, epoch, state = cast("list[str]", reply)
+            _, taken_at, seq, epoch, state = reply
             snapshot = await venue.fetch_snapshot(consistent=True)
             hashes = rows(as_commit(snapshot))
         except RateLimited as error:
@@ -300,13 +327,20 @@ class SharedRefresh:
             await self._store((self._keys.refresh, self._keys.refresh_lock, self._keys.refresh_news), arguments)
         return snapshot
 
+    async def _hold_lock(self, turn: Fetch) -> list[str]:
+        """Renew the lock; the script's reply begins with LOST where it is not ours any more."""
+        keys = self._keys.status, self._keys.refresh_lock
+        return cast("list[str]", await self._hold(keys, (turn.token, self._timing.lock_ms)))
+
     async def _keep(self, turn: Fetch) -> None:
         """Renew the lock; return when it is not ours any more."""
         while True:
-            await self._clock.sleep(RENEW_S)
+            await self._clock.sleep(self._timing.renew_s)
             # A Redis that is away for a moment: the fetch goes on, and whether it counts is seen at its end.
             with suppress(StoreUnreachable), self._client.errors():
-                reply = await self._hold((self._keys.status, self._keys.refresh_lock), (turn.token, REFRESH_LOCK_MS))
+                reply = await self._hold(
+                    (self._keys.status, self._keys.refresh_lock), (turn.token, self._timing.lock_ms)
+                )
                 if reply[0] == "LOST":
                     return
 
@@ -351,10 +385,13 @@ class RefreshRequests:
     """What readers without credentials ask of the publisher that holds the lease. The client's time-out is beyond
     `REQUESTS_BLOCK_MS`."""
 
-    def __init__(self, client: Client, account_id: AccountId, publisher_id: str) -> None:
+    def __init__(
+        self, client: Client, account_id: AccountId, publisher_id: str, *, block_ms: int = REQUESTS_BLOCK_MS
+    ) -> None:
         self._client = client
         self._keys = AccountKeys(account_id)
         self._publisher_id = publisher_id
+        self._block_ms = block_ms
         self._last = ""
 
     async def next(self) -> int | None:
@@ -369,7 +406,7 @@ class RefreshRequests:
             if not last:
                 youngest = cast("list[tuple[str, object]]", await self._client.redis.xrevrange(key, count=1))
                 last = youngest[0][0] if youngest else "0-0"
-            reply = await self._client.redis.xread({key: last}, block=REQUESTS_BLOCK_MS, count=REQUESTS_LENGTH)
+            reply = await self._client.redis.xread({key: last}, block=self._block_ms, count=REQUESTS_LENGTH)
             entries = cast("dict[str, list[tuple[str, object]]]", reply or {}).get(key, [])
             holder = await self._client.redis.get(self._keys.lease) if entries else None
         self._last = entries[-1][0] if entries else last

@@ -53,18 +53,27 @@ class Trimmer:
     `expiry_ms`.
     """
 
-    def __init__(self, client: Client, account_id: AccountId, *, retention_ms: int, expiry_ms: int, keep: int) -> None:
+    def __init__(
+        self,
+        client: Client,
+        account_id: AccountId,
+        *,
+        retention_ms: int,
+        expiry_ms: int,
+        keep: int,
+        most_per_call: int = MOST_PER_CALL,
+    ) -> None:
         self._client = client
         self._account_id = account_id
         self._retention_ms = retention_ms
-        self._limits = (expiry_ms, keep)
+        self._limits = (expiry_ms, keep, most_per_call)
         keys = AccountKeys(account_id)
         self._keys = (keys.lease, keys.status, keys.order_events, keys.group_activity)
         script = files("statecast.store").joinpath("trim.lua").read_text("utf-8")
         self._trim = client.redis.register_script(script)
 
     async def trim(self, publisher_id: str, epoch: int, *, needed_ms: int = 0) -> Trimmed:
-        """Remove up to MOST_PER_CALL entries, but none that was written within `needed_ms`.
+        """Remove up to `most_per_call` entries, but none that was written within `needed_ms`.
 
         `needed_ms` counts however short the retention is. There may be more to remove as long as `removed` is not 0.
 
@@ -75,7 +84,7 @@ class Trimmer:
         """
         kept_ms = max(self._retention_ms, needed_ms)
         with self._client.errors():
-            answer = await self._trim(self._keys, (publisher_id, epoch, kept_ms, *self._limits, MOST_PER_CALL))
+            answer = await self._trim(self._keys, (publisher_id, epoch, kept_ms, *self._limits))
         match answer:
             case ["LEASE", holder]:
                 reason = f"{self._account_id} is trimmed by the holder of its lease: {holder or 'nobody'}"

@@ -93,8 +93,16 @@ class AccountWriter:
     again and write everything (`Delta.replaces`)."""
 
     def __init__(
-        self, client: Client, account_id: AccountId, publisher_id: str, *, lease_ttl_ms: int = LEASE_TTL_MS
+        self,
+        client: Client,
+        account_id: AccountId,
+        publisher_id: str,
+        *,
+        lease_ttl_ms: int = LEASE_TTL_MS,
+        changes_length: int = CHANGES_LENGTH,
+        page: int = PAGE,
     ) -> None:
+        """About `changes_length` entries of the changes are kept; the log is searched by `page` entries at once."""
         self.account_id = account_id
         self.publisher_id = publisher_id
         self.epoch = 0
@@ -110,6 +118,8 @@ class AccountWriter:
         """Whether `seq` is the number that another publisher had reached when it was last looked at."""
         self._sent_seq = 0
         """The number that was reached if batches were written whose replies were lost."""
+        self._changes_length = changes_length
+        self._page = page
         self._client = client
         self._keys = keys = AccountKeys(account_id)
         self.lease_ttl_ms = lease_ttl_ms
@@ -203,7 +213,7 @@ class AccountWriter:
             self.event_seq,
             len(deltas),
             event_seq - self.event_seq,
-            CHANGES_LENGTH,
+            self._changes_length,
             1 if verified else 0,
             1 if fresh else 0,
             pack(commits),
@@ -282,9 +292,9 @@ class AccountWriter:
         below = "+"
         while True:
             with self._client.errors():
-                oldest, *flat = await self._scripts["event_ids"]((self._keys.order_events,), (below, PAGE))
+                oldest, *flat = await self._scripts["event_ids"]((self._keys.order_events,), (below, self._page))
             found += zip(flat[::2], flat[1::2], strict=True)
-            if len(flat) < 2 * PAGE or (len(found) >= least and int(oldest.partition("-")[0]) < after_ms):
+            if len(flat) < 2 * self._page or (len(found) >= least and int(oldest.partition("-")[0]) < after_ms):
                 return found[::-1]
             below = f"({oldest}"
 

@@ -11,12 +11,11 @@ import pytest
 import redis
 import redis.asyncio
 from support.changes import snapshot
-from support.proxy import proxied
+from support.link import linked_url
 from support.readers import ACCOUNT_CALL, access, passed, published, redis_now_ms
-from support.world import KEY, SECRET, new_server, world
+from support.world import KEY, SECRET, FastClock, new_server, world
 from support.written import Desk, Stored
 
-from consumers import refresh
 from consumers.account import AccountReader
 from consumers.models import Position
 from statecast.clock import SystemClock
@@ -113,7 +112,7 @@ async def test_every_call_tells_what_the_publisher_knows(redis_url: str, account
 
 async def test_a_read_is_one_round_trip(client: Client, redis_url: str, account_id: AccountId) -> None:
     await published(client, account_id)
-    async with proxied(redis_url) as proxy, AccountReader(account_id, proxy.url) as reader:
+    async with linked_url(redis_url) as proxy, AccountReader(account_id, proxy.url) as reader:
         await reader.totals()
         for call in (reader.snapshot, reader.totals, reader.balances, reader.positions, reader.open_orders):
             before = len(proxy.fates)
@@ -178,11 +177,10 @@ async def test_an_account_that_was_never_published_is_not_flat(
 
 
 async def test_a_publisher_that_has_not_got_there_yet_does_not_make_it_flat(
-    client: Client, account_id: AccountId, reader: NewReader, monkeypatch: pytest.MonkeyPatch
+    client: Client, account_id: AccountId, reader: NewReader
 ) -> None:
-    monkeypatch.setattr(refresh, "ANSWER_WITHIN_S", 0.0)
     await Desk(client, account_id).open()
-    refusal = await expect_stale(reader().positions())
+    refusal = await expect_stale(reader(clock=FastClock(20)).positions())
     assert "no complete state (positions missing), not flat; the publisher is starting (connecting)" in str(refusal)
     assert refusal.age_s is None
 

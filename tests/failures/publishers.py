@@ -40,6 +40,7 @@ async def writer_stopped(here: Arena) -> None:
     former = (await here.status())["publisherId"]
     here.publishers[0].signal(signal.SIGTERM)
     await here.taken_over(former)
+    assert await here.publishers[0].ends() == 0
 
 
 @scenario(

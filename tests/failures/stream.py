@@ -161,6 +161,7 @@ async def frames_swapped(here: Arena) -> None:
 async def frames_late(here: Arena) -> None:
     here.fault("delay_user_frames", count=40, delay_ms=1500)
     await here.traded(40)
+    assert (await here.status())["drifts"] == "0"
 
 
 @scenario(

@@ -1,4 +1,7 @@
-"""Failures that happen many times; with `make failures ARGS="--full"`, the writer is killed 50 times."""
+"""What has to hold however often: thousands of steps, a hundred cuts, kill after kill.
+
+With `make failures ARGS="--full"`, the writer is killed 50 times.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +19,21 @@ from typing import Any, cast
 import pytest
 import redis.asyncio
 from support.arena import NOISE_S, Arena, DurableRedis, Publisher, arena
-from support.world import unlimited
+from support.world import World, unlimited, until, world
 
-from publisher import follower
+from publisher.tuning import Tuning
 from statecast.embedded.server import EmbeddedServer
 from statecast.store.keys import AccountKeys
 
+SEED = 20_261_123
+STEPS_SEED = 20_261_122
+STEPS = 2_000
+CUTS = 100
 TAKEOVER_S = 3.0
 PLENTY = 10_000_000
+IMPATIENT = Tuning(steady_s=0.0)
+"""No pause between connections, however often they end."""
+
 WRITES = frozenset({"HSET", "HDEL", "XADD", "XTRIM", "DEL", "SET", "PEXPIRE", "SADD"})
 
 
@@ -33,10 +43,53 @@ def often(request: pytest.FixtureRequest) -> bool:
     return bool(request.config.getoption("--full", False))
 
 
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No pause between connections, however often they end."""
-    monkeypatch.setattr(follower, "STEADY_S", 0.0)
+@pytest.mark.parametrize("hedge", [False, True], ids=["one-way", "hedge"])
+async def test_hashes_and_log_equal_the_ledger_after_2000_steps(redis_url: str, account_name: str, hedge: bool) -> None:
+    async with world(redis_url, account_name, hedge=hedge, seed=STEPS_SEED) as here:
+        for _ in range(STEPS // 20):
+            here.trade(20)
+            here.exchange.publish_marks(here.now_ms())
+            await asyncio.sleep(0)
+        await here.agree()
+        await here.agree_on_events()
+        assert len(await here.log()) > STEPS / 2, f"seed {STEPS_SEED} traded too little to prove anything"
+        status = await here.status()
+        assert (status["unknownEvents"], status["malformedFrames"]) == ("0", "0")
+
+
+async def trade_through(here: World, *, steps: int, pause_s: float) -> None:
+    for _ in range(steps):
+        here.trade(2)
+        await asyncio.sleep(pause_s)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("hedge", [False, True], ids=["one-way", "hedge"])
+async def test_100_cuts_during_trading_lose_and_double_nothing(redis_url: str, account_name: str, hedge: bool) -> None:
+    took_ms: list[int] = []
+    async with world(
+        redis_url, account_name, hedge=hedge, seed=SEED, limits=unlimited(), tuning=IMPATIENT, RECONCILE_S="1"
+    ) as here:
+        here.exchange.limits.allow(PLENTY)
+        for number in range(CUTS):
+            await trade_through(here, steps=3, pause_s=0.01)
+            before = await here.status()
+            here.exchange.fault("cut_sockets", {"kind": "private"}, here.now_ms())
+            cut_ms = here.now_ms()
+            here.trade(6)  # nobody hears it
+            await trade_through(here, steps=5, pause_s=0.005)  # and this perhaps
+            since = int(before["streamSinceMs"])
+            await until(here.status, lambda s: int(s["streamSinceMs"]) > since and s["state"] == "live")  # noqa: B023
+            took_ms.append(here.now_ms() - cut_ms)
+            if number % 20 == 19:
+                await here.agree_on_events_after_gaps()
+        await here.agree()
+        entries = await here.agree_on_events_after_gaps()
+    fetched = sum(entry["source"] == "rest" for entry in entries)
+    assert fetched > CUTS, f"seed {SEED}: too little happened in the gaps to prove anything"
+    print(
+        f"{CUTS} cuts, {len(entries)} events, {fetched} by REST, live again after {statistics.median(took_ms):.0f} ms"
+    )
 
 
 async def ends_well(here: Arena) -> list[dict[str, str]]:
@@ -73,7 +126,9 @@ async def test_a_writer_killed_again_and_again_loses_and_doubles_nothing(
             await here.vouched()
             await here.start()
             await here.is_standby()
+            assert await writer_of(here) is not here.publishers[-1], "it takes nothing from a living writer"
         entries = await ends_well(here)
+    assert len({entry["epoch"] for entry in entries}) > kills // 2
     print(
         f"{kills} writers killed, {len(entries)} events, taken over after "
         f"{statistics.median(took_s):.2f} s (median), {max(took_s):.2f} s (worst)"
@@ -143,13 +198,12 @@ async def test_a_frozen_writer_that_wakes_after_the_takeover_writes_nothing(
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.usefixtures("impatient")
 async def test_a_redis_killed_20_times_and_wiped_5_times_is_complete_again(account_name: str, tmp_path: Path) -> None:
     took_s: list[float] = []
     (tmp_path / "redis").mkdir()
     server = DurableRedis(tmp_path / "redis")
     with server:
-        async with arena(server, account_name, tmp_path, seed=52, limits=unlimited()) as here:
+        async with arena(server, account_name, tmp_path, seed=52, limits=unlimited(), tuning=IMPATIENT) as here:
             here.exchange.limits.allow(PLENTY)
             here.trade_on()
             for number in range(25):

@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 from support.changes import event, fill, position, wallet
 from support.committers import BRISK, Place, asleep, at, numbers
-from support.proxy import Fate, proxied
+from support.link import Fate, linked_url
 from support.written import eventually
 
 from statecast.clock import SystemClock
@@ -150,7 +150,7 @@ async def test_a_state_hash_deleted_by_hand_is_back_within_a_heartbeat(place: Pl
 
 
 async def test_a_lost_reply_and_a_lost_request_write_nothing_twice(redis_url: str, account_name: str) -> None:
-    async with at(redis_url, account_name) as place, proxied(redis_url) as proxy:  # noqa: SIM117 - reads as it nests
+    async with at(redis_url, account_name) as place, linked_url(redis_url) as proxy:  # noqa: SIM117 - reads as it nests
         async with connect(proxy.url, client_name="proxied") as client:
             first = await place.live("first", client)
             fates = iter(["lose reply", "lose request", "cut request", "lose reply"])
@@ -232,7 +232,7 @@ async def test_a_redis_that_comes_back_empty_gets_everything_again_and_no_number
 
 
 async def test_a_redis_that_was_away_and_kept_its_data_gets_each_event_once(redis_url: str, account_name: str) -> None:
-    async with at(redis_url, account_name) as place, proxied(redis_url) as proxy:  # noqa: SIM117 - reads as it nests
+    async with at(redis_url, account_name) as place, linked_url(redis_url) as proxy:  # noqa: SIM117 - reads as it nests
         async with connect(proxy.url, client_name="proxied", timeout_s=0.5) as client:
             first = await place.live("first", client)
             first.orders(range(1, 6))
@@ -286,7 +286,7 @@ async def test_a_process_that_did_not_run_verifies_nothing_until_it_has_read_wha
 
 
 async def test_a_batch_that_comes_late_verifies_nothing(redis_url: str, account_name: str) -> None:
-    async with at(redis_url, account_name) as place, proxied(redis_url) as proxy:  # noqa: SIM117 - reads as it nests
+    async with at(redis_url, account_name) as place, linked_url(redis_url) as proxy:  # noqa: SIM117 - reads as it nests
         async with connect(proxy.url, client_name="proxied", timeout_s=0.3) as client:
             first = await place.live("first", client)
             await place.verified_after(0)

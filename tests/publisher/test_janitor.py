@@ -12,7 +12,7 @@ import pytest
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 from support.changes import event, snapshot
-from support.proxy import Fate, proxied
+from support.link import Fate, linked_url
 from support.world import until, world
 from support.written import Desk, eventually
 
@@ -203,10 +203,9 @@ async def test_what_a_gap_may_reach_is_not_trimmed(office: Office, client: Clien
         await office.shrinks()
 
 
-async def test_a_long_log_goes_in_one_round(office: Office, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trimming, "MOST_PER_CALL", 120)
+async def test_a_long_log_goes_in_one_round(office: Office, client: Client) -> None:
     await office.write(1_000)
-    async with office.at_work(client, OneRound()):
+    async with office.at_work(client, OneRound(), tuning=replace(BRISK, trimmed_per_call=120)):
         await office.shrinks()
 
 
@@ -268,7 +267,7 @@ async def test_a_redis_that_is_away_for_a_while_is_no_news(
     office: Office, redis_url: str, monkeypatch: pytest.MonkeyPatch, fate: Fate
 ) -> None:
     await office.write(300)
-    async with proxied(redis_url) as proxy, connect(proxy.url, client_name="publisher") as behind:
+    async with linked_url(redis_url) as proxy, connect(proxy.url, client_name="publisher") as behind:
         proxy.fate = lambda request: fate
         async with office.at_work(behind) as lines:
             await rounds(monkeypatch, 3)

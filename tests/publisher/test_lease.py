@@ -15,7 +15,6 @@ from support.written import eventually
 from publisher.lease import LOOK_AGAIN_S, LOOK_S
 from statecast.clock import SystemClock
 from statecast.embedded.server import EmbeddedServer
-from statecast.store import writer as writing
 from statecast.store.writer import Holder
 
 
@@ -79,10 +78,7 @@ async def test_the_second_takes_over_when_the_lease_of_a_dead_first_runs_out(pla
     await place.stored.expect_without_holes()
 
 
-async def test_events_that_another_wrote_meanwhile_are_not_doubled_however_many_they_are(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(writing, "PAGE", 70)
+async def test_events_that_another_wrote_meanwhile_are_not_doubled_however_many_they_are(place: Place) -> None:
     first = await place.live(tuning=replace(BRISK, log_margin=5, written_late_ms=0))
     first.orders(range(1, 4))
     await place.events(3)

@@ -24,7 +24,7 @@ from statecast.simulator.orders import OrderRequest, OrderType, Side
 from statecast.venues.adapter import StreamTraits
 from statecast.venues.binance.venue import BinanceVenue
 
-TRAITS = BinanceVenue.traits.stream
+TRAITS = BinanceVenue().traits.stream
 
 
 def deal(here: World, side: Side, symbol: str) -> None:

@@ -15,6 +15,7 @@ from publisher import config, follower
 from publisher.committer import Committer
 from publisher.connection import first_error
 from publisher.service import publishing, system_chance
+from publisher.tuning import Tuning
 from statecast import settings
 from statecast.clock import SystemClock
 from statecast.errors import ContractMismatch
@@ -253,15 +254,15 @@ async def test_keys_of_another_contract_are_left_alone_and_told(
 
 
 async def test_a_portfolio_margin_key_is_refused_every_time(
-    redis_url: str, account_name: str, exchange: SimulatorServer, client: Client, monkeypatch: pytest.MonkeyPatch
+    redis_url: str, account_name: str, exchange: SimulatorServer, client: Client
 ) -> None:
-    monkeypatch.setattr(follower, "REFUSED_RETRY_S", 0.05)
     body = '{"enableReading":true,"ipRestrict":false,"enablePortfolioMarginTrading":true}'
     path = "/sapi/v1/account/apiRestrictions"
     simulated = exchange.exchange
     answers = {"count": 3, "status": 200, "body": body, "path": path}
     simulated.fault("answer_rest", answers, SystemClock().now_ms())
-    async with publishing(built(exchange, account_name), redis_url, SystemClock(), system_chance()):
+    tuning = Tuning(refused_retry_s=0.05)
+    async with publishing(built(exchange, account_name), redis_url, SystemClock(), system_chance(), tuning):
         status = await expect_state(client, account_name, "refused")
         assert "Portfolio Margin" in status["reason"]
         await expect_state(client, account_name, "live")

@@ -10,28 +10,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
 import orjson
 from sim.redis_server import Server
+from support.rows import RowHistory, RowName, stored_row
 from support.truth import IDENTITY_FIELDS, algo_identity, differences, gap_differences, ledger_identity
 from support.written import applied
 
-from statecast.simulator.events import AccountChanged, AlgoChanged, Event, Filled, OrderChanged
-from statecast.simulator.orders import AlgoStatus
+from statecast.simulator.events import AlgoChanged, OrderChanged
 from statecast.store.codec import entities
 from statecast.store.keys import AccountId, AccountKeys
 from statecast.store.reader import StoredAccount
 
 HASHES = ("account", "balances", "positions", "orders")
-RowName = tuple[str, str]
-Row = tuple[Any, ...] | None
-
-WAITING_ALGOS = (AlgoStatus.NEW, AlgoStatus.TRIGGERING)
-
-
 BEYOND_MS = 1 << 60
 
 
@@ -42,70 +36,6 @@ class Broken(Exception):
         super().__init__(promise, *details)
         self.promise = promise
         self.details = details
-
-
-def _number(text: str) -> Decimal:
-    return Decimal(text or "0")
-
-
-class Truth:
-    """What every row of the account has been at the venue, and from when on, by the events of its ledger."""
-
-    def __init__(self) -> None:
-        self.rows: dict[RowName, list[tuple[float, Row]]] = {}
-        self.on_change: Callable[[RowName], None] = lambda name: None
-
-    def put(self, name: RowName, row: Row, at: float) -> None:
-        past = self.rows.setdefault(name, [(-1.0, None)])
-        if past[-1][1] != row:
-            past.append((at, row))
-            self.on_change(name)
-
-    def take(self, event: Event, at: float) -> None:
-        match event:
-            case Filled():
-                self.take(event.account, at)
-                self.take(event.order, at)
-            case AccountChanged():
-                for wallet in event.balances:
-                    self.put(("balances", wallet.asset), (wallet.wallet_balance, wallet.cross_wallet_balance), at)
-                for position in (changed.position for changed in event.positions):
-                    row = (position.amount, position.entry_price) if position.amount else None
-                    self.put(("positions", f"{position.symbol}:{position.side}"), row, at)
-            case OrderChanged():
-                order = event.order
-                values = (order.status.value, order.filled_qty, order.price, order.qty)
-                self.put(("orders", f"{order.symbol}:{order.order_id}"), values if order.is_open else None, at)
-            case AlgoChanged():
-                algo = event.algo
-                state = (algo.status.value, algo.price, algo.trigger_price)
-                name = f"{algo.symbol}:algo-{algo.algo_id}"
-                self.put(("orders", name), state if algo.status in WAITING_ALGOS else None, at)
-
-    def departed(self, name: RowName, row: Row) -> float | None:
-        """When the venue's row was last like this; None for now, and -1 for never."""
-        past = self.rows.get(name, [(-1.0, None)])
-        if past[-1][1] == row:
-            return None
-        for at in range(len(past) - 2, -1, -1):
-            if past[at][1] == row:
-                return past[at + 1][0]
-        return -1.0
-
-
-def stored_row(kind: str, fields: Mapping[str, str] | None) -> Row:
-    """The same of a row in Redis."""
-    if not fields:
-        return None
-    match kind:
-        case "balances":
-            return (_number(fields["walletBalance"]), _number(fields["crossWalletBalance"]))
-        case "positions":
-            return (_number(fields["positionAmt"]), _number(fields["entryPrice"]))
-    if fields.get("algoId"):
-        return (fields["status"], _number(fields.get("price", "")), _number(fields.get("stopPrice", "")))
-    values = (fields.get(name, "") for name in ("executedQty", "price", "quantity"))
-    return (fields["status"], *(_number(value) for value in values))
 
 
 def _event_name(event: OrderChanged) -> tuple[str, ...]:
@@ -125,7 +55,7 @@ def _algo_name(event: AlgoChanged) -> tuple[str, ...]:
 def _entry_name(entry: Mapping[str, str]) -> tuple[str, ...]:
     if entry["algoId"]:
         return (entry["orderId"], entry["eventType"])
-    filled = str(_number(entry["executedQty"]).normalize())
+    filled = str(Decimal(entry["executedQty"] or "0").normalize())
     return (entry["orderId"], entry["eventType"], filled, entry["tradeId"], entry["status"])
 
 
@@ -171,7 +101,7 @@ class Bounds:
 class Reader:
     """Looks at the account in Redis."""
 
-    def __init__(self, server: Server, account_id: AccountId, truth: Truth, bounds: Bounds) -> None:
+    def __init__(self, server: Server, account_id: AccountId, truth: RowHistory, bounds: Bounds) -> None:
         self._server = server
         self._account_id = account_id
         self._keys = keys = AccountKeys(account_id)

@@ -24,9 +24,11 @@ import httpx._transports.default
 import structlog
 from sim.loop import PROCESS, Process, SimLoop, Stuck
 from sim.network import Network
-from sim.promises import Bounds, Broken, Reader, Truth
+from sim.promises import Bounds, Broken, Reader
 from sim.redis_server import RedisService, Server
 from sim.venue import SimExchange, VenueService
+from support.rows import RowHistory
+from support.venues import registered
 
 from publisher import config
 from publisher.discrepancies import GRACE_S
@@ -40,6 +42,7 @@ from statecast.simulator.control import ledger_dump
 from statecast.simulator.ledger import Ledger
 from statecast.store.keys import LEASE_TTL_MS
 from statecast.venues.binance import wire
+from statecast.venues.binance.venue import BinanceVenue
 
 VENUE_PORT, REDIS_PORT = 8900, 6379
 BASE_MS = 4_102_444_800_000
@@ -180,7 +183,7 @@ class World:
         self.redis = RedisService(self.loop, server, self.redis_ms, self.trace)
         self.network.listen(VENUE_PORT, self.venue, rng.choice((0.002, 0.02, 0.06)), rng.choice((0.002, 0.05)))
         self.network.listen(REDIS_PORT, self.redis, rng.choice((0.0002, 0.002)), rng.choice((0.0002, 0.004)))
-        self.truth = Truth()
+        self.truth = RowHistory()
         self.bounds = Bounds(
             plain_s=0.4,
             disturbed_s=LEASE_TTL_MS / 1000 + 0.5,
@@ -420,7 +423,8 @@ class World:
         await asyncio.sleep(0)
 
     def run(self) -> Verdict:
-        with ExitStack() as stack:
+        venue = BinanceVenue(history_page=self.sizes.choice((40, wire.HISTORY_PAGE)))
+        with ExitStack() as stack, registered(venue):
             patch_libraries(stack, self)
             asyncio.set_event_loop(self.loop)
             try:
@@ -441,14 +445,14 @@ _ssl_context = httpx.create_ssl_context()
 
 
 def patch_libraries(stack: ExitStack, world: World) -> None:
-    """What libraries take from outside of the world: time, chance, and a context for TLS that nobody uses."""
+    """What libraries take from outside of the world, and offer no way to hand in: the age of idle connections, and two
+    things that nobody uses here and that cost each world more than its network."""
     clock = SimpleNamespace(monotonic=lambda: 1000.0 + world.loop.time())
     patch = stack.enter_context
     patch(mock.patch.object(httpcore._async.http11, "time", clock))
     # It would look for trio on the disk at every lock that it makes.
     patch(mock.patch.object(httpcore._synchronization, "current_async_library", return_value="asyncio"))
     patch(mock.patch.object(httpx._transports.default, "create_ssl_context", return_value=_ssl_context))
-    patch(mock.patch.object(wire, "HISTORY_PAGE", world.sizes.choice((40, wire.HISTORY_PAGE))))
     random.seed(world.seed)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     structlog.configure(

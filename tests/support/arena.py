@@ -23,10 +23,11 @@ from structlog.testing import capture_logs
 from support.link import Link, linked
 from support.observer import Observer, RecordingExchange, Sample
 from support.programs import Program, program
-from support.world import DEADLINE_S, World, account_values, new_server
+from support.world import DEADLINE_S, FastClock, World, account_values, new_server
 
 from publisher import config
 from publisher.service import publishing, system_chance
+from publisher.tuning import Tuning
 from statecast import settings
 from statecast.clock import Clock, SystemClock
 from statecast.embedded.server import EmbeddedServer
@@ -43,23 +44,6 @@ STEP_PAUSE_S = 0.02
 """Between two steps of the random trader: some 30 order events a second."""
 
 LogEntry = Mapping[str, Any]
-
-
-class FastClock(SystemClock):
-    """Time for publisher and exchange that runs `rate` times as fast, for failures that take minutes."""
-
-    def __init__(self, rate: float) -> None:
-        self.rate = rate
-        self._began_ms, self._began = super().now_ms(), super().monotonic()
-
-    def now_ms(self) -> int:
-        return self._began_ms + int((super().monotonic() - self._began) * self.rate * 1000)
-
-    def monotonic(self) -> float:
-        return self._began + (super().monotonic() - self._began) * self.rate
-
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(max(0.0, seconds) / self.rate)
 
 
 class DurableRedis(EmbeddedServer):
@@ -128,12 +112,16 @@ class Publisher:
         assert self.process is not None
         self.process.process.send_signal(number)
 
+    async def ends(self) -> int:
+        """Wait for the end of its process; the exit code."""
+        assert self.process is not None
+        return await self.process.ends()
+
 
 @dataclass
 class Arena(World):
     """Everything of one scenario. Times are the monotonic clock's, in seconds."""
 
-    clock: Clock = field(default_factory=SystemClock)
     redis: EmbeddedServer = field(default_factory=EmbeddedServer)
     to_venue: Link = field(default_factory=lambda: Link("", 0))
     observer: Observer = field(default_factory=lambda: cast("Observer", None))
@@ -146,9 +134,6 @@ class Arena(World):
     over_at: float = 0.0
     looking: asyncio.Task[None] | None = None
     _trading: asyncio.Task[None] | None = None
-
-    def now_ms(self) -> int:
-        return self.clock.now_ms()
 
     @property
     def link(self) -> Link:
@@ -270,6 +255,7 @@ async def arena(
     bound_s: float = 0.0,
     seed: int = 1,
     limits: SharedLimits | None = None,
+    tuning: Tuning | None = None,
 ) -> AsyncIterator[Arena]:
     """An exchange and its publisher, live: so many real processes, or with 0 one in this loop.
 
@@ -314,7 +300,7 @@ async def arena(
             else:
                 entries = stack.enter_context(capture_logs())
                 built = config.build(settings.Settings(given, (given,)))
-                await stack.enter_async_context(publishing(built, url, clock, system_chance(), limits=limits))
+                await stack.enter_async_context(publishing(built, url, clock, system_chance(), tuning, limits))
                 publisher = Publisher(None, link, entries)
             here.publishers.append(publisher)
             return publisher

@@ -24,6 +24,8 @@ from statecast.store.keys import AccountId, AccountKeys
 from statecast.store.writer import AccountWriter, Batch, Holder
 
 LEASE_MS = 1_000
+PAGE = 70
+"""Entries of the log that are looked at in one call: few, so that several hundred events are several pages."""
 
 BRISK = Tuning(heartbeat_s=0.1)
 """A heartbeat every 0.1 s: with a lease of a second, nothing has to be waited for long."""
@@ -33,7 +35,7 @@ class NotingWriter(AccountWriter):
     """Notes the batches that it sends, and can be put to sleep before the next one."""
 
     def __init__(self, client: Client, account_id: AccountId, name: str) -> None:
-        super().__init__(client, account_id, name, lease_ttl_ms=LEASE_MS)
+        super().__init__(client, account_id, name, lease_ttl_ms=LEASE_MS, page=PAGE)
         self.batches: list[Batch] = []
         self.looks: list[Holder | None] = []
         """What it saw each time that it looked at the lease."""

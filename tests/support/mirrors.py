@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from support.changes import event, mark, position, rest_balance, rest_order, rest_position, snapshot, wallet
-from support.proxy import Proxy
+from support.link import Link
 from support.written import Desk, eventually
 
 from consumers.mirror import AccountMirror, Rejoin
@@ -127,7 +127,7 @@ async def is_younger(mirror: AccountMirror, age_s: float) -> bool:
     return False
 
 
-async def cut_off(proxy: Proxy) -> None:
+async def cut_off(proxy: Link) -> None:
     """From now on nothing reaches Redis. A question that waits there already is answered first."""
     proxy.fate = lambda request: "lose request"
     await until(lambda: "lose request" in proxy.fates)

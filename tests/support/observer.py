@@ -1,29 +1,27 @@
-"""A reader that looks at an account in Redis all the time, and holds against it what the exchange really sent.
+"""A reader that looks at an account in Redis all the time, and holds against it what the exchange really told.
 
 What is checked in every single read, whatever state it names:
 
 - Each wallet, position and order is as it was at the venue at some moment that is not older than `verifiedAtMs` less
-  the bound within which the failure has to be found; what `verifiedAtMs` calls verified is true.
+  the bound within which the failure has to be found; what `verifiedAtMs` vouches for is true.
 - `seq` never goes back, and `eventSeq` within an epoch neither, unless Redis itself was put back; then not beyond the
   next epoch.
-- The end of the log is numbered without a gap, ends where the status says, and has no event twice.
+- The end of the log is numbered without a hole, ends where the status says, and has no event twice.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
-from itertools import pairwise
 from typing import Any, NamedTuple, cast
 
-import orjson
+from support.rows import RowHistory, stored_row
 from support.world import NotingExchange
 
 from statecast.errors import StoreError
-from statecast.simulator.binance.frames import Frame
+from statecast.simulator.events import Event
 from statecast.store.client import Client
 from statecast.store.codec import entities
 from statecast.store.keys import AccountId, AccountKeys
@@ -35,41 +33,23 @@ YOUNG_MS = 3_000
 TAIL = 40
 """Entries of the log that are looked at in each read."""
 
-OPEN = frozenset({"NEW", "PARTIALLY_FILLED", "TRIGGERING"})
 MOST_TOLD = 10
-
-Key = tuple[str, str]
-Value = object
 
 
 class RecordingExchange(NotingExchange):
-    """Keeps every value that it ever sent of a wallet, a position and an order, with the machine's time of it."""
+    """Keeps what every row has been, by this machine's clock in milliseconds, which is Redis's as well."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.history: dict[Key, list[tuple[int, Value]]] = {}
+        self.rows = RowHistory()
         for wallet in self.ledger.wallets():
-            self._note("balances", wallet.asset, wallet.balance)
+            self.rows.put(("balances", wallet.asset), (wallet.balance, self.ledger.cross_wallet(wallet.asset)), 0.0)
 
-    def send_user(self, frame: Frame, now_ms: int) -> None:
-        body: dict[str, Any] = orjson.loads(frame.payload)
-        match frame.event:
-            case "ACCOUNT_UPDATE":
-                for row in body["a"].get("B", ()):
-                    self._note("balances", row["a"], Decimal(row["wb"]))
-                for row in body["a"].get("P", ()):
-                    self._note("positions", f"{row['s']}:{row['ps']}", Decimal(row["pa"]) or None)
-            case "ORDER_TRADE_UPDATE":
-                row = body["o"]
-                told = (row["X"], Decimal(row["z"]), Decimal(row["p"]), Decimal(row["q"]))
-                self._note("orders", f"{row['s']}:{row['i']}", told if row["X"] in OPEN else None)
-            case "ALGO_UPDATE":
-                row = body["o"]
-                self._note("orders", f"{row['s']}:algo-{row['aid']}", row["X"] if row["X"] in OPEN else None)
-        super().send_user(frame, now_ms)
-
-    def _note(self, table: str, name: str, value: Value) -> None:
-        self.history.setdefault((table, name), []).append((_now_ms(), value))
+    def publish(self, events: Iterable[Event], now_ms: int) -> None:
+        events = list(events)
+        for event in events:
+            self.rows.take(event, time.time_ns() // 1_000_000)
+        super().publish(events, now_ms)
 
 
 class Sample(NamedTuple):
@@ -104,7 +84,7 @@ class Observer:
         self._put_back = True
 
     async def run(self) -> None:
-        """Look again and again; a Redis that does not answer is a look that shows nothing."""
+        """Look again and again; a Redis that does not answer is a look that told nothing."""
         while True:
             try:
                 await self._look()
@@ -163,45 +143,25 @@ class Observer:
             self._tell("an event stands in the log twice")
 
     def _check_values(self, hashes: Mapping[str, dict[str, str]], verified_at_ms: int) -> None:
-        """Every value was the venue's at some moment not older than the verified one, less the bound."""
-        since_ms = verified_at_ms - int(self.bound_s * 1000)
-        stored = _values(hashes)
-        for key, value in stored.items():
-            if key not in self.exchange.history and value:
-                self._tell(f"{key} is {value}, of which the venue never told")
-        for key, told in self.exchange.history.items():
-            value = stored.get(key)
-            if value == told[-1][1] or (value is None and key[0] == "balances" and not told[-1][1]):
+        """Every row was the venue's at some moment not older than what is vouched for, less the bound."""
+        since_ms = verified_at_ms - self.bound_s * 1000
+        stored = {(table, name): row for table, flat in hashes.items() for name, row in entities(flat).items()}
+        rows = self.exchange.rows.rows
+        for key in stored.keys() | rows.keys():
+            row = stored_row(key[0], stored.get(key))
+            past = rows.get(key, [])[-3:]
+            if row is None and key[0] == "balances" and not any(past[-1][1] or ()):
+                continue  # an empty wallet may be left out
+            departed = self.exchange.rows.departed(key, row)
+            if departed is None:
                 continue
-            ends = [end_ms for (_, known), (end_ms, _) in pairwise(told) if known == value]
-            if value is None:
-                ends.append(told[0][0])
-            if not ends:
-                self._tell(f"{key} is {value}, which it never was: {told[-3:]}")
-            elif max(ends) < since_ms:
-                late_ms = verified_at_ms - max(ends)
-                self._tell(f"{key} is {value}, vouched for {late_ms} ms after it became {told[-1][1]}")
+            if departed < 0:
+                self._tell(f"{key} is {row}, which it never was: {past}")
+            elif departed < since_ms:
+                self._tell(
+                    f"{key} is {row}, vouched for {verified_at_ms - departed:.0f} ms after it became {past[-1][1]}"
+                )
 
     def _tell(self, what: str) -> None:
         if len(self.found) < MOST_TOLD:
             self.found.append(what)
-
-
-def _values(hashes: Mapping[str, dict[str, str]]) -> dict[Key, Value]:
-    """What is stored, in the form in which the exchange notes it."""
-    values: dict[Key, Value] = {}
-    for name, row in entities(hashes["balances"]).items():
-        values["balances", name] = Decimal(row["walletBalance"])
-    for name, row in entities(hashes["positions"]).items():
-        values["positions", name] = Decimal(row["positionAmt"])
-    for name, row in entities(hashes["orders"]).items():
-        numbers = ("executedQty", "price", "quantity")
-        values["orders", name] = (
-            row["status"] if "algoId" in row else (row["status"], *(Decimal(row[number]) for number in numbers))
-        )
-    return values
-
-
-def _now_ms() -> int:
-    """Redis's clock is this machine's."""
-    return time.time_ns() // 1_000_000

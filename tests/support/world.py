@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from random import Random
 from typing import Any, TypeVar, cast
@@ -57,14 +57,32 @@ class NotingExchange(Exchange):
         super().publish(events, now_ms)
 
 
+class FastClock(SystemClock):
+    """Time for publisher and exchange that runs `rate` times as fast, for what takes minutes or hours."""
+
+    def __init__(self, rate: float) -> None:
+        self.rate = rate
+        self._began_ms, self._began = super().now_ms(), super().monotonic()
+
+    def now_ms(self) -> int:
+        return self._began_ms + int((super().monotonic() - self._began) * self.rate * 1000)
+
+    def monotonic(self) -> float:
+        return self._began + (super().monotonic() - self._began) * self.rate
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(max(0.0, seconds) / self.rate)
+
+
 @dataclass
 class World:
-    """Everything of one account."""
+    """Everything of one account. `clock` is the publisher's and the exchange's."""
 
     server: SimulatorServer
     client: Client
     account_id: AccountId
     rng: Random
+    clock: Clock = field(default_factory=SystemClock)
 
     @property
     def exchange(self) -> NotingExchange:
@@ -77,7 +95,7 @@ class World:
         return self.server.exchange.ledger
 
     def now_ms(self) -> int:
-        return SystemClock().now_ms()
+        return self.clock.now_ms()
 
     def dump(self) -> dict[str, Any]:
         return cast("dict[str, Any]", ledger_dump(self.exchange, 0, self.now_ms()))
@@ -193,12 +211,16 @@ async def world(
     live: bool = True,
     tuning: Tuning | None = None,
     limits: SharedLimits | None = None,
+    kind: type[NotingExchange] = NotingExchange,
+    clock: Clock | None = None,
     **values: str,
 ) -> AsyncIterator[World]:
     """An exchange and its publisher, `live` unless the test wants to see how it gets there."""
     async with (
-        new_server(hedge=hedge, seed=seed) as server,
-        published(server, redis_url, account, seed=seed, live=live, tuning=tuning, limits=limits, **values) as here,
+        new_server(hedge=hedge, seed=seed, kind=kind, clock=clock) as server,
+        published(
+            server, redis_url, account, seed=seed, live=live, clock=clock, tuning=tuning, limits=limits, **values
+        ) as here,
     ):
         yield here
 
@@ -215,18 +237,18 @@ async def published(
     chance: Chance | None = None,
     publisher_redis_url: str | None = None,
     limits: SharedLimits | None = None,
+    clock: Clock | None = None,
     **values: str,
 ) -> AsyncIterator[World]:
     """A publisher of an exchange that was there before it, and stays. It may go another way to Redis than the test."""
     given = account_values(server, account, **values)
     built = config.build(settings.Settings(given, (given,)))
+    clock = clock or SystemClock()
     async with (
         connect(redis_url, client_name="statecast-test") as client,
-        publishing(
-            built, publisher_redis_url or redis_url, SystemClock(), chance or system_chance(), tuning, limits
-        ) as work,
+        publishing(built, publisher_redis_url or redis_url, clock, chance or system_chance(), tuning, limits) as work,
     ):
-        here = World(server, client, built.accounts[0].account_id, Random(seed))
+        here = World(server, client, built.accounts[0].account_id, Random(seed), clock)
         if live:
             await here.state("live")
         yield here

@@ -53,13 +53,14 @@ class BinanceAccount:
         limits: WeightBudget,
         *,
         delete_listen_key: bool = False,
+        history_page: int = wire.HISTORY_PAGE,
     ) -> None:
         """Raises ConfigError for a key or secret that cannot be sent. `delete_listen_key`: end the key for everybody
-        when the last publisher goes."""
+        when the last publisher goes. `history_page`: rows of a history that are asked for at once."""
         self._urls = urls
         self._machine_clock = clock
         self._delete_listen_key = delete_listen_key
-        self._rest = BinanceRest(urls, api_key, api_secret, clock, limits)
+        self._rest = BinanceRest(urls, api_key, api_secret, clock, limits, history_page=history_page)
         self._histories = Histories(self._rest)
         self._key_checked = False
         self._margin_assets: Mapping[str, str] = {}

@@ -98,7 +98,7 @@ class Histories:
             end_ms = start_ms + wire.HISTORY_SPAN_MS
             window: Params = {**symbol, "startTime": start_ms, "endTime": end_ms}
             page = decoded(await self._rest.read_when_allowed(call, window, waiting))
-            if len(page) < wire.HISTORY_PAGE:
+            if len(page) < self._rest.history_page:
                 yield page, end_ms
                 start_ms = end_ms + 1
                 continue
@@ -118,7 +118,7 @@ class Histories:
             end_ms = start_ms + wire.HISTORY_SPAN_MS
             window: Params = {"symbol": symbol, "startTime": start_ms, "endTime": end_ms}
             page = history.trades(await self._rest.read_when_allowed(wire.USER_TRADES, window, waiting))
-            is_full = len(page) >= wire.HISTORY_PAGE
+            is_full = len(page) >= self._rest.history_page
             yield page, page[-1].time_ms if is_full else end_ms
             start_ms = end_ms + 1
             if is_full:
@@ -126,7 +126,7 @@ class Histories:
         while from_id is not None:  # By id it goes on without an end.
             by_id: Params = {"symbol": symbol, "fromId": from_id}
             page = history.trades(await self._rest.read_when_allowed(wire.USER_TRADES, by_id, waiting))
-            is_full = len(page) >= wire.HISTORY_PAGE
+            is_full = len(page) >= self._rest.history_page
             yield page, page[-1].time_ms if is_full else NO_END_MS
             from_id = page[-1].trade_id + 1 if is_full else None
 
@@ -183,9 +183,11 @@ class Histories:
         call, decoded = _listing(query.kind)
         symbol: Params = {"symbol": query.symbol} if query.symbol else NO_PARAMS
         while True:
-            page = decoded(await self._rest.read(call, {**symbol, "startTime": since_ms, "limit": wire.HISTORY_PAGE}))
+            page = decoded(
+                await self._rest.read(call, {**symbol, "startTime": since_ms, "limit": self._rest.history_page})
+            )
             into += [past.order for past in page]
-            if len(page) < wire.HISTORY_PAGE:
+            if len(page) < self._rest.history_page:
                 return NO_END_MS
             youngest_ms = max(past.created_ms for past in page)
             if youngest_ms <= since_ms or not self._rest.may_spend(call.weight + HISTORY_RESERVE):

@@ -37,7 +37,14 @@ class BinanceRest:
     """
 
     def __init__(
-        self, urls: wire.BinanceUrls, api_key: Secret, api_secret: Secret, clock: Clock, limits: WeightBudget
+        self,
+        urls: wire.BinanceUrls,
+        api_key: Secret,
+        api_secret: Secret,
+        clock: Clock,
+        limits: WeightBudget,
+        *,
+        history_page: int = wire.HISTORY_PAGE,
     ) -> None:
         """Raises ConfigError for a key or secret that cannot be sent. Accounts behind one address share `limits`."""
         key = api_key.reveal()
@@ -52,6 +59,7 @@ class BinanceRest:
         self._machine_clock = clock
         self._listen_key = Secret("")
         self.limits = limits
+        self.history_page = history_page
         self.clock = ProbedClock(
             clock, self._server_time_ms, venue=wire.VENUE, call=str(wire.TIME), error_ms=wire.CLOCK_ERROR_MS
         )
@@ -95,7 +103,7 @@ class BinanceRest:
     ) -> object:
         """A call that may wait: a history does not grow old, and what it leaves of the weight is for the snapshots."""
         if paged:
-            params = {**params, "limit": wire.HISTORY_PAGE}
+            params = {**params, "limit": self.history_page}
         while True:
             try:
                 self.check_limits(str(call), call.weight + HISTORY_RESERVE)

@@ -87,9 +87,18 @@ class BinanceVenue:
     """See `Venue`."""
 
     name = wire.VENUE
-    traits = TRAITS
     credentials = ("API_KEY", "API_SECRET")
     settings = ("TESTNET", "REST_URL", "WS_URL", "MARKET_WS_URL", "BINANCE_PRIVATE_PATH", "DELETE_LISTEN_KEY")
+
+    def __init__(self, traits: Traits = TRAITS, *, history_page: int = wire.HISTORY_PAGE) -> None:
+        """`history_page`: rows of a history that are asked for at once."""
+        self._traits = traits
+        self._history_page = history_page
+
+    @property
+    def traits(self) -> Traits:
+        """The facts that a publisher and readers go by."""
+        return self._traits
 
     def access(self, values: Mapping[str, str]) -> BinanceAccess | None:
         """From settings by name; None where neither key nor secret is given. Raises ConfigError."""
@@ -124,6 +133,7 @@ class BinanceVenue:
             clock,
             limits,
             delete_listen_key=access.delete_listen_key,
+            history_page=self._history_page,
         )
 
     def advice(self, error: AuthFailed) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from support.changes import event, position, rest_position, snapshot, wallet
+from support.link import linked_url
 from support.mirrors import (
     DEADLINE_S,
     FRAMES,
@@ -22,7 +23,6 @@ from support.mirrors import (
     stays_waiting,
     until,
 )
-from support.proxy import proxied
 from support.written import Desk, Stored, eventually
 
 from consumers.mirror import AccountMirror
@@ -264,7 +264,7 @@ async def test_cut_off_from_redis_it_gets_stale_by_itself_and_says_why(
     redis_url: str, desk: Desk, account_id: AccountId, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "statecast.consumers")
-    async with proxied(redis_url) as proxy, AccountMirror(account_id, proxy.url, max_age_s=1.0) as mirror:
+    async with linked_url(redis_url) as proxy, AccountMirror(account_id, proxy.url, max_age_s=1.0) as mirror:
         await desk.beat()
         await eventually(lambda: is_younger(mirror, 0.9))
         proxy.fate = lambda request: "lose request"
@@ -399,7 +399,7 @@ async def test_reading_again_counts_as_a_change_of_what_differs_alone(
     redis_url: str, client: Client, desk: Desk, account_id: AccountId
 ) -> None:
     stored = Stored(client, account_id)
-    async with proxied(redis_url) as proxy, AccountMirror(account_id, proxy.url) as mirror:
+    async with linked_url(redis_url) as proxy, AccountMirror(account_id, proxy.url) as mirror:
         await cut_off(proxy)
         await desk.commit([position(10, "0.6")], [position(20, "0.5")], [wallet(30, "5")])
         await stored.redis.xtrim(stored.keys.changes, maxlen=0, approximate=False)

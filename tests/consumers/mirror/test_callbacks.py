@@ -7,12 +7,12 @@ from itertools import pairwise
 
 import pytest
 from support.changes import event, position, wallet
+from support.link import linked_url
 from support.mirrors import (
     DEADLINE_S,
     cut_off,
     until,
 )
-from support.proxy import proxied
 from support.written import Desk, Stored
 
 from consumers.mirror import AccountMirror, Rejoin
@@ -169,7 +169,7 @@ async def test_after_missing_commits_callbacks_are_given_them_and_what_differs(
 ) -> None:
     stored = Stored(client, account_id)
     calls: list[object] = []
-    async with proxied(redis_url) as proxy, AccountMirror(account_id, proxy.url) as mirror:
+    async with linked_url(redis_url) as proxy, AccountMirror(account_id, proxy.url) as mirror:
         mirror.on_rejoin(calls.append)
         mirror.on_order(lambda before, after: calls.append((before and before.order_id, after and after.order_id)))
         await cut_off(proxy)

@@ -5,6 +5,7 @@ from decimal import Decimal
 
 import pytest
 from support.changes import position, rest_position, snapshot, wallet
+from support.link import Fate, linked_url
 from support.mirrors import (
     FRAMES,
     JumpingClock,
@@ -16,7 +17,6 @@ from support.mirrors import (
     refuses,
     until,
 )
-from support.proxy import Fate, proxied
 from support.written import Desk, Stored
 
 from consumers.mirror import AccountMirror, Rejoin
@@ -52,7 +52,7 @@ async def test_the_time_of_an_answers_way_counts(redis_url: str, desk: Desk, acc
         clock.at += 3
         return "pass"
 
-    async with proxied(redis_url) as proxy, AccountMirror(account_id, proxy.url, clock=clock) as mirror:
+    async with linked_url(redis_url) as proxy, AccountMirror(account_id, proxy.url, clock=clock) as mirror:
         assert mirror.totals().age_s < 3
         proxy.fate = late
         clock.at += 1.5  # time for a question
@@ -64,7 +64,7 @@ async def test_trimmed_entries_are_noticed_and_the_account_is_read_again(
     redis_url: str, client: Client, desk: Desk, account_id: AccountId, caplog: pytest.LogCaptureFixture
 ) -> None:
     stored = Stored(client, account_id)
-    async with proxied(redis_url) as proxy, AccountMirror(account_id, proxy.url) as mirror:
+    async with linked_url(redis_url) as proxy, AccountMirror(account_id, proxy.url) as mirror:
         await cut_off(proxy)
         await desk.commit(*FRAMES[:4])
         await stored.redis.xtrim(stored.keys.changes, maxlen=1, approximate=False)
@@ -77,7 +77,7 @@ async def test_trimmed_entries_are_noticed_and_the_account_is_read_again(
 async def test_a_mirror_that_has_missed_a_lot_catches_up_in_pages(
     redis_url: str, client: Client, desk: Desk, account_id: AccountId
 ) -> None:
-    async with proxied(redis_url) as proxy, AccountMirror(account_id, proxy.url) as mirror:
+    async with linked_url(redis_url) as proxy, AccountMirror(account_id, proxy.url) as mirror:
         await cut_off(proxy)
         await desk.commit(*[[position(step, str(step))] for step in range(1, 2 * PAGE + 50)])
         proxy.fate = lambda request: "pass"
@@ -170,7 +170,7 @@ async def test_an_incomplete_copy_is_not_served_however_young_it_is(
     redis_url: str, client: Client, desk: Desk, account_id: AccountId
 ) -> None:
     stored = Stored(client, account_id)
-    async with proxied(redis_url) as proxy, AccountMirror(account_id, proxy.url, max_age_s=600) as mirror:
+    async with linked_url(redis_url) as proxy, AccountMirror(account_id, proxy.url, max_age_s=600) as mirror:
         assert mirror.totals().seq == 1
         proxy.fate = lambda request: "lose request" if b"XREVRANGE" in request else "pass"  # no joining
         await stored.redis.xadd(

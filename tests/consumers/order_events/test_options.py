@@ -31,6 +31,7 @@ from statecast.errors import ConfigError
         ({"backoff_s": -1}, "backoff_s is '-1'; accepted: seconds, 0 or more"),
         ({"max_backoff_s": 0.1}, "max_backoff_s is '0.1'; accepted: seconds, 0.2 or more"),
         ({"lease_s": 0.1}, "lease_s is '0.1'; accepted: seconds, 0.5 to 600"),
+        ({"remembered": 0}, "remembered is '0'; accepted: one for each partition, or more"),
         ({"account_id": "no such/thing"}, "account_id is 'no such/thing'; accepted: <venue>:<account>"),
         ({"redis": "http://localhost"}, "STATECAST_REDIS_URL is 'http://…'; accepted: redis://"),
     ],
@@ -46,6 +47,7 @@ def options(**given: Any) -> Options:
     defaults: dict[str, Any] = {
         "partitions": 1, "start": "now", "start_ms": None, "start_event_seq": None, "symbols": None,
         "client_order_id_prefix": None, "max_attempts": 5, "backoff_s": 0.2, "max_backoff_s": 1.0, "lease_s": 5.0,
+        "remembered": 50_000,
     }  # fmt: skip
     return Options.checked(**defaults | given)
 

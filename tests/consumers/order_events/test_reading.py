@@ -23,7 +23,7 @@ from support.groups import (
     until_it_works,
     written_again,
 )
-from support.proxy import Fate, proxied
+from support.link import Fate, linked_url
 from support.written import eventually
 
 from consumers.order_events import Gap, OrderEvent, OrderEvents
@@ -155,7 +155,7 @@ async def test_lost_replies_lose_no_event(log: Log, url: str) -> None:
             await log.write(4)
             await asyncio.sleep(0.01)
 
-    async with proxied(url) as proxy, consumer(log, proxy.url, lease_s=5.0) as events:
+    async with linked_url(url) as proxy, consumer(log, proxy.url, lease_s=5.0) as events:
         await until_it_works(events)
         term = (await log.shared("bot"))["1.term"]
         proxy.fate = fate
@@ -303,7 +303,7 @@ async def test_a_failover_whose_loss_is_written_again_loses_and_doubles_nothing(
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     with EmbeddedServer(directory=tmp_path / "a") as old, EmbeddedServer(directory=tmp_path / "b") as new:
-        async with proxied(old.url) as proxy, connect(new.url, client_name="test") as replica:
+        async with linked_url(old.url) as proxy, connect(new.url, client_name="test") as replica:
             redis: Any = replica.redis
             async with log_of(proxy.url, "main", lease_ttl_ms=60_000) as log, consumer(log, proxy.url) as events:
                 await log.redis.config_set("repl-diskless-sync-delay", "0")
@@ -320,7 +320,7 @@ async def test_a_failover_whose_loss_is_written_again_loses_and_doubles_nothing(
                 assert await handle(events, 2) == [5, 6]
                 (seventh,) = await take(events, 1)
                 lost = (await entries_of(log))[5:]
-                proxy._target = (new.host, new.port)
+                proxy.target = (new.host, new.port)
                 old.kill()
                 await eventually(lambda: reopened(log))
                 await written_again(log, lost)
@@ -359,7 +359,7 @@ async def test_a_failover_that_lost_events_is_noticed_and_survived(tmp_path: Pat
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     with EmbeddedServer(directory=tmp_path / "a") as old, EmbeddedServer(directory=tmp_path / "b") as new:
-        async with proxied(old.url) as proxy, connect(new.url, client_name="test") as replica:
+        async with linked_url(old.url) as proxy, connect(new.url, client_name="test") as replica:
             redis: Any = replica.redis
             async with log_of(proxy.url, "main", lease_ttl_ms=60_000) as log, consumer(log, proxy.url) as events:
                 await log.redis.config_set("repl-diskless-sync-delay", "0")
@@ -374,7 +374,7 @@ async def test_a_failover_that_lost_events_is_noticed_and_survived(tmp_path: Pat
                 await redis.execute_command("REPLICAOF", "NO", "ONE")
                 await log.write(3)  # which the replica never sees
                 assert await handle(events, 2) == [5, 6]
-                proxy._target = (new.host, new.port)
+                proxy.target = (new.host, new.port)
                 old.kill()
                 log.desk.writer.event_seq += 4  # written to the old master as well, and never read by us
                 await eventually(lambda: reopened(log))

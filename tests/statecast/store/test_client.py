@@ -15,7 +15,7 @@ import redis.asyncio.cluster
 import redis.asyncio.sentinel
 import redis.sentinel
 from redis.credentials import UsernamePasswordCredentialProvider
-from support.proxy import proxied
+from support.link import linked_url
 
 from statecast.embedded.server import EmbeddedServer, find_server_binaries
 from statecast.errors import ConfigError, StoreAuthFailed, StoreRefused, StoreUnreachable
@@ -304,7 +304,7 @@ async def test_an_error_of_this_program_is_not_blamed_on_redis(redis_url: str) -
 
 
 async def test_a_lost_reply_is_told_and_not_repeated(own_redis: EmbeddedServer) -> None:
-    async with proxied(own_redis.url) as proxy, connect(proxy.url, client_name="test") as client:
+    async with linked_url(own_redis.url) as proxy, connect(proxy.url, client_name="test") as client:
         await client.redis.ping()
         proxy.fate = lambda request: "lose reply" if b"RPUSH" in request else "pass"
         with pytest.raises(StoreUnreachable, match="no connection"), client.errors():
@@ -314,7 +314,7 @@ async def test_a_lost_reply_is_told_and_not_repeated(own_redis: EmbeddedServer) 
 
 
 async def test_a_lost_request_is_told_and_not_repeated(own_redis: EmbeddedServer) -> None:
-    async with proxied(own_redis.url) as proxy, connect(proxy.url, client_name="test") as client:
+    async with linked_url(own_redis.url) as proxy, connect(proxy.url, client_name="test") as client:
         await client.redis.ping()
         proxy.fate = lambda request: "lose request" if b"RPUSH" in request else "pass"
         with pytest.raises(StoreUnreachable), client.errors():

@@ -7,7 +7,6 @@ import pytest
 from support.changes import event, snapshot
 from support.written import Desk, Stored
 
-from statecast.store import event_log
 from statecast.store.client import Client, connect
 from statecast.store.event_log import first_entry_from_seq, last_entries, read_on, seq_before
 from statecast.store.keys import AccountId, AccountKeys
@@ -78,13 +77,10 @@ async def test_an_empty_log_is_read_from_its_beginning(client: Client, account_i
 
 @pytest.mark.usefixtures("desk")
 @pytest.mark.parametrize("page", [2, 7, 500])
-async def test_reading_can_begin_at_any_number(
-    client: Client, account_id: AccountId, page: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(event_log, "PAGE", page)
+async def test_reading_can_begin_at_any_number(client: Client, account_id: AccountId, page: int) -> None:
     for number in (-5, 0, 1, 2, 3, 4, 77, 153, 154, 155, 195, 196, 197, 297, 298, 299, 300):
-        after = await first_entry_from_seq(client, account_id, number)
-        _, entries = await read_on(client, account_id, after, block_ms=0)
+        after = await first_entry_from_seq(client, account_id, number, page=page)
+        _, entries = await read_on(client, account_id, after, block_ms=0, page=page)
         assert seqs(entries)[0] == max(1, number)
         assert seqs(entries) == list(range(max(1, number), max(1, number) + len(entries)))
         assert len(entries) <= page

@@ -11,7 +11,6 @@ from support.written import Desk, State, expected_state, without_provenance
 from statecast.domain.changes import Change as FrameChange
 from statecast.embedded.server import EmbeddedServer
 from statecast.errors import ContractMismatch, StoreRefused, StoreUnreachable
-from statecast.store import feed
 from statecast.store.client import Client, connect
 from statecast.store.feed import Change, apply, read_changes, wait_for_changes
 from statecast.store.keys import AccountId, AccountKeys
@@ -119,16 +118,13 @@ async def test_news_of_an_account_that_nobody_publishes_are_none(client: Client,
     assert (page.status, page.changes, page.complete) == ({}, [], True)
 
 
-async def test_many_entries_come_in_pages(
-    client: Client, account_id: AccountId, desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(feed, "PAGE", 2)
+async def test_many_entries_come_in_pages(client: Client, account_id: AccountId, desk: Desk) -> None:
     await desk.commit(*FRAMES[:4])
-    first = await read_changes(client, account_id, "0-0")
+    first = await read_changes(client, account_id, "0-0", page=2)
     assert ([change.seq for change in first.changes], first.complete) == ([1, 2], False)
-    second = await wait_for_changes(client, account_id, first.changes[-1].entry_id, block_ms=1)
+    second = await wait_for_changes(client, account_id, first.changes[-1].entry_id, block_ms=1, page=2)
     assert [change.seq for change in second] == [3, 4]
-    third = await read_changes(client, account_id, second[-1].entry_id)
+    third = await read_changes(client, account_id, second[-1].entry_id, page=2)
     assert ([change.seq for change in third.changes], third.complete) == ([5], True)
 
 

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 from redis.asyncio import Redis
 from support.changes import event, snapshot
-from support.proxy import proxied
+from support.link import linked_url
 from support.written import Desk, eventually
 
 from statecast.errors import ConfigError, StoreRefused, StoreUnreachable
@@ -99,14 +99,15 @@ class Log:
     async def groups(self) -> dict[str, Group]:
         return {group.redis_group: group for group in await group_admin.overview(self.client, self.account_id)}
 
-    async def letters(self, group: str, last: int | None = None) -> list[DeadLetter]:
-        return [letter async for letter in group_admin.dead_letters(self.client, self.account_id, group, last)]
+    async def letters(self, group: str, last: int | None = None, **options: int) -> list[DeadLetter]:
+        found = group_admin.dead_letters(self.client, self.account_id, group, last, **options)
+        return [letter async for letter in found]
 
-    async def requeue(self, group: str, *letter_ids: str) -> list[group_admin.Requeued]:
-        return await group_admin.requeue(self.client, self.account_id, group, letter_ids)
+    async def requeue(self, group: str, *letter_ids: str, **options: int) -> list[group_admin.Requeued]:
+        return await group_admin.requeue(self.client, self.account_id, group, letter_ids, **options)
 
-    async def remove(self, group: str, *, forced: bool = False) -> Removed | InUse:
-        return await group_admin.remove_group(self.client, self.account_id, group, forced=forced)
+    async def remove(self, group: str, *, forced: bool = False, **options: int) -> Removed | InUse:
+        return await group_admin.remove_group(self.client, self.account_id, group, forced=forced, **options)
 
     async def pending(self, name: str) -> list[tuple[str, str]]:
         """What is pending in a group of Redis, and under which name."""
@@ -230,16 +231,15 @@ async def test_an_account_without_groups_or_log_has_none(client: Client, account
     assert await group_admin.overview(client, AccountId("binance", "nobody")) == ()
 
 
-async def test_letters_come_oldest_first_in_pages(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(group_admin, "LETTERS_PAGE", 2)
+async def test_letters_come_oldest_first_in_pages(log: Log) -> None:
     await log.join("bot", "first")
     given_up = await log.give_up("bot", 5)
-    letters = await log.letters("bot")
+    letters = await log.letters("bot", page=2)
     assert [letter.fields["entryId"] for letter in letters] == given_up
     assert letters[0].fields["reason"] == REASON
     assert list(letters[0].fields)[: len(EVENT_FIELDS)] == list(EVENT_FIELDS)
     for last in (0, 1, 2, 3, 5, 9):
-        assert await log.letters("bot", last) == letters[len(letters) - min(last, 5) :]
+        assert await log.letters("bot", last, page=2) == letters[len(letters) - min(last, 5) :]
 
 
 # Putting back
@@ -333,7 +333,7 @@ async def test_putting_back_twice_is_putting_back_once(log: Log, any_redis_url: 
     await log.join("bot", "first")
     (entry_id,) = await log.give_up("bot")
     (letter,) = await log.letters("bot")
-    async with proxied(any_redis_url) as proxy, connect(proxy.url, client_name="operator") as behind:
+    async with linked_url(any_redis_url) as proxy, connect(proxy.url, client_name="operator") as behind:
         await group_admin.requeue(behind, log.account_id, "bot", ["1-1"])  # the script is known to the server now
         proxy.fate = lambda request: "lose reply"
         with pytest.raises(StoreUnreachable):
@@ -352,12 +352,12 @@ async def test_nothing_is_put_back_where_a_key_is_not_ours(log: Log) -> None:
     assert len(await log.letters("bot")) == 1
 
 
-async def test_many_letters_go_in_pages(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(group_admin, "LETTERS_PAGE", 2)
+async def test_many_letters_go_in_pages(log: Log) -> None:
     await log.plain_group("bot")
     ids = [await log.letter("bot", entry_id) for entry_id in log.ids[:7]]
-    assert await log.requeue("bot", *ids[:5], "9-9") == [*["requeued"] * 5, "unknown"]
-    assert await group_admin.drop(log.client, log.account_id, "bot", [*ids[4:], "9-9"]) == [False, True, True, False]
+    assert await log.requeue("bot", *ids[:5], "9-9", page=2) == [*["requeued"] * 5, "unknown"]
+    dropped = await group_admin.drop(log.client, log.account_id, "bot", [*ids[4:], "9-9"], page=2)
+    assert dropped == [False, True, True, False]
     assert await log.letters("bot") == []
     assert len(await log.pending("bot")) == 5
 
@@ -393,12 +393,11 @@ async def test_a_group_that_is_served_is_not_removed_unless_forced(log: Log) -> 
     assert await log.groups() == {}
 
 
-async def test_a_plain_group_whose_workers_are_long_gone_is_removed(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_plain_group_whose_workers_are_long_gone_is_removed(log: Log) -> None:
     await log.plain_group("plain", delivered=1)
-    monkeypatch.setattr(group_admin, "SERVED_MS", 20)
 
     async def removed() -> bool:
-        return isinstance(await log.remove("plain"), Removed)
+        return isinstance(await log.remove("plain", served_ms=20), Removed)
 
     await eventually(removed)
 

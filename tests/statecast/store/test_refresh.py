@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from typing import Any
 
 import pytest
 from support.changes import new_account, rest_balance, rest_order, rest_position, snapshot
@@ -32,6 +33,7 @@ from statecast.store.refresh import (
     RefreshRequests,
     RestAnswer,
     SharedRefresh,
+    Timing,
     Wait,
 )
 
@@ -108,8 +110,15 @@ Reader = Callable[..., SharedRefresh]
 def reader(client: Client, account_id: AccountId) -> Reader:
     """Makes readers; with the credentials `key-1` unless said otherwise."""
 
-    def make(credentials: str = "key-1", *, ask_publisher: bool = True) -> SharedRefresh:
-        return SharedRefresh(client, account_id, SystemClock(), credentials=credentials, ask_publisher=ask_publisher)
+    def make(credentials: str = "key-1", *, ask_publisher: bool = True, **timing: Any) -> SharedRefresh:
+        return SharedRefresh(
+            client,
+            account_id,
+            SystemClock(),
+            credentials=credentials,
+            ask_publisher=ask_publisher,
+            timing=Timing(**timing),
+        )
 
     return make
 
@@ -160,13 +169,10 @@ async def _gone(client: Client, key: str) -> bool:
     return not await client.redis.exists(key)
 
 
-async def test_the_lock_is_renewed_while_the_venue_is_slow(
-    client: Client, keys: AccountKeys, reader: Reader, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(refresh, "RENEW_S", 0.01)
+async def test_the_lock_is_renewed_while_the_venue_is_slow(client: Client, keys: AccountKeys, reader: Reader) -> None:
     venue = Exchange()
     venue.may_answer.clear()
-    asker = reader()
+    asker = reader(renew_s=0.01)
     fetching = asyncio.create_task(asker.fetch(await turn(asker), venue))
     await venue.asked.wait()
     await client.redis.pexpire(keys.refresh_lock, 500)
@@ -196,12 +202,11 @@ async def test_a_fetch_that_is_cancelled_frees_the_lock_at_once(
 
 
 async def test_who_stood_still_until_another_took_over_gives_up(
-    client: Client, keys: AccountKeys, reader: Reader, monkeypatch: pytest.MonkeyPatch
+    client: Client, keys: AccountKeys, reader: Reader
 ) -> None:
-    monkeypatch.setattr(refresh, "RENEW_S", 0.01)
     venue = Exchange()
     venue.may_answer.clear()
-    asker = reader()
+    asker = reader(renew_s=0.01)
     mine = await turn(asker)
     await client.redis.set(keys.refresh_lock, "another")
     assert await asker.fetch(mine, venue) is None
@@ -212,12 +217,11 @@ async def test_who_stood_still_until_another_took_over_gives_up(
 
 
 async def test_who_stands_still_while_the_venue_is_asked_gives_up_as_well(
-    client: Client, keys: AccountKeys, reader: Reader, monkeypatch: pytest.MonkeyPatch
+    client: Client, keys: AccountKeys, reader: Reader
 ) -> None:
-    monkeypatch.setattr(refresh, "RENEW_S", 0.01)
     venue = Exchange()
     venue.may_answer.clear()
-    asker = reader()
+    asker = reader(renew_s=0.01)
     fetching = asyncio.create_task(asker.fetch(await turn(asker), venue))
     await venue.asked.wait()
     await client.redis.set(keys.refresh_lock, "another")
@@ -226,11 +230,11 @@ async def test_who_stands_still_while_the_venue_is_asked_gives_up_as_well(
     assert await client.redis.get(keys.refresh_lock) == "another"
 
 
-async def test_a_late_answer_does_not_replace_a_younger_one(
-    client: Client, keys: AccountKeys, reader: Reader, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(refresh, "RENEW_S", 60.0)  # it stands still, and does not notice
-    slow, asker = Exchange(snapshot(balances=[rest_balance(-9, "1")])), reader()
+async def test_a_late_answer_does_not_replace_a_younger_one(client: Client, keys: AccountKeys, reader: Reader) -> None:
+    slow, asker = (
+        Exchange(snapshot(balances=[rest_balance(-9, "1")])),
+        reader(renew_s=60.0),
+    )  # it stands still, and does not notice
     slow.may_answer.clear()
     fetching = asyncio.create_task(asker.fetch(await turn(asker, "slow"), slow))
     await slow.asked.wait()
@@ -251,10 +255,12 @@ async def test_a_late_answer_does_not_replace_a_younger_one(
 
 @pytest.mark.parametrize("meanwhile", ["another asks the venue", "another has an answer"])
 async def test_a_late_failure_is_not_everybodys(
-    client: Client, keys: AccountKeys, reader: Reader, monkeypatch: pytest.MonkeyPatch, meanwhile: str
+    client: Client, keys: AccountKeys, reader: Reader, meanwhile: str
 ) -> None:
-    monkeypatch.setattr(refresh, "RENEW_S", 60.0)  # it stands still, and does not notice
-    slow, asker = Exchange(VenueUnreachable("binance", "/fapi", "no route")), reader()
+    slow, asker = (
+        Exchange(VenueUnreachable("binance", "/fapi", "no route")),
+        reader(renew_s=60.0),
+    )  # it stands still, and does not notice
     slow.may_answer.clear()
     late = await turn(asker, "slow")
     fetching = asyncio.create_task(asker.fetch(late, slow))
@@ -413,19 +419,15 @@ async def test_what_one_process_spent_is_known_to_the_next(reader: Reader) -> No
 
 # Waiting
 
-
-@pytest.fixture
-def only_news_wake(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(refresh, "LOOK_AGAIN_MS", 1900)
-    monkeypatch.setattr(refresh, "REFRESH_LOCK_MS", 3_600_000)
+ONLY_NEWS_WAKE = {"look_again_ms": 1900, "lock_ms": 3_600_000}
 
 
-async def test_news_wake_who_waits(client: Client, keys: AccountKeys, reader: Reader, only_news_wake: None) -> None:
-    asker = reader()
+async def test_news_wake_who_waits(client: Client, keys: AccountKeys, reader: Reader) -> None:
+    asker = reader(**ONLY_NEWS_WAKE)
     mine = await turn(asker)
-    step = await reader().begin("b", LONG_MS)
+    step = await reader(**ONLY_NEWS_WAKE).begin("b", LONG_MS)
     assert isinstance(step, Wait)
-    waiting = [asyncio.create_task(reader().wait(step)) for _ in range(5)]
+    waiting = [asyncio.create_task(reader(**ONLY_NEWS_WAKE).wait(step)) for _ in range(5)]
     await eventually(lambda: _blocked(client, 5))
     await asker.fetch(mine, Exchange())
     async with asyncio.timeout(1.5):
@@ -437,16 +439,14 @@ async def _blocked(client: Client, count: int) -> bool:
 
 
 @pytest.mark.parametrize("said", [WHOLE, VenueUnreachable("binance", "GET /x", "no answer")], ids=["answer", "failure"])
-async def test_news_that_came_before_the_wait_are_not_missed(
-    reader: Reader, only_news_wake: None, said: Snapshot | StatecastError
-) -> None:
-    asker = reader()
+async def test_news_that_came_before_the_wait_are_not_missed(reader: Reader, said: Snapshot | StatecastError) -> None:
+    asker = reader(**ONLY_NEWS_WAKE)
     mine = await turn(asker)
-    step = await reader().begin("b", LONG_MS)
+    step = await reader(**ONLY_NEWS_WAKE).begin("b", LONG_MS)
     assert isinstance(step, Wait)
     await asker.fetch(mine, Exchange(said))
     async with asyncio.timeout(1.5):
-        await reader().wait(step)
+        await reader(**ONLY_NEWS_WAKE).wait(step)
 
 
 # Failures
@@ -545,10 +545,9 @@ async def test_refused_credentials_are_refused_alone(client: Client, keys: Accou
 
 
 async def test_a_venue_that_does_not_come_to_an_end_has_failed(
-    client: Client, keys: AccountKeys, reader: Reader, monkeypatch: pytest.MonkeyPatch
+    client: Client, keys: AccountKeys, reader: Reader
 ) -> None:
-    monkeypatch.setattr(refresh, "FETCH_WITHIN_S", 0.05)
-    venue, asker = Exchange(), reader()
+    venue, asker = Exchange(), reader(fetch_within_s=0.05)
     venue.may_answer.clear()
     assert await asker.fetch(await turn(asker), venue) is None
     step = await asker.begin("b", LONG_MS)
@@ -567,11 +566,12 @@ async def test_a_turn_that_is_given_up_says_nothing_about_the_venue(
 
 
 async def test_a_redis_that_goes_away_during_a_fetch_is_told_to_who_fetches(
-    own_redis: EmbeddedServer, account_id: AccountId, monkeypatch: pytest.MonkeyPatch
+    own_redis: EmbeddedServer, account_id: AccountId
 ) -> None:
-    monkeypatch.setattr(refresh, "RENEW_S", 0.01)
     async with connect(own_redis.url, client_name="reader") as client:
-        asker = SharedRefresh(client, account_id, SystemClock(), credentials="key-1", ask_publisher=True)
+        asker = SharedRefresh(
+            client, account_id, SystemClock(), credentials="key-1", ask_publisher=True, timing=Timing(renew_s=0.01)
+        )
         venue = Exchange()
         venue.may_answer.clear()
         fetching = asyncio.create_task(asker.fetch(await turn(asker), venue))
@@ -642,16 +642,11 @@ async def test_a_publisher_does_not_ask_itself(client: Client, account_id: Accou
     assert isinstance(await reader("", ask_publisher=False).begin("a", LONG_MS), NobodyCanFetch)
 
 
-@pytest.fixture
-def short_calls(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(refresh, "REQUESTS_BLOCK_MS", 50)
-
-
 async def test_the_publisher_hears_of_requests_that_came_since_it_listens(
-    client: Client, account_id: AccountId, keys: AccountKeys, reader: Reader, short_calls: None
+    client: Client, account_id: AccountId, keys: AccountKeys, reader: Reader
 ) -> None:
     await Desk(client, account_id, "publisher-1").open()
-    requests = RefreshRequests(client, account_id, "publisher-1")
+    requests = RefreshRequests(client, account_id, "publisher-1", block_ms=50)
     await reader("").begin("a", LONG_MS)
     assert await requests.next() is None, "who waits since before asks again"
     late = await client.redis.xadd(keys.refresh_requests, {"by": "b"})
@@ -660,10 +655,10 @@ async def test_the_publisher_hears_of_requests_that_came_since_it_listens(
 
 
 async def test_only_the_publisher_with_the_lease_answers(
-    client: Client, account_id: AccountId, keys: AccountKeys, short_calls: None
+    client: Client, account_id: AccountId, keys: AccountKeys
 ) -> None:
     await Desk(client, account_id, "publisher-1").open()
-    standby = RefreshRequests(client, account_id, "publisher-2")
+    standby = RefreshRequests(client, account_id, "publisher-2", block_ms=50)
     assert await standby.next() is None
     await client.redis.xadd(keys.refresh_requests, {"by": "b"})
     assert await standby.next() is None

@@ -13,7 +13,6 @@ from support.written import Desk, eventually
 
 from statecast.embedded.server import EmbeddedServer, ServerBinary
 from statecast.errors import LeaseLost, StoreRefused
-from statecast.store import trimming
 from statecast.store.client import Client, connect
 from statecast.store.keys import EVENT_FIELDS, AccountId, AccountKeys
 from statecast.store.trimming import Expired, LaggingGroup, Trimmed, Trimmer
@@ -82,8 +81,10 @@ class Log:
     async def ids(self) -> list[str]:
         return [entry_id for entry_id, _ in await self.redis.xrange(self.keys.order_events)]
 
-    def trimmer(self, *, keep: int = 0, expiry_s: float = EXPIRY_S, retention_s: float = RETENTION_S) -> Trimmer:
-        limits = {"retention_ms": round(retention_s * 1000), "expiry_ms": round(expiry_s * 1000)}
+    def trimmer(
+        self, *, keep: int = 0, expiry_s: float = EXPIRY_S, retention_s: float = RETENTION_S, **options: int
+    ) -> Trimmer:
+        limits = {"retention_ms": round(retention_s * 1000), "expiry_ms": round(expiry_s * 1000)} | options
         return Trimmer(self.client, self.account_id, **limits, keep=keep)
 
     async def trim(self, **options: Any) -> Trimmed:
@@ -129,10 +130,9 @@ async def test_a_retention_longer_than_the_clock_keeps_everything(log: Log) -> N
     assert await log.ids() == ids
 
 
-async def test_one_call_removes_a_bounded_number(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trimming, "MOST_PER_CALL", 4)
+async def test_one_call_removes_a_bounded_number(log: Log) -> None:
     ids = await log.write(*range(3_000, 2_990, -1), 10)
-    assert [(await log.trim()).removed for _ in range(4)] == [4, 4, 2, 0]
+    assert [(await log.trim(most_per_call=4)).removed for _ in range(4)] == [4, 4, 2, 0]
     assert await log.ids() == ids[-1:]
 
 

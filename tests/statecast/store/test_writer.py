@@ -17,12 +17,11 @@ from support.changes import (
     snapshot,
     wallet,
 )
-from support.proxy import Fate, proxied
+from support.link import Fate, linked_url
 from support.written import HASHES, Desk, Stored, eventually
 
 from statecast.embedded.server import EmbeddedServer, ServerBinary
 from statecast.errors import ContractMismatch, LeaseLost, StoreDiverged, StoreRefused, StoreUnreachable
-from statecast.store import writer as writer_module
 from statecast.store.client import Client, connect
 from statecast.store.keys import ACCOUNTS_KEY, EVENT_FIELDS, STATUS_FIELDS, AccountId
 from statecast.store.writer import AccountWriter
@@ -48,10 +47,14 @@ def account_id(account_name: str) -> AccountId:
 @pytest.fixture
 async def desk(client: Client, account_id: AccountId) -> Desk:
     """A publisher that holds the lease and has written a first snapshot."""
-    started = Desk(client, account_id)
-    assert await started.open() is None
-    await started.commit([FULL])
-    return started
+    return await started(client, account_id)
+
+
+async def started(client: Client, account_id: AccountId, **options: int) -> Desk:
+    desk = Desk(client, account_id, **options)
+    assert await desk.open() is None
+    await desk.commit([FULL])
+    return desk
 
 
 @pytest.fixture
@@ -315,9 +318,9 @@ async def test_a_random_story_is_in_redis_and_in_its_changes(desk: Desk, stored:
 
 
 async def test_the_changes_are_trimmed_and_the_order_events_are_not(
-    desk: Desk, stored: Stored, monkeypatch: pytest.MonkeyPatch
+    client: Client, account_id: AccountId, stored: Stored
 ) -> None:
-    monkeypatch.setattr(writer_module, "CHANGES_LENGTH", 50)
+    desk = await started(client, account_id, changes_length=50)
     for start in range(0, 500, 100):
         await desk.commit(*([event(start + n, "NEW", order_id=str(start + n))] for n in range(100)))
     assert 50 <= await stored.redis.xlen(stored.keys.changes) < 300
@@ -411,7 +414,7 @@ async def test_a_repeated_batch_does_not_verify_what_is_gone(desk: Desk, stored:
 async def test_an_opening_whose_reply_was_lost_is_repeated_without_harm(
     any_redis_url: str, account_id: AccountId
 ) -> None:
-    async with proxied(any_redis_url) as proxy, connect(proxy.url, client_name="publisher") as client:
+    async with linked_url(any_redis_url) as proxy, connect(proxy.url, client_name="publisher") as client:
         desk = Desk(client, account_id)
         await client.redis.ping()
         lost: list[Fate] = ["lose reply"] * 3
@@ -432,7 +435,7 @@ async def test_whatever_is_lost_on_the_way_every_commit_is_written_once(
     fates: list[Fate] = ["pass", "lose request", "cut request", "lose reply"]
     resent = 0
     async with (
-        proxied(any_redis_url) as proxy,
+        linked_url(any_redis_url) as proxy,
         connect(proxy.url, client_name="publisher") as client,
         connect(any_redis_url, client_name="observer") as observer,
     ):
@@ -466,7 +469,7 @@ async def test_whatever_is_lost_on_the_way_every_commit_is_written_once(
 
 
 async def test_a_commit_that_never_arrived_leaves_no_trace(any_redis_url: str, account_id: AccountId) -> None:
-    async with proxied(any_redis_url) as proxy, connect(proxy.url, client_name="publisher") as client:
+    async with linked_url(any_redis_url) as proxy, connect(proxy.url, client_name="publisher") as client:
         desk = Desk(client, account_id)
         await desk.open()
         await desk.commit([FULL])
@@ -485,7 +488,7 @@ async def test_a_commit_that_never_arrived_leaves_no_trace(any_redis_url: str, a
 async def test_numbers_of_a_batch_whose_reply_was_lost_are_not_given_again_by_an_emptied_redis(
     own_redis: EmbeddedServer, account_id: AccountId
 ) -> None:
-    async with proxied(own_redis.url) as proxy, connect(proxy.url, client_name="publisher") as client:
+    async with linked_url(own_redis.url) as proxy, connect(proxy.url, client_name="publisher") as client:
         desk = Desk(client, account_id)
         await desk.open()
         await desk.commit([FULL])
@@ -708,9 +711,9 @@ async def test_the_oldest_entry_says_until_when_the_log_was_trimmed(desk: Desk, 
 
 
 async def test_the_events_of_a_time_are_found_over_several_pages(
-    desk: Desk, stored: Stored, monkeypatch: pytest.MonkeyPatch
+    client: Client, account_id: AccountId, stored: Stored
 ) -> None:
-    monkeypatch.setattr(writer_module, "PAGE", 3)
+    desk = await started(client, account_id, page=3)
     assert await desk.writer.youngest_events(60_000) == []
     await desk.commit(*([event(n, "NEW", order_id=str(n), event_id=f"e{n}")] for n in range(1, 8)))
     expected = [(f"e{n}", "BTCUSDT") for n in range(1, 8)]

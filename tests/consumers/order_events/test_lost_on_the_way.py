@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from support.groups import Log, die, handle, log_of, take
-from support.proxy import Fate, proxied
+from support.link import Fate, linked_url
 
 from consumers import blocking
 from consumers.order_events import OrderEvents
@@ -33,7 +33,7 @@ async def test_a_count_whose_replies_are_lost_counts_once(log: Log, redis_url: s
     async with consumer(log, redis_url, lease_s=0.5) as first:
         await take(first, 1)
         await die(first)
-    async with proxied(redis_url) as proxy, consumer(log, proxy.url, max_attempts=3, lease_s=10.0) as events:
+    async with linked_url(redis_url) as proxy, consumer(log, proxy.url, max_attempts=3, lease_s=10.0) as events:
         counting = events._redis._scripts.attempt.sha.encode()
         await log.redis.script_load(
             events._redis._scripts.attempt.script

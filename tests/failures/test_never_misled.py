@@ -9,18 +9,18 @@ from typing import Any
 import orjson
 import pytest
 import redis.asyncio
-from support.readers import access, published
-from support.world import World, new_server, until, world
+from support.readers import ACCOUNT_CALL, access, published
+from support.world import NotingExchange, World, new_server, until, world
 
 from consumers import config
 from consumers.account import AccountReader
 from consumers.mirror import AccountMirror
-from publisher import follower
+from publisher import sync
 from statecast.errors import ConfigError, StaleState
+from statecast.simulator.exchange import Response
 from statecast.simulator.orders import OrderRequest, OrderType, PositionSide, Side
 from statecast.store.client import Client, connect
 from statecast.store.keys import AccountId, AccountKeys
-from statecast.venues.binance.account import BinanceAccount
 
 
 def trade(here: World, side: Side, quantity: str = "0.050", symbol: str = "BTCUSDT", **fields: Any) -> None:
@@ -29,25 +29,27 @@ def trade(here: World, side: Side, quantity: str = "0.050", symbol: str = "BTCUS
     here.exchange.publish(here.ledger.place(order, here.exchange.server_ms(now_ms)), now_ms)
 
 
+class Interrupting(NotingExchange):
+    """Sends a frame that makes no sense a moment after it was first asked for the account."""
+
+    was_asked = False
+
+    def request(self, method: str, path: str, *rest: Any) -> Response:
+        answer = super().request(method, path, *rest)
+        if path == "/fapi/v3/account" and not self.was_asked:
+            self.was_asked = True
+            loop, now_ms = asyncio.get_running_loop(), rest[-1]
+            loop.call_later(0.7 * sync.SETTLE_S, self.fault, "send_raw", {"text": "{"}, now_ms)
+        return answer
+
+
 async def test_a_frame_that_makes_no_sense_while_a_snapshot_settles_is_not_overlooked(
-    redis_url: str, account_name: str, monkeypatch: pytest.MonkeyPatch
+    redis_url: str, account_name: str
 ) -> None:
-    ask, answers = BinanceAccount.fetch_snapshot, 0
-    async with world(redis_url, account_name, live=False) as here:
-
-        async def fetch_snapshot(self: BinanceAccount, **options: Any) -> object:
-            nonlocal answers
-            answer = await ask(self, **options)
-            answers += 1
-            if answers == 1:
-                loop = asyncio.get_running_loop()
-                loop.call_later(follower.SETTLE_S / 2, here.exchange.fault, "send_raw", {"text": "{"}, here.now_ms())
-            return answer
-
-        monkeypatch.setattr(BinanceAccount, "fetch_snapshot", fetch_snapshot)
+    async with world(redis_url, account_name, live=False, kind=Interrupting, RECONCILE_S="60") as here:
         status = await here.state("live")
         assert status["malformedFrames"] == "1"
-        assert answers == 2, "what the frame told may be missing in the first"
+        assert here.exchange.requests[ACCOUNT_CALL] == 2, "what the frame said may be missing in the first"
 
 
 async def test_an_amount_beyond_reckoning_takes_no_order_event_with_it(redis_url: str, account_name: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from decimal import Decimal
 
@@ -128,35 +127,6 @@ async def test_a_mute_socket_is_found_and_replaced_by_what_it_has_missed(
         assert (await here.status())["drifts"] == "1"
 
 
-async def test_a_mute_socket_during_trading_is_found_and_the_log_is_complete(redis_url: str, account_name: str) -> None:
-    async with world(redis_url, account_name, RECONCILE_S=str(PERIOD_S)) as here:
-        here.trade(60)
-        await here.agree()
-        mute(here)
-        trading = asyncio.create_task(_trade_on(here))
-        await until(here.status, lambda status: status["drifts"] == "1" and status["state"] == "live")
-        trading.cancel()
-        await asyncio.gather(trading, return_exceptions=True)
-        here.trade(20)
-        await here.agree()
-        await here.agree_on_events_after_gaps()
-
-
-async def test_a_lost_event_that_later_ones_explain_is_no_drift(redis_url: str, account_name: str) -> None:
-    async with world(redis_url, account_name, RECONCILE_S=str(PERIOD_S)) as here:
-        buy(here)
-        await here.agree()
-        here.exchange.fault("delay_user_frames", {"count": 2, "delay_ms": 1500}, here.now_ms())
-        buy(here)
-        await here.agree()
-        for _ in range(20):
-            here.trade(2)
-            await asyncio.sleep(0.1)
-        await here.agree()
-        status = await here.state("live")
-        assert status["drifts"] == "0"
-
-
 async def test_nobody_vouches_for_a_state_that_rest_does_not_confirm(redis_url: str, account_name: str) -> None:
     """With REST away, a mute stream could not be found: what it has told goes on being written, and is not vouched
     for."""
@@ -178,12 +148,6 @@ async def test_nobody_vouches_for_a_state_that_rest_does_not_confirm(redis_url: 
         assert int(live["verifiedAtMs"]) > verified
         assert live["drifts"] == "0"
         await here.agree()
-
-
-async def _trade_on(here: World) -> None:
-    while True:
-        here.trade(2)
-        await asyncio.sleep(0.05)
 
 
 async def _redis_ms(here: World) -> int:

@@ -18,10 +18,9 @@ from support.world import DEADLINE_S, World, unlimited, until, world
 from support.written import eventually
 
 from consumers import AccountMirror, OrderEvents
-from publisher import follower
 from publisher.account import AccountPublisher
 from publisher.tuning import Tuning
-from statecast.domain import account as domain_account
+from statecast.domain.order_tracking import Memory
 from statecast.embedded.server import EmbeddedServer
 from statecast.simulator.control import burst
 from statecast.store.keys import AccountKeys
@@ -96,9 +95,9 @@ def _inside(item: object) -> Iterator[tuple[str, object]]:
 async def reading(here: World, url: str) -> AsyncIterator[list[object]]:
     """Two consumer groups and a mirror at work."""
     async with (
-        OrderEvents(here.account_id, url, "a", start="beginning") as first,
-        OrderEvents(here.account_id, url, "b", start="beginning", partitions=2) as second,
-        AccountMirror(here.account_id, url) as copy,
+        OrderEvents(here.account_id, url, "a", start="beginning", remembered=REMEMBERED) as first,
+        OrderEvents(here.account_id, url, "b", start="beginning", partitions=2, remembered=REMEMBERED) as second,
+        AccountMirror(here.account_id, url, remembered=REMEMBERED) as copy,
     ):
         working = [asyncio.create_task(events.run(lambda event: None)) for events in (first, second)]
         yield [first, second, copy]
@@ -160,21 +159,15 @@ async def held(here: World) -> Held:
 
 
 @pytest.mark.timeout(300)
-async def test_nothing_grows_under_load_and_faults(
-    own_redis: EmbeddedServer, account_name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(follower, "STEADY_S", 0.0)
-    monkeypatch.setattr(domain_account, "REMEMBERED_EVENTS", REMEMBERED)
-    monkeypatch.setattr(domain_account, "REMEMBERED_FINISHED_ORDERS", REMEMBERED)
-    monkeypatch.setattr("consumers.order_events.partition.REMEMBERED", REMEMBERED)
-    monkeypatch.setattr("consumers.mirror.account_mirror.REMEMBERED", REMEMBERED)
+async def test_nothing_grows_under_load_and_faults(own_redis: EmbeddedServer, account_name: str) -> None:
+    memory = Memory(REMEMBERED, REMEMBERED, REMEMBERED)
     async with (
         world(
             own_redis.url,
             account_name,
             limits=unlimited(),
             RECONCILE_S="1",
-            tuning=Tuning(recorded_events=REMEMBERED),
+            tuning=Tuning(recorded_events=REMEMBERED, steady_s=0.0, memory=memory),
         ) as here,
         reading(here, own_redis.url) as readers,
     ):

@@ -9,14 +9,15 @@ from decimal import Decimal
 
 import pytest
 from structlog.testing import capture_logs
-from support.world import World, until, world
+from support.venues import registered
+from support.world import FastClock, World, until, world
 
-from publisher import handover
 from statecast.simulator.orders import OrderRequest, OrderType, Side
-from statecast.venues.binance import listen_key
-from statecast.venues.binance.venue import BinanceVenue
+from statecast.venues.binance.venue import TRAITS, BinanceVenue
 
 ROTATIONS = 5
+RATE = 10.0
+"""How fast time runs for publisher and exchange: a minute passes between two rotations."""
 
 
 @pytest.fixture
@@ -54,22 +55,17 @@ async def expect_nothing_missed(here: World, logs: list[dict[str, object]]) -> N
     assert sum(stream.root == "private" for stream in here.exchange.streams) == 1
 
 
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What both connections have sent is remembered as long; only the time between two rotations is shorter."""
-    monkeypatch.setattr(handover, "CATCH_UP_S", 1.0)
-
-
-@pytest.mark.usefixtures("quick")
 async def test_connections_that_the_venue_cuts_by_age_are_replaced_before_it(
-    redis_url: str, account_name: str, monkeypatch: pytest.MonkeyPatch, logs: list[dict[str, object]]
+    redis_url: str, account_name: str, logs: list[dict[str, object]]
 ) -> None:
-    life_s = 40.0
-    traits = BinanceVenue.traits
-    # The venue is late by as much as a loaded machine may be.
-    monkeypatch.setattr(BinanceVenue, "traits", replace(traits, stream=replace(traits.stream, life_s=10.0)))
-    async with world(redis_url, account_name, live=False) as here:
-        here.server._connection_life_s = life_s
+    stream = replace(TRAITS.stream, life_s=50.0)
+    with registered(BinanceVenue(replace(TRAITS, stream=stream))):
+        await _replaced_before_the_cut(redis_url, account_name, logs)
+
+
+async def _replaced_before_the_cut(redis_url: str, account_name: str, logs: list[dict[str, object]]) -> None:
+    async with world(redis_url, account_name, live=False, clock=FastClock(RATE)) as here:
+        here.server._connection_life_s = 200.0  # The venue is late by as much as a loaded machine may be.
         await here.state("live")
         since = (await here.status())["streamSinceMs"]
         await trade_until(here, lambda: rotated(logs) >= 3)
@@ -77,12 +73,11 @@ async def test_connections_that_the_venue_cuts_by_age_are_replaced_before_it(
         assert (await here.status())["streamSinceMs"] == since, "one stream, without a hole"
 
 
-@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("fault", ["none", "duplicate_user_frames"])
 async def test_a_server_that_shuts_down_is_left_without_a_hole(
     redis_url: str, account_name: str, logs: list[dict[str, object]], fault: str
 ) -> None:
-    async with world(redis_url, account_name) as here:
+    async with world(redis_url, account_name, clock=FastClock(RATE)) as here:
         for number in range(1, ROTATIONS + 1):
             if fault != "none":
                 here.exchange.fault(fault, {"count": 200}, here.now_ms())
@@ -91,11 +86,10 @@ async def test_a_server_that_shuts_down_is_left_without_a_hole(
         await expect_nothing_missed(here, logs)
 
 
-@pytest.mark.usefixtures("quick")
 async def test_leverage_does_not_go_back_when_two_connections_send_it(
     redis_url: str, account_name: str, logs: list[dict[str, object]]
 ) -> None:
-    async with world(redis_url, account_name, RECONCILE_S="3600") as here:
+    async with world(redis_url, account_name, RECONCILE_S="36000", clock=FastClock(RATE)) as here:
         now_ms = here.now_ms()
         order = OrderRequest(symbol="BTCUSDT", side=Side.BUY, type=OrderType.MARKET, qty=Decimal("0.01"))
         here.exchange.publish(here.ledger.place(order, now_ms), now_ms)
@@ -124,43 +118,6 @@ async def test_a_server_that_ends_before_the_new_connection_is_proven_is_a_gap_l
         await until(_private(here), lambda count: count == 2)
         for stream in old:
             stream.close(1006)
-        here.trade(10)
-        await until(here.status, lambda status: int(status["streamSinceMs"]) > since and status["state"] == "live")
-        here.trade(10)
-        await here.agree()
-        await here.agree_on_events_after_gaps()
-
-
-@pytest.mark.parametrize("notices", [1, 2])
-async def test_a_dead_key_is_a_gap_whether_it_is_announced_once_or_twice(
-    redis_url: str, account_name: str, notices: int
-) -> None:
-    async with world(redis_url, account_name) as here:
-        here.trade(20)
-        await here.agree()
-        since = int((await here.status())["streamSinceMs"])
-        key = here.exchange.listen_key
-        here.exchange.fault("expire_listen_key", {}, here.now_ms())
-        if notices == 2:  # As older versions of the venue send it: a text for the time, and no key.
-            here.exchange.fault("send_raw", {"text": '{"e":"listenKeyExpired","E":"1793000000123"}'}, here.now_ms())
-        here.trade(10)
-        await until(here.status, lambda status: int(status["streamSinceMs"]) > since and status["state"] == "live")
-        assert here.exchange.listen_key != key
-        here.trade(10)
-        await here.agree()
-        await here.agree_on_events_after_gaps()
-
-
-async def test_another_key_from_the_venue_is_a_gap(
-    redis_url: str, account_name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Another program has deleted the key: its sockets stay open, and no notice comes."""
-    monkeypatch.setattr(listen_key, "KEEPALIVE_S", 1.0)
-    async with world(redis_url, account_name) as here:
-        here.trade(20)
-        await here.agree()
-        since = int((await here.status())["streamSinceMs"])
-        here.exchange.fault("forget_listen_key", {}, here.now_ms())
         here.trade(10)
         await until(here.status, lambda status: int(status["streamSinceMs"]) > since and status["state"] == "live")
         here.trade(10)

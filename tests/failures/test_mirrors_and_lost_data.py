@@ -9,7 +9,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from support.proxy import Fate, Proxy, proxied
+from support.link import Fate, Link, linked_url
 from support.world import DEADLINE_S, World, world
 from support.written import eventually
 
@@ -91,11 +91,11 @@ async def agreed(here: World, comparison: Comparison) -> None:
 @asynccontextmanager
 async def mirrored(
     url: str, account: str, *, redis_of_publisher: str | None = None
-) -> AsyncIterator[tuple[World, Proxy, AccountMirror, Comparison]]:
+) -> AsyncIterator[tuple[World, Link, AccountMirror, Comparison]]:
     """An exchange, its publisher, and a mirror behind a proxy of its own."""
     async with (
         world(redis_of_publisher or url, account, seed=SEED) as here,
-        proxied(url) as proxy,
+        linked_url(url) as proxy,
         AccountMirror(here.account_id, proxy.url) as mirror,
     ):
         yield here, proxy, mirror, Comparison(here, mirror)
@@ -209,7 +209,7 @@ async def test_a_fail_over_to_a_replica_that_had_not_heard_everything(
     first, second = redis_server_factory(), redis_server_factory()
     async with (
         connect(second.url, client_name="operator") as operator,
-        proxied(first.url) as of_publisher_,
+        linked_url(first.url) as of_publisher_,
         mirrored(first.url, account_name, redis_of_publisher=of_publisher_.url) as (
             here,
             of_mirror,
@@ -234,7 +234,7 @@ async def test_a_fail_over_to_a_replica_that_had_not_heard_everything(
             await eventually(lambda: compared(comparison, known + 20), DEADLINE_S)
             before = mirror.snapshot().seq
             for proxy in (of_publisher_, of_mirror):
-                proxy._target = (second.host, second.port)
+                proxy.target = (second.host, second.port)
             first.kill()
             await rejoined(mirror, 1, "")
         # The world's own client goes through the publisher's proxy, so it has moved as well.

@@ -11,7 +11,7 @@ from random import Random
 from typing import NamedTuple
 
 import pytest
-from support.proxy import Proxy, proxied
+from support.link import Link, linked_url
 from support.world import World, new_server, published, until, world
 
 from publisher import gap_fill
@@ -36,7 +36,7 @@ def called(publisher_id: str) -> Chance:
     return Chance(Random(), lambda: publisher_id)
 
 
-def kill(way_to_redis: Proxy) -> None:
+def kill(way_to_redis: Link) -> None:
     """As SIGKILL would: nothing more is written, and the lease is left behind."""
     way_to_redis.fate = lambda request: "lose request"
 
@@ -45,14 +45,14 @@ class Pair(NamedTuple):
     """A writer, the way on which it reaches Redis, and a standby that follows the account."""
 
     here: World
-    way_of_first: Proxy
+    way_of_first: Link
     standby: AccountPublisher
 
 
 @asynccontextmanager
 async def pair(redis_url: str, account_name: str, reconcile_s: str) -> AsyncIterator[Pair]:
     first, second = (f"{account_name}-{which}-{uuid.uuid4().hex[:6]}" for which in ("first", "second"))
-    async with new_server(seed=SEED) as server, proxied(redis_url) as way:
+    async with new_server(seed=SEED) as server, linked_url(redis_url) as way:
         one = published(
             server,
             redis_url,
