@@ -190,11 +190,27 @@ class KeyReport(NamedTuple):
 # Connections
 
 
-class Received(NamedTuple):
-    """What a message from the venue means: a frame for the account (None: it was about the connection alone), and what
-    is to be sent in reply."""
+class Delivery(NamedTuple):
+    """A part of a message that concerns the account, and by what another connection's copy of it is known.
 
-    frame: Frame | None = None
+    `identity` is equal for two connections' copies of one event, whatever else stands in their messages; None for what
+    concerns this connection alone (a snapshot at its beginning, a state that each connection sends at its own times)
+    and is always to be received.
+    """
+
+    frame: Frame
+    identity: Hashable | None = None
+
+
+class Received(NamedTuple):
+    """What a message from the venue means: what it delivers to the account, in its order (nothing, where it is about
+    the connection alone), and what is to be sent in reply.
+
+    Where connections put events into messages each in its own way, every event is a delivery of its own: otherwise a
+    second connection seems to send other events than the first, and each change of connections is a gap.
+    """
+
+    deliveries: tuple[Delivery, ...] = ()
     replies: tuple[str, ...] = ()
 
 
@@ -207,10 +223,6 @@ class Session(Protocol):
 
     def opened(self, now_ms: int) -> Sequence[str]:
         """The connection is open; what to send first. `now_ms` is the venue's time, as a login may want it."""
-
-    def identity(self, raw: str | bytes) -> Hashable | None:
-        """What two connections' copies of one event have in common; None for a message that concerns this connection
-        alone (an acknowledgement, a snapshot at its beginning) and is always to be received."""
 
     def received(self, raw: str | bytes, now_ms: int) -> Received:
         """`now_ms` is this machine's time, which is stamped on order events and decides nothing. Raises FrameError for
