@@ -21,8 +21,8 @@ MAX_ASKED_BY_ID = 20
 """Orders that were open when they were listed are asked for one by one up to this many: a page of a history costs about
 as much as a few of them."""
 
-TradeKey = tuple[str, str, str]
-"""Symbol, order id, trade id: both orders of a trade with oneself carry one trade id."""
+FillKey = tuple[str, str, str]
+"""Symbol, order id, fill id, which is unique within the order."""
 
 
 @dataclass(slots=True)
@@ -33,7 +33,7 @@ class _Listing:
     since_ms: int
     settled_ms: int
     orders: dict[OrderKey, PastOrder] = field(default_factory=dict)
-    trades: dict[TradeKey, PastTrade] = field(default_factory=dict)
+    trades: dict[FillKey, PastTrade] = field(default_factory=dict)
     forgotten_until_ms: int = 0
 
 
@@ -75,7 +75,7 @@ class HistoryCache:
         await self._look_again(listing, open_now)
         async for page in self._venue.history_pages(query, max(since_ms, listing.settled_ms), self._waiting):
             listing.orders.update({past.order.key: past for past in page.orders})
-            listing.trades.update({(row.symbol, row.order_id, str(row.trade_id)): row for row in page.trades})
+            listing.trades.update({(row.symbol, row.order_id, row.fill_id): row for row in page.trades})
             listing.settled_ms = max(listing.settled_ms, page.settled_ms)
             listing.forgotten_until_ms = max(listing.forgotten_until_ms, page.forgotten_until_ms)
             self._progress(f"{len(listing.orders) or len(listing.trades)} {query.kind} {query.scope}".rstrip())
