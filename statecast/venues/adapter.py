@@ -97,14 +97,19 @@ class CheckPace:
 
     seconds_per_symbol: float
     least_symbols: int
-    """Conditional orders that came and went are listed by symbol: of one symbol for each so many seconds of the period,
-    and of so many at least, by turns."""
+    """Where conditional orders that came and went are listed by symbol: of one symbol for each so many seconds of the
+    period, and of so many at least, by turns."""
 
     orders_by_symbol: int
     """Open orders of up to so many symbols are asked for one symbol at a time; of more, all at once."""
 
     conditional_by_id: int
     """Triggered conditional orders that are asked for by their ids in one check, by turns."""
+
+    conditional_by_symbol: bool
+    """Whether conditional orders that came and went are listed by symbol. Where they are listed for the whole account,
+    or are ordinary orders there, an adapter lists them with those of `CheckScope.created_since_ms`, and
+    `Check.created_until_ms` counts for both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +148,8 @@ class CheckScope(NamedTuple):
 
     `order_symbols`: open orders of these symbols; None: of all. `settings`: leverage, margin types, account modes.
     `created_since_ms`: orders created since then (0: not asked). `conditional_since_ms`: conditional ones, each
-    symbol's since a time of its own. `conditional_ids`: conditional ones by their ids.
+    symbol's since a time of its own; empty without `CheckPace.conditional_by_symbol`. `conditional_ids`: conditional
+    ones by their ids.
     """
 
     order_symbols: frozenset[str] | None = frozenset()

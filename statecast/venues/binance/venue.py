@@ -54,6 +54,7 @@ TRAITS = Traits(
         orders_by_symbol=20,
         # A weight of one each.
         conditional_by_id=20,
+        conditional_by_symbol=True,
     ),
 )
 
