@@ -52,7 +52,8 @@ class Retention:
     """Filled orders and trades, from their creation."""
 
     unfilled_kept_ms: int
-    """Orders that ended without any fill, from their creation; never more than `kept_ms`."""
+    """Orders that ended without any fill, from their end or their creation, whichever the venue counts from; the
+    shorter reach is assumed, which is that from their creation. Never more than `kept_ms`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +130,6 @@ class Traits:
     """Histories may be behind by this: what they say of so recent a time is asked for once more."""
 
     history: Retention
-    ordered_per_order: bool
-    """Whether a connection sends the events of one order in their order. Where it does not, what seems to be missing is
-    asked for after a grace instead of at once."""
-
     max_conditional_orders: int
     """Open conditional orders that the venue allows an account; 0 where it has none of their own."""
 
@@ -221,7 +218,12 @@ class Received(NamedTuple):
 
 
 class Session(Protocol):
-    """One connection's dialogue, without I/O: what to send, and what was received means."""
+    """One connection's dialogue, without I/O: what to send, and what was received means.
+
+    A session delivers the events of one order in their order: what seems to be missing before an event is asked for at
+    once. Where a venue's channels are not ordered among each other, their session sorts what they send: it holds an
+    event until those before it have come, and all channels of one order's events are one connection's.
+    """
 
     @property
     def ready(self) -> bool:
@@ -338,8 +340,9 @@ class VenueAccount(Protocol):
         which something may have happened, for a venue that must be asked by symbol."""
 
     def history_pages(self, query: HistoryQuery, since_ms: int, waiting: Waiting) -> AsyncIterator[HistoryPage]:
-        """What was created (orders) or happened (trades) since then. Raises WantsSymbol where the venue does not take a
-        query without a symbol."""
+        """What was created (orders) or happened (trades) since then. It may list more than that, where the venue counts
+        otherwise (from the end of an order, or in whole pages): the caller leaves out what is older. Raises WantsSymbol
+        where the venue does not take a query without a symbol."""
 
     async def fetch_order(self, order: OrderKey, waiting: Waiting) -> PastOrder | None:
         """An order as it is now; None where the venue does not know it (any more)."""

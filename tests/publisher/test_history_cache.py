@@ -49,6 +49,8 @@ class Desk:
         self.asked_by_id: list[OrderKey] = []
         self.refuses_ids = False
         self.interrupt_at_page = 0
+        self.lists_from_ms = SETTLED_MS
+        """The venue lists everything since then, whatever it is asked for."""
         self.cache = HistoryCache(cast("VenueAccount", self), lambda _: None, lambda _: None)
 
     def place(self, number: int, at: int, status: str = "CANCELED") -> None:
@@ -66,7 +68,7 @@ class Desk:
             rows = sorted(((row.time_ms, row) for row in self.trades), key=lambda pair: pair[0])
         else:
             rows = sorted(((row.created_ms, row) for row in self.orders.values()), key=lambda pair: pair[0])
-        rows = [pair for pair in rows if pair[0] >= since_ms]
+        rows = [pair for pair in rows if pair[0] >= min(since_ms, self.lists_from_ms)]
         for start in range(0, max(1, len(rows)), PAGE):
             self.pages += 1
             if self.pages == self.interrupt_at_page:
@@ -204,3 +206,13 @@ async def test_a_filled_gap_is_forgotten() -> None:
     desk.pages = 0
     await desk.listed()
     assert desk.pages == COUNT // PAGE + 1
+
+
+async def test_what_a_venue_lists_beyond_what_was_asked_for_is_left_out() -> None:
+    desk = Desk()
+    keys = desk.past()
+    desk.lists_from_ms = NOW
+    assert set(await desk.listed(NOW + 5000)) == set(keys[5:])
+    desk.trades = [trade(number, number * 1000) for number in range(COUNT)]
+    history = await desk.cache.read(TRADES, NOW + 9000, NONE_OPEN)
+    assert [row.sequence for row in history.trades] == list(range(9, COUNT))

@@ -28,7 +28,6 @@ TRAITS = Traits(
     rest_recent_ms=wire.REST_RECENT_MS,
     history_lag_ms=wire.HISTORY_LAG_MS,
     history=Retention(kept_ms=wire.KEPT_MS, unfilled_kept_ms=wire.UNFILLED_KEPT_MS),
-    ordered_per_order=True,
     max_conditional_orders=wire.MAX_CONDITIONAL_ORDERS,
     stream=StreamTraits(
         life_s=wire.CONNECTION_LIFE_S,
