@@ -321,8 +321,9 @@ class VenueAccount(Protocol):
         """Open the private stream: on entering, whatever must exist before a connection is made. `retrying` is called
         with each error of the upkeep that is borne and tried again, for the log."""
 
-    def market_stream(self, symbols: frozenset[str]) -> tuple[Secret, MarketSession]:
-        """Where the mark prices of these symbols come, and the dialogue there."""
+    def market_stream(self, symbols: frozenset[str]) -> tuple[Secret, MarketSession] | None:
+        """Where the mark prices of these symbols come, and the dialogue there; None, always, where they come on the
+        private stream (as `MarkPriceUpdate`)."""
 
     async def check_key(self) -> KeyReport | None:
         """What the key may do; None where the venue does not offer the question. Raises AuthFailed for an account that
