@@ -78,6 +78,10 @@ class StreamTraits:
     """Whether each of several connections of one account receives every event. It is where a second connection can take
     over without a gap. (A setting may say otherwise.)"""
 
+    connections: int | None = None
+    """The venue allows so many connections at a time from one way out of this machine, less what bots on it need; None:
+    no such limit. A connection beyond it is refused before it is made, the second one of a handover included."""
+
     ping_after_s: float | None = None
     """After so long without a message a session is asked for a ping (`Session.idle`), and so often again; None: the
     venue needs none beyond those of the websocket itself."""

@@ -119,7 +119,11 @@ class Following:
         self.received_before = 0
         log = account_log("toy:main")
         connector = Connector(
-            self.clock, Random(1), connects=traits.connects, connects_within_s=traits.connects_within_s
+            self.clock,
+            Random(1),
+            connects=traits.connects,
+            connects_within_s=traits.connects_within_s,
+            connections=traits.connections,
         )
         account = cast("VenueAccount", _Account(venue, self.clock))
         route = Route("toy", connector, self.clock, account.clock, traits.ping_after_s)
@@ -347,6 +351,19 @@ async def test_a_second_connection_that_is_lost_is_replaced_next_to_the_first(ve
         await here.clock.advance_until(lambda: 0 in venue.closed, "the old connection is closed")
         await here.received("1", "2")
         assert not here.task.done()
+
+
+async def test_a_second_connection_beyond_what_the_venue_allows_is_not_made_and_the_first_goes_on(venue: Plain) -> None:
+    async with following(venue, traits=replace(TRAITS, connections=1)) as here:
+        with capture_logs() as logs:
+            await venue.send(SHUTDOWN)
+            await here.received(SHUTDOWN)
+            await here.clock.advance_until(lambda: len(logs) >= 3, "tried again")
+        refused = {line["reason"] for line in logs if line["event"] == "second_connection_lost"}
+        assert refused == {"toy: user stream: none is left of the 1 connections that it allows at a time"}
+        await venue.send("1")
+        await here.received(SHUTDOWN, "1")
+        assert len(venue.connections) == 1
 
 
 async def test_the_old_connection_lost_before_the_new_one_is_proven_is_a_gap(venue: Plain) -> None:
