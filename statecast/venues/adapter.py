@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Collection, Hashable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Literal, NamedTuple, Protocol
 
 from statecast.clock import Clock
@@ -132,6 +133,10 @@ class Traits:
 
     history_lag_ms: int
     """Histories may be behind by this: what they say of so recent a time is asked for once more."""
+
+    wallet_error: Decimal
+    """A wallet that the venue does not say, and an adapter computes of rounded figures, is known to within this; 0
+    where the venue says it."""
 
     history: Retention
     max_conditional_orders: int
