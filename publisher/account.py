@@ -106,7 +106,7 @@ class AccountPublisher:
             status,
             CheckSchedule(traits.checks, config.reconcile_s, rng.uniform),
             OrderCoverage(traits.checks),
-            Discrepancies(traits.checks, tuning.grace_s),
+            Discrepancies(traits.checks, traits.wallet_error, tuning.grace_s),
             Hooks(
                 is_following=lambda: catch_up.is_following,
                 apply=lambda answer: updater.apply((answer,), "rest"),

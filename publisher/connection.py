@@ -63,7 +63,8 @@ class Connection:
         max_silence_s: float,
         pings_count: bool = True,
     ) -> None:
-        """Call `take` with every message, and `ready` once, when the session is. It always ends by an error.
+        """Call `take` with everything that is delivered, and `ready` once, when the session is. What makes no sense is
+        known by its text. It always ends by an error.
 
         Raises:
             VenueUnreachable: the connection cannot be made, was lost, or nothing came for `max_silence_s`: no message,
@@ -96,14 +97,14 @@ class Connection:
             try:
                 received = session.received(raw, clock.now_ms())
             except FrameError as error:
-                take(Message(error, session.identity(raw)))
+                take(Message(error, raw))
                 continue
             if received.replies:
                 await self.send(received.replies)
             if not self.ready.is_set():
                 self._look_if_ready(ready)
-            if received.frame is not None:
-                take(Message(received.frame, session.identity(raw)))
+            for delivery in received.deliveries:
+                take(Message(delivery.frame, delivery.identity))
 
     def _look_if_ready(self, ready: Callable[[], None]) -> None:
         if self._session.ready:

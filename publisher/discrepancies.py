@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from typing import Literal, NamedTuple
 
 from statecast.domain.account import Account
@@ -16,6 +17,8 @@ GRACE_S = 5.0
 
 MAX_DESCRIBED = 10
 """Differences in words: the reason stands in Redis, and is written with every heartbeat."""
+
+ZERO = Decimal(0)
 
 Kind = Literal["holdings", "orders", "settings", "history", "opening"]
 
@@ -41,14 +44,15 @@ def describe(texts: list[str]) -> str:
     return "; ".join(texts[:MAX_DESCRIBED] + more)
 
 
-def differences(account: Account, answer: Check) -> dict[str, Difference]:
-    """Where `answer` differs from `account`, by what the account has and since when.
+def differences(account: Account, answer: Check, wallet_error: Decimal = ZERO) -> dict[str, Difference]:
+    """Where `answer` differs from `account`, by what the account has and since when. Wallets within `wallet_error` are
+    the same.
 
     What the stream knows better is no difference: the venue gives its rows the time of their last change, and REST is
     behind the stream at times, though never for long. All else may be an event on its way; but where the account is
     still the same after the grace, the stream has not sent what it should have.
     """
-    comparison = _Comparison(account, answer)
+    comparison = _Comparison(account, answer, wallet_error)
     comparison.wallets()
     comparison.positions()
     comparison.open_orders()
@@ -64,6 +68,7 @@ class _Comparison:
 
     account: Account
     answer: Check
+    wallet_error: Decimal
     found: dict[str, Difference] = field(default_factory=dict)
 
     def _note(
@@ -90,14 +95,17 @@ class _Comparison:
         for balance in self.answer.balances:
             known = self.account.balances.get(balance.asset)
             if known is None:
-                if balance.wallet_balance:
+                if not self._is_same_wallet(balance.wallet_balance, ZERO):
                     self._note(f"{balance.asset} wallet balance", "unknown", 0, balance.wallet_balance)
             elif not self._stream_is_newer(known.stamp.venue_time_ms, balance.stamp.venue_time_ms):
                 what, since_ms = f"{balance.asset} wallet balance", known.stamp.venue_time_ms
-                if known.wallet_balance != balance.wallet_balance:
+                if not self._is_same_wallet(known.wallet_balance, balance.wallet_balance):
                     self._note(what, known.wallet_balance, since_ms, balance.wallet_balance)
-                elif known.cross_wallet_balance != balance.cross_wallet_balance:
+                elif not self._is_same_wallet(known.cross_wallet_balance, balance.cross_wallet_balance):
                     self._note(f"{what} (cross)", known.cross_wallet_balance, since_ms, balance.cross_wallet_balance)
+
+    def _is_same_wallet(self, ours: Decimal, theirs: Decimal) -> bool:
+        return abs(ours - theirs) <= self.wallet_error
 
     def positions(self) -> None:
         listed = {row.key: row for row in self.answer.positions}
@@ -201,8 +209,10 @@ class _Discrepancy(NamedTuple):
 class Discrepancies:
     """Differences that may still be explained: by the stream, or by a later answer. Times are monotonic seconds."""
 
-    def __init__(self, pace: CheckPace, grace_s: float = GRACE_S) -> None:
+    def __init__(self, pace: CheckPace, wallet_error: Decimal = ZERO, grace_s: float = GRACE_S) -> None:
+        """`wallet_error` as in `Traits`; for `grace_s` a difference may be explained."""
         self._pace = pace
+        self._wallet_error = wallet_error
         self._grace_s = grace_s
         self._found: dict[str, _Discrepancy] = {}
 
@@ -267,7 +277,7 @@ class Discrepancies:
             for what, one in self._found.items()
             if not _covers(answer, one.difference)
         }
-        for what, difference in differences(account, answer).items():
+        for what, difference in differences(account, answer, self._wallet_error).items():
             before = self._found.get(what)
             if before is None and difference.recent and asked_again:
                 continue
@@ -279,7 +289,7 @@ class Discrepancies:
     def explain(self, account: Account) -> None:
         """Forget what the account has otherwise by now: the stream has sent it."""
         answers = {id(one.answer): one.answer for one in self._found.values()}
-        still = {number: differences(account, answer).keys() for number, answer in answers.items()}
+        still = {number: differences(account, answer, self._wallet_error).keys() for number, answer in answers.items()}
         self._found = {what: one for what, one in self._found.items() if what in still[id(one.answer)]}
 
     def unexplained(self, now_mono_s: float) -> list[str]:

@@ -253,4 +253,4 @@ def is_end_logged(order: Order, logged: Container[str]) -> bool:
 
 
 def _fill_id(trade: PastTrade) -> str:
-    return event_ids.of_fill(trade.order, trade.trade_id)
+    return event_ids.of_fill(trade.order, trade.fill_id)

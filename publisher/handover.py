@@ -58,7 +58,7 @@ NOT_SHARED = "a second connection sends what the first does not: STATECAST_SHARE
 
 
 class Message(NamedTuple):
-    """What a venue has sent on a connection about the account or the connection: decoded, or why it makes no sense.
+    """One delivery of a connection (`adapter.Delivery`), or why a message makes no sense.
 
     `identity` is what the copies of one event on two connections have in common; None where it concerns this connection
     alone: it is never taken for a copy, and neither proves nor disproves anything.

@@ -21,8 +21,8 @@ MAX_ASKED_BY_ID = 20
 """Orders that were open when they were listed are asked for one by one up to this many: a page of a history costs about
 as much as a few of them."""
 
-TradeKey = tuple[str, str, str]
-"""Symbol, order id, trade id: both orders of a trade with oneself carry one trade id."""
+FillKey = tuple[str, str, str]
+"""Symbol, order id, fill id, which is unique within the order."""
 
 
 @dataclass(slots=True)
@@ -33,12 +33,12 @@ class _Listing:
     since_ms: int
     settled_ms: int
     orders: dict[OrderKey, PastOrder] = field(default_factory=dict)
-    trades: dict[TradeKey, PastTrade] = field(default_factory=dict)
+    trades: dict[FillKey, PastTrade] = field(default_factory=dict)
     forgotten_until_ms: int = 0
 
     def add(self, page: HistoryPage) -> None:
         self.orders.update({past.order.key: past for past in page.orders})
-        self.trades.update({(row.symbol, row.order_id, str(row.trade_id)): row for row in page.trades})
+        self.trades.update({(row.symbol, row.order_id, row.fill_id): row for row in page.trades})
         self.settled_ms = max(self.settled_ms, page.settled_ms)
         self.forgotten_until_ms = max(self.forgotten_until_ms, page.forgotten_until_ms)
 

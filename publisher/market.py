@@ -14,6 +14,7 @@ from statecast.clock import Clock
 from statecast.domain.account import Account
 from statecast.domain.changes import MarkPriceUpdate
 from statecast.errors import FrameError, VenueError
+from statecast.secret import Secret
 from statecast.venues.adapter import MarketSession, StreamEnded, StreamTraits, VenueAccount
 
 STEADY_S = 60.0
@@ -55,16 +56,20 @@ class MarkPrices:
         return updates
 
     async def run(self) -> None:
-        """Stay connected while there is a symbol to follow, until cancelled."""
+        """Stay connected while there is a symbol to follow, until cancelled. Where prices come on the private stream it
+        returns: there is nothing to run."""
         clock, connector = self._route.clock, self._route.connector
         failures = 0
         while True:
             while not self._symbols:
                 self._changed.clear()
                 await self._changed.wait()
+            stream = self._account.market_stream(self._symbols)
+            if stream is None:
+                return
             began_mono_s = clock.monotonic()
             try:
-                await self._connect()
+                await self._connect(*stream)
                 failures = 0
             except (VenueError, StreamEnded) as error:
                 if clock.monotonic() - began_mono_s > STEADY_S:
@@ -73,9 +78,8 @@ class MarkPrices:
                 failures += 1
                 await clock.sleep(connector.pause_s(failures))
 
-    async def _connect(self) -> None:
+    async def _connect(self, url: Secret, session: MarketSession) -> None:
         """One connection, until there is nothing to follow."""
-        url, session = self._account.market_stream(self._symbols)
         connection = Connection(self._route, "market stream", url, session)
         self._logged_malformed = False
         carrying = asyncio.create_task(

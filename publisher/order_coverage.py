@@ -18,7 +18,8 @@ OVERLAP_MS = 2_000
 
 
 class OrderCoverage:
-    """One account's marks: ordinary orders have one, conditional orders one for each symbol."""
+    """One account's marks: ordinary orders have one, conditional orders one for each symbol where they are listed by
+    symbol."""
 
     def __init__(self, pace: CheckPace) -> None:
         self._pace = pace
@@ -30,11 +31,14 @@ class OrderCoverage:
     def begins(self, orders_since_ms: int, symbols: Iterable[str]) -> None:
         """Orders created until then are logged, conditional ones in those symbols."""
         self._orders_since_ms = orders_since_ms
-        self._conditional_since_ms = dict.fromkeys(sorted(symbols), orders_since_ms)
+        self._conditional_since_ms.clear()
+        for symbol in sorted(symbols):
+            self.trades_in(symbol)
 
     def trades_in(self, symbol: str) -> None:
         """Conditional orders may come and go there."""
-        self._conditional_since_ms.setdefault(symbol, self._orders_since_ms)
+        if self._pace.conditional_by_symbol:
+            self._conditional_since_ms.setdefault(symbol, self._orders_since_ms)
 
     def agreed(self, answer: Check) -> int:
         """Everything of this answer agreed; the venue's time until which all orders are logged."""

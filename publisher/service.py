@@ -105,7 +105,11 @@ async def publishing(
             if way_out not in connectors:
                 stream = venue.traits.stream
                 connectors[way_out] = Connector(
-                    clock, chance.rng, connects=stream.connects, connects_within_s=stream.connects_within_s
+                    clock,
+                    chance.rng,
+                    connects=stream.connects,
+                    connects_within_s=stream.connects_within_s,
+                    connections=stream.connections,
                 )
             publishers.append(
                 AccountPublisher(

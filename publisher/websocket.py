@@ -83,8 +83,8 @@ class Stream:
 class Connector:
     """Opens all connections of this process to one venue that leave the machine by one way.
 
-    It makes `connects` attempts within `connects_within_s` at the most. Both stand in the venue's `StreamTraits`: at
-    most half of what the venue allows, because bots connect from the same address.
+    It makes `connects` attempts within `connects_within_s` at the most, and has no more than `connections` open at a
+    time. All stand in the venue's `StreamTraits`: bots connect from the same address.
     """
 
     def __init__(
@@ -94,19 +94,39 @@ class Connector:
         *,
         connects: int,
         connects_within_s: float,
+        connections: int | None = None,
         open_timeout_s: float = OPEN_TIMEOUT_S,
     ) -> None:
         self._clock = clock
         self._rng = rng
         self._connects = connects
         self._within_s = connects_within_s
+        self._connections = connections
+        self._open = 0
+        """Connections that are being made, open, or being closed."""
         self._open_timeout_s = open_timeout_s
         self._attempts_mono_s: deque[float] = deque()
 
     @asynccontextmanager
     async def open(self, url: Secret, venue: str, name: str) -> AsyncIterator[Stream]:
-        """Connect, when the limit allows it; raises VenueUnreachable where that fails. Closed at the end."""
-        await self._wait_for_attempt()
+        """Connect, when the rate allows it; raises VenueUnreachable where that fails, or where as many connections are
+        open as the venue allows at a time. Closed at the end."""
+        if self._open == self._connections:
+            raise VenueUnreachable(
+                venue, name, f"none is left of the {self._connections} connections that it allows at a time"
+            )
+        self._open += 1
+        try:
+            await self._wait_for_attempt()
+            connection = await self._connect(url, venue, name)
+            try:
+                yield Stream(connection, venue, name)
+            finally:
+                await connection.close()
+        finally:
+            self._open -= 1
+
+    async def _connect(self, url: Secret, venue: str, name: str) -> _Connection:
         try:
             connection = await connect(
                 url.reveal(),
@@ -125,10 +145,7 @@ class Connector:
         except (OSError, TimeoutError, ValueError, exceptions.WebSocketException) as error:
             raise VenueUnreachable(venue, name, f"cannot connect ({_why(error)})") from None
         assert isinstance(connection, _Connection)
-        try:
-            yield Stream(connection, venue, name)
-        finally:
-            await connection.close()
+        return connection
 
     def pause_s(self, failures: int) -> float:
         """How long to wait after that many failures in a row; the first pause is none."""

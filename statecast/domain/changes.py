@@ -149,8 +149,9 @@ class Check:
 
     All else in it is there to be compared with what the stream has sent: wallets, sizes, and what was asked for as
     well. `orders` are all open ones of `order_symbols`, or of all symbols where that is None. `created` are orders that
-    were created since some moment, in whatever state they are now: ordinary ones until `created_until_ms`, conditional
-    ones of the symbols of `conditional_until_ms` until then; and conditional ones that were asked for by their ids.
+    were created since some moment, in whatever state they are now: until `created_until_ms` ordinary ones, and
+    conditional ones where the venue lists them for the whole account; conditional ones of the symbols of
+    `conditional_until_ms` until then; and conditional ones that were asked for by their ids.
     Settings that were not asked for are None.
     """
 

@@ -1,7 +1,7 @@
 """Ids of order events: made and read here alone.
 
     <SYMBOL>:<ORDERID>:NEW                                           an ordinary order was placed
-    <SYMBOL>:<ORDERID>:FILL:<TRADEID>                                one fill (event types TRADE and CALCULATED)
+    <SYMBOL>:<ORDERID>:FILL:<FILLID>                                 one fill (event types TRADE and CALCULATED)
     <SYMBOL>:<ORDERID>:AMENDMENT:<ms>:<QUANTITY>@<PRICE>             it was amended to this, at this venue time
     <SYMBOL>:<ORDERID>:CALCULATED:<ms>                               a liquidation's step without a trade
     <SYMBOL>:<ORDERID>:<STATUS>                                      it ended with this status
@@ -111,9 +111,9 @@ def is_logged(of_history: str, logged: Container[str]) -> bool:
 # Ordinary orders
 
 
-def of_fill(order: OrderKey, trade_id: str | int) -> str:
-    """One fill."""
-    return f"{order}:FILL:{trade_id}"
+def of_fill(order: OrderKey, fill_id: str) -> str:
+    """One fill; `fill_id` as in `PastTrade`."""
+    return f"{order}:FILL:{fill_id}"
 
 
 def of_end(order: OrderKey, status: str) -> str:
@@ -121,14 +121,14 @@ def of_end(order: OrderKey, status: str) -> str:
     return f"{order}:{status}"
 
 
-def of_order(order: Order, event_type: str, trade_id: str | int = "") -> str:
-    """Any event of an ordinary order, with the order as it is after it. `trade_id` is empty or 0 without a trade.
+def of_order(order: Order, event_type: str, fill_id: str = "") -> str:
+    """Any event of an ordinary order, with the order as it is after it. `fill_id` is empty without a trade.
 
-    Of histories, the event types are NEW, TRADE or CALCULATED with a trade id, and those that end an order.
+    Of histories, the event types are NEW, TRADE or CALCULATED with a fill id, and those that end an order.
     """
     key = order.key
-    if event_type in FILL_EVENTS and trade_id:
-        return of_fill(key, trade_id)
+    if event_type in FILL_EVENTS and fill_id:
+        return of_fill(key, fill_id)
     if event_type == "NEW":
         return f"{key}:NEW"
     if event_type == "AMENDMENT":

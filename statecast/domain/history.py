@@ -34,13 +34,20 @@ class PastOrder(NamedTuple):
 
 
 class PastTrade(NamedTuple):
-    """One fill. A history does not say which state of the order it led to. `time_ms` is the venue's; of one moment, the
-    fills of an order are in the order of their ids."""
+    """One fill. A history does not say which state of the order it led to.
+
+    `trade_id` is as the venue publishes it, which may be no identity: both orders of a trade with oneself may have one,
+    and stream and history may write it in two ways. `fill_id` is unique within the order, and the same on the stream
+    and in the history; the adapter makes it, without a colon. `time_ms` is the venue's; of one moment, the fills of an
+    order are in the order of `sequence`.
+    """
 
     symbol: str
     order_id: str
-    trade_id: int
+    trade_id: str
+    fill_id: str
     time_ms: int
+    sequence: int
     qty: Decimal
     price: Decimal
     commission: Decimal | None
@@ -80,9 +87,9 @@ def events_from_history(
     be asked for after the orders. What an order says of a time after `until_ms` is left to the stream.
     `known_filled` is, by order, what was known to be filled of orders older than `since_ms`, and as of when.
     """
-    fills: defaultdict[OrderKey, dict[int, PastTrade]] = defaultdict(dict)
+    fills: defaultdict[OrderKey, dict[str, PastTrade]] = defaultdict(dict)
     for trade in past_trades:
-        fills[trade.order][trade.trade_id] = trade
+        fills[trade.order][trade.fill_id] = trade
     timed: list[tuple[int, OrderUpdate]] = []
     behind: list[Order] = []
     filled: dict[OrderKey, Decimal] = {}
@@ -111,7 +118,7 @@ def events_from_history(
 
 def _place(trade: PastTrade) -> tuple[int, int]:
     """By which the fills of one order follow each other."""
-    return trade.time_ms, trade.trade_id
+    return trade.time_ms, trade.sequence
 
 
 def _events(past: PastOrder, fills: list[PastTrade], created_in_window: bool, received_at_ms: int) -> list[OrderUpdate]:
@@ -140,13 +147,13 @@ def _events(past: PastOrder, fills: list[PastTrade], created_in_window: bool, re
             source="rest",
         )
         event = OrderEvent(
-            event_id=event_ids.of_order(after, past.fill_event, trade.trade_id),
+            event_id=event_ids.of_order(after, past.fill_event, trade.fill_id),
             event_type=past.fill_event,
             order=after,
             received_at_ms=received_at_ms,
             last_qty=trade.qty,
             last_price=trade.price,
-            trade_id=str(trade.trade_id),
+            trade_id=trade.trade_id,
             commission=trade.commission,
             commission_asset=trade.commission_asset,
             realized_profit=trade.realized_profit,
@@ -178,7 +185,7 @@ def _is_behind(
     beyond = (
         trade.qty
         for trade in fills
-        if trade.time_ms > at_ms or event_ids.of_fill(trade.order, trade.trade_id) not in logged
+        if trade.time_ms > at_ms or event_ids.of_fill(trade.order, trade.fill_id) not in logged
     )
     return known + sum(beyond, ZERO) < row.executed_qty
 

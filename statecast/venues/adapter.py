@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Collection, Hashable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Literal, NamedTuple, Protocol
 
 from statecast.clock import Clock
@@ -52,7 +53,8 @@ class Retention:
     """Filled orders and trades, from their creation."""
 
     unfilled_kept_ms: int
-    """Orders that ended without any fill, from their creation; never more than `kept_ms`."""
+    """Orders that ended without any fill, from their end or their creation, whichever the venue counts from; the
+    shorter reach is assumed, which is that from their creation. Never more than `kept_ms`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,10 @@ class StreamTraits:
     """Whether each of several connections of one account receives every event. It is where a second connection can take
     over without a gap. (A setting may say otherwise.)"""
 
+    connections: int | None = None
+    """The venue allows so many connections at a time from one way out of this machine, less what bots on it need; None:
+    no such limit. A connection beyond it is refused before it is made, the second one of a handover included."""
+
     ping_after_s: float | None = None
     """After so long without a message a session is asked for a ping (`Session.idle`), and so often again; None: the
     venue needs none beyond those of the websocket itself."""
@@ -97,14 +103,19 @@ class CheckPace:
 
     seconds_per_symbol: float
     least_symbols: int
-    """Conditional orders that came and went are listed by symbol: of one symbol for each so many seconds of the period,
-    and of so many at least, by turns."""
+    """Where conditional orders that came and went are listed by symbol: of one symbol for each so many seconds of the
+    period, and of so many at least, by turns."""
 
     orders_by_symbol: int
     """Open orders of up to so many symbols are asked for one symbol at a time; of more, all at once."""
 
     conditional_by_id: int
     """Triggered conditional orders that are asked for by their ids in one check, by turns."""
+
+    conditional_by_symbol: bool
+    """Whether conditional orders that came and went are listed by symbol. Where they are listed for the whole account,
+    or are ordinary orders there, an adapter lists them with those of `CheckScope.created_since_ms`, and
+    `Check.created_until_ms` counts for both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +134,11 @@ class Traits:
     history_lag_ms: int
     """Histories may be behind by this: what they say of so recent a time is asked for once more."""
 
-    history: Retention
-    ordered_per_order: bool
-    """Whether a connection sends the events of one order in their order. Where it does not, what seems to be missing is
-    asked for after a grace instead of at once."""
+    wallet_error: Decimal
+    """A wallet that the venue does not say, and an adapter computes of rounded figures, is known to within this; 0
+    where the venue says it."""
 
+    history: Retention
     max_conditional_orders: int
     """Open conditional orders that the venue allows an account; 0 where it has none of their own."""
 
@@ -143,7 +154,8 @@ class CheckScope(NamedTuple):
 
     `order_symbols`: open orders of these symbols; None: of all. `settings`: leverage, margin types, account modes.
     `created_since_ms`: orders created since then (0: not asked). `conditional_since_ms`: conditional ones, each
-    symbol's since a time of its own. `conditional_ids`: conditional ones by their ids.
+    symbol's since a time of its own; empty without `CheckPace.conditional_by_symbol`. `conditional_ids`: conditional
+    ones by their ids.
     """
 
     order_symbols: frozenset[str] | None = frozenset()
@@ -190,16 +202,37 @@ class KeyReport(NamedTuple):
 # Connections
 
 
-class Received(NamedTuple):
-    """What a message from the venue means: a frame for the account (None: it was about the connection alone), and what
-    is to be sent in reply."""
+class Delivery(NamedTuple):
+    """A part of a message that concerns the account, and by what another connection's copy of it is known.
 
-    frame: Frame | None = None
+    `identity` is equal for two connections' copies of one event, whatever else stands in their messages; None for what
+    concerns this connection alone (a snapshot at its beginning, a state that each connection sends at its own times)
+    and is always to be received.
+    """
+
+    frame: Frame
+    identity: Hashable | None = None
+
+
+class Received(NamedTuple):
+    """What a message from the venue means: what it delivers to the account, in its order (nothing, where it is about
+    the connection alone), and what is to be sent in reply.
+
+    Where connections put events into messages each in its own way, every event is a delivery of its own: otherwise a
+    second connection seems to send other events than the first, and each change of connections is a gap.
+    """
+
+    deliveries: tuple[Delivery, ...] = ()
     replies: tuple[str, ...] = ()
 
 
 class Session(Protocol):
-    """One connection's dialogue, without I/O: what to send, and what was received means."""
+    """One connection's dialogue, without I/O: what to send, and what was received means.
+
+    A session delivers the events of one order in their order: what seems to be missing before an event is asked for at
+    once. Where a venue's channels are not ordered among each other, their session sorts what they send: it holds an
+    event until those before it have come, and all channels of one order's events are one connection's.
+    """
 
     @property
     def ready(self) -> bool:
@@ -207,10 +240,6 @@ class Session(Protocol):
 
     def opened(self, now_ms: int) -> Sequence[str]:
         """The connection is open; what to send first. `now_ms` is the venue's time, as a login may want it."""
-
-    def identity(self, raw: str | bytes) -> Hashable | None:
-        """What two connections' copies of one event have in common; None for a message that concerns this connection
-        alone (an acknowledgement, a snapshot at its beginning) and is always to be received."""
 
     def received(self, raw: str | bytes, now_ms: int) -> Received:
         """`now_ms` is this machine's time, which is stamped on order events and decides nothing. Raises FrameError for
@@ -301,8 +330,9 @@ class VenueAccount(Protocol):
         """Open the private stream: on entering, whatever must exist before a connection is made. `retrying` is called
         with each error of the upkeep after which it is tried again, for the log."""
 
-    def market_stream(self, symbols: frozenset[str]) -> tuple[Secret, MarketSession]:
-        """Where the mark prices of these symbols come, and the dialogue there."""
+    def market_stream(self, symbols: frozenset[str]) -> tuple[Secret, MarketSession] | None:
+        """Where the mark prices of these symbols come, and the dialogue there; None, always, where they come on the
+        private stream (as `MarkPriceUpdate`)."""
 
     async def check_key(self) -> KeyReport | None:
         """What the key may do; None where the venue does not offer the question. Raises AuthFailed for an account that
@@ -320,8 +350,9 @@ class VenueAccount(Protocol):
         which something may have happened, for a venue that must be asked by symbol."""
 
     def history_pages(self, query: HistoryQuery, since_ms: int, waiting: Waiting) -> AsyncIterator[HistoryPage]:
-        """What was created (orders) or happened (trades) since then. Raises WantsSymbol where the venue does not take a
-        query without a symbol."""
+        """What was created (orders) or happened (trades) since then. It may list more than that, where the venue counts
+        otherwise (from the end of an order, or in whole pages): the caller leaves out what is older. Raises WantsSymbol
+        where the venue does not take a query without a symbol."""
 
     async def fetch_order(self, order: OrderKey, waiting: Waiting) -> PastOrder | None:
         """An order as it is now; None where the venue does not know it (any more)."""

@@ -79,12 +79,12 @@ class Reader(Parts):
         session = UserSession()
         for raw in said:
             try:
-                content = session.received(raw, 0).frame
+                deliveries = session.received(raw, 0).deliveries
             except FrameError as error:
                 self.intake.take(Message(error, raw))
             else:
-                assert content is not None
-                self.intake.take(Message(content, raw))
+                for delivery in deliveries:
+                    self.intake.take(Message(*delivery))
 
     def encode(self) -> None:
         """What was submitted can be written, each commit of it."""
@@ -128,7 +128,7 @@ def test_only_the_end_of_the_listen_key_is_the_streams_end() -> None:
     ends = [
         payload
         for payload in PAYLOADS
-        if (frame := session.received(json.dumps(payload), 0).frame) is not None and frame.notice == "stream_ended"
+        if any(one.frame.notice == "stream_ended" for one in session.received(json.dumps(payload), 0).deliveries)
     ]
     assert ends
     assert ends == [payload for payload in PAYLOADS if ENDING in json.dumps(payload)]

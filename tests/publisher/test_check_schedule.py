@@ -16,6 +16,7 @@ PACE = CheckPace(
     seconds_per_symbol=5.0,
     least_symbols=2,
     orders_by_symbol=20,
+    conditional_by_symbol=True,
     conditional_by_id=20,
 )
 PERIOD_S = 40.0

@@ -334,3 +334,23 @@ def test_a_stream_that_follows_is_not_suspected_twice_of_the_same() -> None:
     following.apply((position(60, "0.5"),), "stream")
     second = differences(following, refresh(ASKED, positions=[rest_position(80, "0.9")]))
     assert not first.keys() & second.keys()
+
+
+@pytest.mark.parametrize(("theirs", "differs"), [("900.02", False), ("899.98", False), ("900.03", True)])
+def test_a_wallet_that_is_computed_is_the_same_within_its_error(theirs: str, differs: bool) -> None:
+    known, answer = account(wallet(20, "900")), refresh(ASKED, balances=[rest_balance(20, theirs)])
+    assert differences(known, answer), "said by the venue, it is exact"
+    assert bool(differences(known, answer, D("0.02"))) is differs
+    found_so_far = Discrepancies(PACE, D("0.02"))
+    found_so_far.take(known, answer, 0.0)
+    assert bool(found_so_far) is differs
+    found_so_far.explain(known)
+    assert bool(found_so_far) is differs
+
+
+def test_of_a_computed_wallet_the_cross_part_and_an_unknown_one_have_the_same_error() -> None:
+    cross = replace(rest_balance(20, "900"), cross_wallet_balance=D("899.99"))
+    rest = refresh(ASKED, balances=[cross, rest_balance(20, "0.01", "BNB")])
+    known = account(wallet(20, "900"))
+    assert len(differences(known, rest)) == 2
+    assert not differences(known, rest, D("0.01"))

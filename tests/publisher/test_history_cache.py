@@ -36,7 +36,7 @@ def key(number: int) -> OrderKey:
 
 def trade(number: int, at: int, order_id: str = "1") -> PastTrade:
     one = Decimal(1)
-    return PastTrade("BTCUSDT", order_id, number, NOW + at, one, one, None, None, None, None)
+    return PastTrade("BTCUSDT", order_id, "0", str(number), NOW + at, number, one, one, None, None, None, None)
 
 
 class Desk:
@@ -49,6 +49,8 @@ class Desk:
         self.asked_by_id: list[OrderKey] = []
         self.refuses_ids = False
         self.interrupt_at_page = 0
+        self.lists_from_ms = SETTLED_MS
+        """The venue lists everything since then, whatever it is asked for."""
         self.cache = HistoryCache(cast("VenueAccount", self), lambda _: None, lambda _: None)
 
     def place(self, number: int, at: int, status: str = "CANCELED") -> None:
@@ -66,7 +68,7 @@ class Desk:
             rows = sorted(((row.time_ms, row) for row in self.trades), key=lambda pair: pair[0])
         else:
             rows = sorted(((row.created_ms, row) for row in self.orders.values()), key=lambda pair: pair[0])
-        rows = [pair for pair in rows if pair[0] >= since_ms]
+        rows = [pair for pair in rows if pair[0] >= min(since_ms, self.lists_from_ms)]
         for start in range(0, max(1, len(rows)), PAGE):
             self.pages += 1
             if self.pages == self.interrupt_at_page:
@@ -92,7 +94,7 @@ class Desk:
         return {past.order.key: past for past in history.orders}
 
     async def fills(self) -> list[int]:
-        return sorted(row.trade_id for row in (await self.cache.read(TRADES, NOW, NONE_OPEN)).trades)
+        return sorted(int(row.fill_id) for row in (await self.cache.read(TRADES, NOW, NONE_OPEN)).trades)
 
 
 async def test_what_an_interrupted_attempt_has_read_is_not_read_again() -> None:
@@ -169,7 +171,7 @@ async def test_trades_go_on_behind_the_last_one_that_is_settled() -> None:
     assert desk.pages == 1
 
 
-async def test_a_trade_with_oneself_is_two_fills_with_one_id() -> None:
+async def test_fills_of_two_orders_may_have_one_id() -> None:
     desk = Desk()
     desk.trades = [trade(1, 0, "1"), trade(1, 0, "2")]
     assert await desk.fills() == [1, 1]
@@ -204,3 +206,13 @@ async def test_a_filled_gap_is_forgotten() -> None:
     desk.pages = 0
     await desk.listed()
     assert desk.pages == COUNT // PAGE + 1
+
+
+async def test_what_a_venue_lists_beyond_what_was_asked_for_is_left_out() -> None:
+    desk = Desk()
+    keys = desk.past()
+    desk.lists_from_ms = NOW
+    assert set(await desk.listed(NOW + 5000)) == set(keys[5:])
+    desk.trades = [trade(number, number * 1000) for number in range(COUNT)]
+    history = await desk.cache.read(TRADES, NOW + 9000, NONE_OPEN)
+    assert [row.sequence for row in history.trades] == list(range(9, COUNT))

@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 from decimal import Decimal
 from http import HTTPStatus
 from random import Random
+from types import SimpleNamespace
+from typing import cast
 
 import orjson
 from structlog.testing import capture_logs
@@ -21,7 +23,7 @@ from publisher.market import STEADY_S, MarkPrices
 from publisher.websocket import JITTER, Connector
 from statecast.clock import Clock, SystemClock
 from statecast.simulator.orders import OrderRequest, OrderType, Side
-from statecast.venues.adapter import StreamTraits
+from statecast.venues.adapter import StreamTraits, VenueAccount
 from statecast.venues.binance.venue import BinanceVenue
 
 TRAITS = BinanceVenue().traits.stream
@@ -230,3 +232,17 @@ async def test_a_market_connection_that_is_open_and_mute_is_replaced() -> None:
             await clock.advance_until(lambda: bool(marks.take()), "a price of another connection", step_s=1)
     assert connections > 1
     assert clock.monotonic() >= 1_000 + TRAITS.market_silence_s
+
+
+async def test_where_prices_come_on_the_private_stream_there_is_nothing_to_run() -> None:
+    clock = ManualClock()
+    connector = Connector(clock, Random(1), connects=150, connects_within_s=300.0)
+    account = cast("VenueAccount", SimpleNamespace(clock=None, market_stream=lambda symbols: None))
+    route = Route("toy", connector, clock, account.clock, None)
+    marks = MarkPrices(account, TRAITS, route, account_log("toy:main"))
+    running = asyncio.create_task(marks.run())
+    await asyncio.sleep(0)
+    marks.follow(frozenset({"BTCUSDT"}))
+    await asyncio.wait_for(running, 10)
+    marks.follow(frozenset())
+    assert marks.take() == []

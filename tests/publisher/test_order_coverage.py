@@ -18,6 +18,7 @@ PACE = CheckPace(
     least_symbols=2,
     orders_by_symbol=20,
     conditional_by_id=3,
+    conditional_by_symbol=True,
 )
 SYMBOLS = ("A", "B", "C", "D", "E")
 
@@ -82,3 +83,12 @@ def test_what_did_not_fit_into_an_answer_is_asked_for_again() -> None:
     answer = replace(refresh(60_000), created_until_ms=NOW + 20_000)
     assert one.agreed(answer) == NOW + 20_000
     assert one.scope(60.0, [], is_standby=False).created_since_ms == NOW + 20_000 - OVERLAP_MS
+
+
+def test_where_conditional_orders_are_listed_for_the_whole_account_no_symbol_keeps_the_log_back() -> None:
+    one = OrderCoverage(replace(PACE, conditional_by_symbol=False))
+    one.begins(NOW, SYMBOLS)
+    one.trades_in("Z")
+    scope = one.scope(60.0, triggered(1), is_standby=False)
+    assert scope == CheckScope(None, True, NOW, conditional_ids=tuple(triggered(1)))
+    assert one.agreed(replace(refresh(60_000), created_until_ms=NOW + 60_000)) == NOW + 60_000

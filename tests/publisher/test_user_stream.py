@@ -30,6 +30,7 @@ from statecast.domain.changes import Frame, MultiAssetsUpdate
 from statecast.errors import AuthFailed, FrameError, RateLimited, StatecastError, VenueError, VenueUnreachable
 from statecast.secret import Secret
 from statecast.venues.adapter import (
+    Delivery,
     Received,
     Session,
     StreamEnded,
@@ -118,7 +119,11 @@ class Following:
         self.received_before = 0
         log = account_log("toy:main")
         connector = Connector(
-            self.clock, Random(1), connects=traits.connects, connects_within_s=traits.connects_within_s
+            self.clock,
+            Random(1),
+            connects=traits.connects,
+            connects_within_s=traits.connects_within_s,
+            connections=traits.connections,
         )
         account = cast("VenueAccount", _Account(venue, self.clock))
         route = Route("toy", connector, self.clock, account.clock, traits.ping_after_s)
@@ -205,12 +210,9 @@ class PlainSession:
     def opened(self, now_ms: int) -> Sequence[str]:
         return ()
 
-    def identity(self, raw: str | bytes) -> str | bytes:
-        return raw
-
     def received(self, raw: str | bytes, now_ms: int) -> Received:
         assert isinstance(raw, str)
-        return Received(decoded(raw))
+        return Received((Delivery(decoded(raw), raw),))
 
     def idle(self, silent_s: float) -> str | None:
         raise AssertionError("no ping is wanted")
@@ -349,6 +351,19 @@ async def test_a_second_connection_that_is_lost_is_replaced_next_to_the_first(ve
         await here.clock.advance_until(lambda: 0 in venue.closed, "the old connection is closed")
         await here.received("1", "2")
         assert not here.task.done()
+
+
+async def test_a_second_connection_beyond_what_the_venue_allows_is_not_made_and_the_first_goes_on(venue: Plain) -> None:
+    async with following(venue, traits=replace(TRAITS, connections=1)) as here:
+        with capture_logs() as logs:
+            await venue.send(SHUTDOWN)
+            await here.received(SHUTDOWN)
+            await here.clock.advance_until(lambda: len(logs) >= 3, "tried again")
+        refused = {line["reason"] for line in logs if line["event"] == "second_connection_lost"}
+        assert refused == {"toy: user stream: none is left of the 1 connections that it allows at a time"}
+        await venue.send("1")
+        await here.received(SHUTDOWN, "1")
+        assert len(venue.connections) == 1
 
 
 async def test_the_old_connection_lost_before_the_new_one_is_proven_is_a_gap(venue: Plain) -> None:
@@ -501,7 +516,8 @@ async def test_what_is_announced_to_the_new_connection_alone_replaces_that_one_l
 
 
 class LoginSession:
-    """A login, then a subscription, each acknowledged. Frames: the number of the connection, a bar, the name."""
+    """A login, then a subscription, each acknowledged. Messages: the number of the connection, a bar, names of events
+    with commas between them."""
 
     def __init__(self, channel: str) -> None:
         self.ready = False
@@ -509,11 +525,6 @@ class LoginSession:
 
     def opened(self, now_ms: int) -> Sequence[str]:
         return (f"login {now_ms}",)
-
-    def identity(self, raw: str | bytes) -> str | None:
-        assert isinstance(raw, str)
-        _, bar, name = raw.partition("|")
-        return name if bar and not name.startswith("[") else None
 
     def received(self, raw: str | bytes, now_ms: int) -> Received:
         assert isinstance(raw, str)
@@ -530,7 +541,8 @@ class LoginSession:
                 raise AuthFailed("toy", "login", "the key is not known", 60005)
             case ["later"]:
                 raise VenueUnreachable("toy", "login", "internal error, try again")
-        return Received(decoded(raw.partition("|")[2]))
+        names = raw.partition("|")[2].split(",")
+        return Received(tuple(Delivery(decoded(name), None if name.startswith("[") else name) for name in names))
 
     def idle(self, silent_s: float) -> str | None:
         return "ping"
@@ -672,6 +684,22 @@ async def test_one_of_two_connections_is_replaced_and_the_other_stays(login: Log
         assert (here.unproven, here.began) == (0, 1)
         (rotated,) = (line for line in logs if line["event"] == "rotated")
         assert (rotated["stream"], rotated["proven"], rotated["reason"]) == ("orders", True, SHUTDOWN_REASON)
+
+
+async def test_two_connections_may_put_the_same_events_into_other_messages(login: Login) -> None:
+    async with following_login(login) as here:
+        (orders,) = login.at("/orders")
+        await login.send(SHUTDOWN, to=orders)
+        await eventually(lambda: login.said.count(("/orders", "subscribe orders")) == 2, "subscribed")
+        new = max(login.at("/orders"))
+        await login.send("1,2,3", "4", to=orders)
+        await login.send("1", "2,3,4", "5,[rows],6", to=new)
+        await eventually(lambda: here.names[-1] == "4", "received")
+        await here.clock.advance_until(lambda: login.closed == [orders], "the old one is closed")
+        await login.send("7,8", to=new)
+        await eventually(lambda: here.names[-1] == "8", "received")
+        assert here.names == [SHUTDOWN, "1", "2", "3", "4", "5", "[rows]", "6", "7", "8"]
+        assert (here.unproven, here.task.done()) == (0, False)
 
 
 async def test_a_second_login_that_fails_for_a_while_is_tried_again(login: Login) -> None:

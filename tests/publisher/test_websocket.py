@@ -69,9 +69,16 @@ async def venue(talk: Callable[[ServerConnection], Awaitable[None]]) -> AsyncIte
         yield Secret(f"ws://{host}:{port}/private/ws?listenKey={LISTEN_KEY}")
 
 
-def connector(clock: Clock | None = None, *, open_timeout_s: float = OPEN_TIMEOUT_S) -> Connector:
+def connector(
+    clock: Clock | None = None, *, connections: int | None = None, open_timeout_s: float = OPEN_TIMEOUT_S
+) -> Connector:
     return Connector(
-        clock or SystemClock(), Random(1), connects=150, connects_within_s=300.0, open_timeout_s=open_timeout_s
+        clock or SystemClock(),
+        Random(1),
+        connects=150,
+        connects_within_s=300.0,
+        connections=connections,
+        open_timeout_s=open_timeout_s,
     )
 
 
@@ -235,3 +242,22 @@ async def test_answers_to_our_own_pings_are_no_sign_of_life() -> None:
         await clock.advance(10)
         await (await stream._connection.ping())
         assert stream.sign_mono_s == opened
+
+
+async def test_a_connection_beyond_what_the_venue_allows_at_a_time_is_refused_until_another_is_closed() -> None:
+    async def talk(connection: ServerConnection) -> None:
+        asked.append(1)
+        await connection.wait_closed()
+
+    asked: list[int] = []
+    by = connector(connections=2)
+    async with answering(ANSWERS["forbidden"]) as forbidden:
+        for _ in range(3):
+            assert "HTTP 403" in await expect_unreachable(forbidden, by=by), "what cannot be made takes no place"
+    async with venue(talk) as url, by.open(url, "binance", "one"):
+        async with by.open(url, "binance", "two"):
+            text = await expect_unreachable(url, by=by)
+            assert text == "binance: user stream: none is left of the 2 connections that it allows at a time"
+        async with by.open(url, "binance", "three"):
+            await eventually(lambda: len(asked) == 3, "connected")
+    assert len(asked) == 3

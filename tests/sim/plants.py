@@ -61,9 +61,9 @@ def hash_beside_the_commit(patch: Callable[[Any, str, object], None]) -> None:
 def fills_of_rest_without_their_key(patch: Callable[[Any, str, object], None]) -> None:
     """A fill that REST has got another id than the same fill of the stream."""
 
-    def of_order(order: Order, event_type: str, trade_id: str | int = "") -> str:
-        made = _of_order(order, event_type, trade_id)
-        return f"{made}:REST" if trade_id and order.source == "rest" else made
+    def of_order(order: Order, event_type: str, fill_id: str = "") -> str:
+        made = _of_order(order, event_type, fill_id)
+        return f"{made}:REST" if fill_id and order.source == "rest" else made
 
     patch(event_ids, "of_order", of_order)
 

@@ -105,7 +105,7 @@ class Parts:
             self.status,
             self.schedule,
             OrderCoverage(traits.checks),
-            Discrepancies(traits.checks),
+            Discrepancies(traits.checks, traits.wallet_error),
             Hooks(lambda: self.catch_up.is_following, lambda _: None, lambda _: None, lambda _: None),
             clock,
             log,

@@ -290,7 +290,7 @@ def _order_trade_update(body: Json, received_at_ms: int) -> Frame:
         venue_time_ms=time_ms(o, "T", event),
         source="stream",
     )
-    trade_id = whole(o, "t", event)
+    trade_id = str(whole(o, "t", event) or "")  # 0 without a trade
     event_id = event_ids.of_order(order, execution, trade_id)
     if execution in FILL_EVENTS and (trade_id or number(o, "l", event)):
         order_event = OrderEvent(
@@ -300,7 +300,7 @@ def _order_trade_update(body: Json, received_at_ms: int) -> Frame:
             received_at_ms=received_at_ms,
             last_qty=number(o, "l", event),
             last_price=number(o, "L", event),
-            trade_id=str(trade_id) if trade_id else None,
+            trade_id=trade_id or None,
             commission=maybe_number(o, "n", event),
             commission_asset=name(o, "N", event) if o.get("N") else None,
             realized_profit=maybe_number(o, "rp", event),

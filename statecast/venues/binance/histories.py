@@ -122,13 +122,13 @@ class Histories:
             yield page, page[-1].time_ms if is_full else end_ms
             start_ms = end_ms + 1
             if is_full:
-                from_id = page[-1].trade_id + 1
+                from_id = page[-1].sequence + 1
         while from_id is not None:  # By id it goes on without an end.
             by_id: Params = {"symbol": symbol, "fromId": from_id}
             page = history.trades(await self._rest.read_when_allowed(wire.USER_TRADES, by_id, waiting))
             is_full = len(page) >= self._rest.history_page
             yield page, page[-1].time_ms if is_full else NO_END_MS
-            from_id = page[-1].trade_id + 1 if is_full else None
+            from_id = page[-1].sequence + 1 if is_full else None
 
     # Of a check. These calls do not wait: a check has its time.
 

@@ -56,21 +56,26 @@ def trades(body: object) -> tuple[PastTrade, ...]:
     [{"symbol":"BTCUSDT","id":5512345678,"orderId":8886774001,"side":"BUY","price":"91250.4","qty":"0.025","realizedPnl":"0",
       "commission":"0.45625200","commissionAsset":"USDT","maker":true,"positionSide":"BOTH","time":1793000001046,…}]
 
-    `id` is the trade id of the stream (`t`).
+    `id` is the trade id of the stream (`t`). Both orders of a trade with oneself have one, so it identifies a fill
+    within its order; it grows with time.
     """
     event = str(wire.USER_TRADES)
-    return tuple(
-        PastTrade(
-            symbol=name(row, "symbol", event),
-            order_id=str(whole(row, "orderId", event)),
-            trade_id=whole(row, "id", event),
-            time_ms=time_ms(row, "time", event),
-            qty=number(row, "qty", event),
-            price=number(row, "price", event),
-            commission=maybe_number(row, "commission", event),
-            commission_asset=name(row, "commissionAsset", event) if row.get("commissionAsset") else None,
-            realized_profit=maybe_number(row, "realizedPnl", event),
-            maker=maybe_flag(row, "maker", event),
-        )
-        for row in rows(body, event, "body")
+    return tuple(_trade(row, event) for row in rows(body, event, "body"))
+
+
+def _trade(row: Json, event: str) -> PastTrade:
+    number_of_trade = whole(row, "id", event)
+    return PastTrade(
+        symbol=name(row, "symbol", event),
+        order_id=str(whole(row, "orderId", event)),
+        trade_id=str(number_of_trade),
+        fill_id=str(number_of_trade),
+        time_ms=time_ms(row, "time", event),
+        sequence=number_of_trade,
+        qty=number(row, "qty", event),
+        price=number(row, "price", event),
+        commission=maybe_number(row, "commission", event),
+        commission_asset=name(row, "commissionAsset", event) if row.get("commissionAsset") else None,
+        realized_profit=maybe_number(row, "realizedPnl", event),
+        maker=maybe_flag(row, "maker", event),
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from statecast.venues.adapter import Received
+from statecast.venues.adapter import Delivery, Received
 from statecast.venues.binance.decode import decode_market_frame, decode_user_frame
 from statecast.venues.binance.wire import mark_price_requests
 
@@ -17,7 +17,8 @@ MANY_SYMBOLS = 200
 
 
 class UserSession:
-    """A `Session` of the private stream. Two sockets on one listen key send the same bytes for one event."""
+    """A `Session` of the private stream. Two sockets on one listen key send the same bytes for one event, and one event
+    in each message: its text is the event's identity."""
 
     def __init__(self) -> None:
         self._ready = False
@@ -32,13 +33,9 @@ class UserSession:
         self._ready = True
         return ()
 
-    def identity(self, raw: str | bytes) -> str | bytes:
-        """The frame itself."""
-        return raw
-
     def received(self, raw: str | bytes, now_ms: int) -> Received:
         """A frame, received at `now_ms` by this machine's clock. Raises FrameError."""
-        return Received(decode_user_frame(raw, now_ms))
+        return Received((Delivery(decode_user_frame(raw, now_ms), raw),))
 
     def idle(self, silent_s: float) -> str | None:
         """The venue pings; nothing has to be sent."""
@@ -70,13 +67,9 @@ class MarkPriceSession:
         self._wanted = symbols
         return self._requests() if self._ready else ()
 
-    def identity(self, raw: str | bytes) -> str | bytes:
-        """The frame itself."""
-        return raw
-
     def received(self, raw: str | bytes, now_ms: int) -> Received:
         """A frame. Raises FrameError, also where the venue refuses a request."""
-        return Received(decode_market_frame(raw))
+        return Received((Delivery(decode_market_frame(raw), raw),))
 
     def idle(self, silent_s: float) -> str | None:
         """The venue pings; nothing has to be sent."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 
 from statecast import settings
 from statecast.clock import Clock
@@ -27,8 +28,8 @@ TRAITS = Traits(
     rest_lag_ms=wire.REST_LAG_MS,
     rest_recent_ms=wire.REST_RECENT_MS,
     history_lag_ms=wire.HISTORY_LAG_MS,
+    wallet_error=Decimal(0),
     history=Retention(kept_ms=wire.KEPT_MS, unfilled_kept_ms=wire.UNFILLED_KEPT_MS),
-    ordered_per_order=True,
     max_conditional_orders=wire.MAX_CONDITIONAL_ORDERS,
     stream=StreamTraits(
         life_s=wire.CONNECTION_LIFE_S,
@@ -54,6 +55,7 @@ TRAITS = Traits(
         orders_by_symbol=20,
         # A weight of one each.
         conditional_by_id=20,
+        conditional_by_symbol=True,
     ),
 )
 

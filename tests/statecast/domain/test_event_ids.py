@@ -11,26 +11,26 @@ from statecast.domain.models import Order, OrderKey
 
 SYMBOLS = ("BTCUSDT", "BTC-USDT-SWAP", "xyz:TSLA", "PURR/USDC", "BTCUSDT_261225", "币安人生USDT", "a:b:1.5")
 
-ORDINARY: dict[str, tuple[str, dict[str, Any], str | int, str, str]] = {
+ORDINARY: dict[str, tuple[str, dict[str, Any], str, str, str]] = {
     "placed": ("NEW", {}, "", "NEW", ""),
-    "a fill": ("TRADE", {"status": "FILLED"}, 5512345678, "FILL", "5512345678"),
+    "a fill": ("TRADE", {"status": "FILLED"}, "5512345678", "FILL", "5512345678"),
     "a fill of a liquidation": ("CALCULATED", {}, "77", "FILL", "77"),
-    "a fill whose trade has letters": ("TRADE", {}, "ab-9", "FILL", "ab-9"),
-    "a liquidation's step without a trade": ("CALCULATED", {}, 0, "CALCULATED", f"{NOW}"),
-    "amended": ("AMENDMENT", {"quantity": D("0.0500"), "price": D("91250.40")}, 0, "AMENDMENT", f"{NOW}:0.05@91250.4"),
-    "cancelled": ("CANCELED", {"status": "CANCELED"}, 0, "CANCELED", ""),
-    "expired in a match": ("EXPIRED", {"status": "EXPIRED_IN_MATCH"}, 0, "EXPIRED_IN_MATCH", ""),
-    "something new": ("SUSPENDED", {"executed_qty": D("0.010")}, 0, "SUSPENDED", f"NEW:{NOW}:0.01"),
-    "a trade without a trade id": ("TRADE", {"executed_qty": None}, 0, "TRADE", f"NEW:{NOW}:"),
+    "a fill whose id has letters": ("TRADE", {}, "ab-9", "FILL", "ab-9"),
+    "a liquidation's step without a trade": ("CALCULATED", {}, "", "CALCULATED", f"{NOW}"),
+    "amended": ("AMENDMENT", {"quantity": D("0.0500"), "price": D("91250.40")}, "", "AMENDMENT", f"{NOW}:0.05@91250.4"),
+    "cancelled": ("CANCELED", {"status": "CANCELED"}, "", "CANCELED", ""),
+    "expired in a match": ("EXPIRED", {"status": "EXPIRED_IN_MATCH"}, "", "EXPIRED_IN_MATCH", ""),
+    "something new": ("SUSPENDED", {"executed_qty": D("0.010")}, "", "SUSPENDED", f"NEW:{NOW}:0.01"),
+    "a trade without an id": ("TRADE", {"executed_qty": None}, "", "TRADE", f"NEW:{NOW}:"),
 }
 
 
 @pytest.mark.parametrize("symbol", SYMBOLS)
 @pytest.mark.parametrize("case", ORDINARY)
 def test_an_ordinary_orders_id_is_made_and_read(case: str, symbol: str) -> None:
-    event_type, fields, trade_id, step, detail = ORDINARY[case]
+    event_type, fields, fill_id, step, detail = ORDINARY[case]
     row = order(0, symbol=symbol, **fields)
-    made = event_ids.of_order(row, event_type, trade_id)
+    made = event_ids.of_order(row, event_type, fill_id)
     assert made == f"{symbol}:1001:{step}" + (f":{detail}" if detail else "")
     assert event_ids.parse(made) == EventId(symbol, "1001", step, detail)
 
@@ -42,7 +42,7 @@ def test_ids_of_two_symbols_orders_with_one_number_differ() -> None:
 
 def test_a_fills_id_is_the_same_whoever_makes_it() -> None:
     row = order(0, "PARTIALLY_FILLED")
-    assert event_ids.of_order(row, "TRADE", 5) == event_ids.of_fill(row.key, 5) == event_ids.of_fill(row.key, "5")
+    assert event_ids.of_order(row, "TRADE", "5") == event_ids.of_fill(row.key, "5")
     assert event_ids.of_order(order(0, "EXPIRED"), "EXPIRED") == event_ids.of_end(row.key, "EXPIRED")
 
 

@@ -47,12 +47,14 @@ def conditional(created: int, updated: int, status: str, actual_order_id: str | 
     return row._replace(order=order)
 
 
-def trade(at: int, number: int, qty: str) -> PastTrade:
+def trade(at: int, number: int, qty: str, fill_id: str = "") -> PastTrade:
     return PastTrade(
         symbol="BTCUSDT",
         order_id=KEY.order_id,
-        trade_id=number,
+        trade_id=str(number),
+        fill_id=fill_id or str(number),
         time_ms=SINCE + at,
+        sequence=number,
         qty=Decimal(qty),
         price=Decimal("91250.4"),
         commission=Decimal("0.45625200"),
@@ -170,12 +172,24 @@ def test_orders_that_the_stream_begins_with_a_fill_have_no_opening_event() -> No
     assert ids(found) == [f"{ID}:FILL:1", f"{ID}:FILL:2"]
 
 
-def test_fills_follow_each_other_by_time_and_those_of_one_moment_by_their_ids() -> None:
-    fills = [trade(20, 1, "0.010"), trade(10, 9, "0.020"), trade(10, 3, "0.015")]
+def test_fills_follow_each_other_by_time_and_those_of_one_moment_by_their_sequence() -> None:
+    fills = [trade(20, 1, "0.010"), trade(10, 10, "0.020"), trade(10, 9, "0.015")]
     assert ids(reconstruct([past(5, 30, "FILLED", "0.045")], fills))[1:] == [
-        f"{ID}:FILL:3",
         f"{ID}:FILL:9",
+        f"{ID}:FILL:10",
         f"{ID}:FILL:1",
+    ]
+
+
+def test_a_fill_is_known_by_its_fill_id_and_shows_its_trade_id() -> None:
+    """A venue's trade id may be no identity: 0 for each fill of a liquidation, or nothing that its stream has."""
+    fills = [trade(10, 0, "0.025", "0-1793-a"), trade(20, 0, "0.020", "0-1794-b")]
+    found = reconstruct([past(5, 20, "FILLED", "0.045")], [*fills, fills[0]])
+    assert ids(found)[1:] == [f"{ID}:FILL:0-1793-a", f"{ID}:FILL:0-1794-b"]
+    assert [update.event.trade_id for update in found.updates[1:]] == ["0", "0"]
+    assert ids(reconstruct([past(5, 20, "FILLED", "0.045")], fills, frozenset({f"{ID}:FILL:0-1793-a"}))) == [
+        f"{ID}:NEW",
+        f"{ID}:FILL:0-1794-b",
     ]
 
 

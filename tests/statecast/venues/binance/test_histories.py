@@ -168,7 +168,7 @@ async def test_trades_of_one_millisecond_are_turned_by_their_numbers(account: Bi
 
     venue.next["/fapi/v1/userTrades"] = [page] * 10
     found = await rows_of(account.history_pages(TRADES, START_MS - HOUR_MS, ignore))
-    assert [row.trade_id for row in found] == list(range(2300))
+    assert [row.sequence for row in found] == list(range(2300))
 
 
 async def test_orders_that_the_venue_has_forgotten_are_none(account: BinanceAccount, venue: Venue) -> None:

@@ -25,12 +25,10 @@ def test_the_private_stream_needs_no_words() -> None:
 
 
 def test_a_frame_is_known_by_its_bytes() -> None:
-    session = UserSession()
-    assert session.identity(LEVERAGE) == UserSession().identity(LEVERAGE)
-    assert session.identity(LEVERAGE) != session.identity(LEVERAGE.replace("20", "21"))
-    received = session.received(LEVERAGE, NOW_MS)
-    assert received.frame is not None
-    assert len(received.frame.changes) == 1
+    received = UserSession().received(LEVERAGE, NOW_MS)
+    ((frame, identity),) = received.deliveries
+    assert len(frame.changes) == 1
+    assert identity == LEVERAGE
     assert received.replies == ()
 
 
@@ -42,8 +40,8 @@ def test_a_frame_is_known_by_its_bytes() -> None:
     ],
 )
 def test_notices_of_the_stream_are_named_by_what_follows_from_them(raw: str, notice: str, detail: str) -> None:
-    frame = UserSession().received(raw, NOW_MS).frame
-    assert frame is not None
+    ((frame, identity),) = UserSession().received(raw, NOW_MS).deliveries
+    assert identity == raw
     assert (frame.notice, frame.detail) == (notice, detail)
 
 
@@ -90,10 +88,8 @@ def test_what_changes_before_the_socket_is_open_is_sent_then() -> None:
 
 def test_mark_prices_and_refusals() -> None:
     session = MarkPriceSession(frozenset({"BTCUSDT"}))
-    frame = session.received(PRICE, NOW_MS).frame
-    assert frame is not None
+    ((frame, _),) = session.received(PRICE, NOW_MS).deliveries
     assert frame.changes == (MarkPriceUpdate("BTCUSDT", Decimal("91414.90"), NOW_MS),)
-    assert session.identity(PRICE) == PRICE
     assert session.idle(1_000.0) is None
     with pytest.raises(FrameError, match="refused a request"):
         session.received('{"error":{"code":2,"msg":"Invalid request"},"id":1}', NOW_MS)
