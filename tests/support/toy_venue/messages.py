@@ -189,8 +189,10 @@ def past_trade(row: Row) -> PastTrade:
     return PastTrade(
         symbol=row["contract"],
         order_id=str(row["number"]),
-        trade_id=row["trade"],
+        trade_id=str(row["trade"]),
+        fill_id=str(row["trade"]),
         time_ms=row["ms"],
+        sequence=row["trade"],
         qty=amount(row["contract"], row["contracts"]),
         price=Decimal(row["price"]),
         commission=Decimal(row["fee"]),

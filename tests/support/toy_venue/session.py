@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 
 import orjson
 from support.toy_venue import messages
 
 from statecast.domain.changes import AllPositions, Frame, PositionUpdate
 from statecast.domain.models import Stamp
-from statecast.errors import AuthFailed, FrameError
+from statecast.errors import AuthFailed
 from statecast.secret import Secret
-from statecast.venues.adapter import Received
+from statecast.venues.adapter import Delivery, Received
 
 CHANNELS = ["orders", "positions", "wallets"]
 NOTHING = Received()
@@ -34,16 +34,6 @@ class ToySession:
         """The login; the subscription follows its acknowledgement."""
         return (_text({"do": "login", "key": [part.reveal() for part in self._key]}),)
 
-    def identity(self, raw: str | bytes) -> Hashable | None:
-        """The message without what tells of the connection."""
-        try:
-            body = messages.parse(raw)
-        except FrameError:
-            return raw
-        if "ch" not in body or "all" in body:
-            return None
-        return orjson.dumps(body | {"conn": 0, "seq": 0}, option=orjson.OPT_SORT_KEYS)
-
     def received(self, raw: str | bytes, now_ms: int) -> Received:
         """Raises AuthFailed where the login is refused, FrameError."""
         if raw == "pong":
@@ -61,7 +51,9 @@ class ToySession:
                 return NOTHING
         if "all" in body:
             return self._page(body["all"])
-        return Received(messages.frame(body, now_ms))
+        # What both connections' copies have in common: the message without what is of the connection.
+        copy = orjson.dumps(body | {"conn": 0, "seq": 0}, option=orjson.OPT_SORT_KEYS) if "ch" in body else None
+        return Received((Delivery(messages.frame(body, now_ms), copy),))
 
     def idle(self, silent_s: float) -> str | None:
         """A ping in words."""
@@ -73,7 +65,8 @@ class ToySession:
         if not page["last"]:
             return NOTHING
         rows, self._pages = tuple(self._pages), []
-        return Received(Frame("positions", page["ms"], (AllPositions(rows, Stamp(page["ms"], page["ms"])),)))
+        frame = Frame("positions", page["ms"], (AllPositions(rows, Stamp(page["ms"], page["ms"])),))
+        return Received((Delivery(frame),))
 
 
 class ToyMarketSession:
@@ -107,16 +100,12 @@ class ToyMarketSession:
         self._carried = symbols
         return requests
 
-    def identity(self, raw: str | bytes) -> Hashable | None:
-        """There is one connection alone."""
-        return None
-
     def received(self, raw: str | bytes, now_ms: int) -> Received:
         """Raises FrameError."""
         if raw == "pong":
             return NOTHING
         body = messages.parse(raw)
-        return NOTHING if "done" in body else Received(messages.frame(body, now_ms))
+        return NOTHING if "done" in body else Received((Delivery(messages.frame(body, now_ms)),))
 
     def idle(self, silent_s: float) -> str | None:
         """A ping in words."""

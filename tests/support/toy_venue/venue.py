@@ -57,8 +57,8 @@ TRAITS = Traits(
     rest_recent_ms=500,
     history_lag_ms=HISTORY_LAG_MS,
     history=Retention(kept_ms=10 * 86_400_000, unfilled_kept_ms=10 * 86_400_000),
-    ordered_per_order=True,
     max_conditional_orders=0,
+    wallet_error=ZERO,
     stream=StreamTraits(
         life_s=None,
         max_silence_s=20.0,
@@ -75,6 +75,7 @@ TRAITS = Traits(
         seconds_per_symbol=1.0,
         least_symbols=0,
         orders_by_symbol=0,
+        conditional_by_symbol=False,
         conditional_by_id=0,
     ),
 )
