@@ -172,20 +172,26 @@ def frames_of(exchange: ToyExchange, number: int) -> list[str]:
     return [orjson.dumps({"conn": number, "seq": 3 + number, "ch": "wallets", "row": exchange.wallet("USD")}).decode()]
 
 
+def identity(session: ToySession, raw: str) -> object:
+    """Of the one event in a message."""
+    (delivery,) = session.received(raw, 0).deliveries
+    return delivery.identity
+
+
 def test_copies_of_one_event_differ_in_bytes_and_not_in_identity() -> None:
     exchange = ToyExchange()
     (one,), (other,) = frames_of(exchange, 1), frames_of(exchange, 2)
     session = ToySession(())
     assert one != other
-    assert session.identity(one) == session.identity(other) is not None
+    assert identity(session, one) == identity(session, other) is not None
     exchange.wallets["USD"] += 1
-    assert session.identity(frames_of(exchange, 1)[0]) != session.identity(one)
+    assert identity(session, frames_of(exchange, 1)[0]) != identity(session, one)
 
 
 def test_what_concerns_one_connection_alone_has_no_identity() -> None:
     session = ToySession(())
-    assert session.identity('{"conn":1,"seq":1,"done":"login","ok":true}') is None
-    assert session.identity('{"conn":1,"seq":3,"ch":"positions","all":{"rows":[],"last":true}}') is None
+    assert session.received('{"conn":1,"seq":1,"done":"login","ok":true}', 0).deliveries == ()
+    assert identity(session, '{"conn":1,"seq":3,"ch":"positions","all":{"rows":[],"last":true,"ms":1}}') is None
 
 
 def test_a_session_is_ready_when_its_subscription_is_acknowledged() -> None:
@@ -209,9 +215,9 @@ def test_pages_together_are_all_positions() -> None:
         exchange.fill(exchange.place(name, "buy", 3, D(50_000)), 3)
     pages = [{"rows": [exchange.position(name)], "last": name == "BTC-I", "ms": 9} for name in ("BTC-L", "BTC-I")]
     first, last = (session.received(orjson.dumps({"conn": 1, "ch": "positions", "all": page}), 0) for page in pages)
-    assert first.frame is None
-    assert last.frame is not None
-    (change,) = last.frame.changes
+    assert first.deliveries == ()
+    (whole,) = last.deliveries
+    (change,) = whole.frame.changes
     assert isinstance(change, AllPositions)
     assert [row.symbol for row in change.rows] == ["BTC-L", "BTC-I"]
     assert change.symbols is None
