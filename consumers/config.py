@@ -34,13 +34,14 @@ def from_environment(overrides: Mapping[str, Any]) -> Environment:
     Raises:
         ConfigError: names the setting, what was given (never a secret) and what is accepted.
     """
-    known = {name.lower(): name for name in settings.NAMES}
+    names = registry.names()
+    known = {name.lower(): name for name in names.all}
     given = {known[name]: _text(value) for name, value in overrides.items() if name in known}
-    values = settings.load(given, os.environ).values
+    values = settings.load(names, given, os.environ).values
     url = values.get("REDIS_URL", settings.DEFAULT_REDIS_URL)
     check_running_url(url)
-    account_id, own = _settings_account(values), set(settings.CREDENTIAL_NAMES)
-    if _settings_account(settings.load({}, os.environ).values) != account_id and not given.keys() & own:
+    account_id, own = _settings_account(values), set(names.of_credentials)
+    if _settings_account(settings.load(names, {}, os.environ).values) != account_id and not given.keys() & own:
         # What the settings have are the credentials of their own account: another one must not be asked for by them.
         values = {name: value for name, value in values.items() if name not in own}
     return Environment(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 PROGRAM_OPTIONS = (
     ("--redis-url", "REDIS_URL", "URL", "redis:// (redis://127.0.0.1:6379/0), rediss://, unix://, or embedded"),
-    ("--venue", "VENUE", "VENUE", "binance"),
+    ("--venue", "VENUE", "VENUE", "the exchange, one of those below (binance)"),
     ("--account", "ACCOUNT", "NAME", "the account's name in Redis (main)"),
     ("--api-key-file", "API_KEY_FILE", "FILE", "file with the API key"),
     ("--api-secret-file", "API_SECRET_FILE", "FILE", "file with the API secret, or an Ed25519 private key (PEM)"),
@@ -22,6 +22,9 @@ PROGRAM_OPTIONS = (
     ("--lease-s", "LEASE_S", "SECONDS", "how long a killed publisher still holds the account (2.5)"),
     ("--mark-price-interval-s", "MARK_PRICE_INTERVAL_S", "SECONDS", "mark prices are written at most this often (1)"),
 )
+
+VENUES_PLACE = "{venues}"
+"""Where the settings of the venues stand in `EPILOG`."""
 
 DESCRIPTION = """\
 Follow an exchange account and keep its state in Redis: balances, positions and open orders as hashes, order events as
@@ -41,7 +44,8 @@ Settings without an option:
     STATECAST_EVENTS_RETENTION_S     order events are kept this long, and until every group has them (604800, a week)
     STATECAST_GROUP_EXPIRY_S         a group without a consumer for this long no longer keeps events (604800)
     STATECAST_SHARED_STREAM          false: the venue sends events to one connection only, so a standby waits (true)
-    STATECAST_BINANCE_PRIVATE_PATH   path of the private stream's URL (/private/ws?listenKey={listen_key})
+
+{venues}
 
 Several accounts, in a TOML file:
 
@@ -61,11 +65,35 @@ Exit codes: 0 after an orderly stop (Ctrl-C, SIGTERM), 2 for wrong settings, 1 f
 """
 
 
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Lists the settings of the venues as well. Importing them takes time: it waits until somebody asks for help."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if VENUES_PLACE in text:
+            text = text.replace(VENUES_PLACE, _venues_help())
+        return super()._fill_text(text, width, indent)
+
+
+def _venues_help() -> str:
+    """The credentials and settings of each venue, by their names."""
+    from statecast.settings import PREFIX
+    from statecast.venues.registry import VENUES
+
+    parts = []
+    for name, venue in VENUES.items():
+        lines = {f"{PREFIX}{one}": f"{what}, or {PREFIX}{one}_FILE" for one, what in venue.credentials.items()}
+        lines |= {f"{PREFIX}{one}": what for one, what in venue.settings.items()}
+        width = max(map(len, lines))
+        listed = "\n".join(f"    {setting:{width}}   {what}" for setting, what in lines.items())
+        parts.append(f"Settings of {name}:\n\n{listed}")
+    return "\n\n".join(parts)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the service, for this program and for `statecast publish`."""
     parser.description = DESCRIPTION
     parser.epilog = EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.formatter_class = _Help
     for option, name, metavar, text in PROGRAM_OPTIONS:
         parser.add_argument(option, dest=name, metavar=metavar, help=f"{text}  [STATECAST_{name}]")
     for option, name, text in (
@@ -88,10 +116,12 @@ def run(args: argparse.Namespace) -> int:
     from statecast import settings
     from statecast.clock import SystemClock
     from statecast.errors import ConfigError, StatecastError
+    from statecast.venues import registry
 
     try:
-        options = {name: value for name in settings.NAMES if (value := getattr(args, name, None)) is not None}
-        built = config.build(settings.load(options, os.environ, args.config))
+        names = registry.names()
+        options = {name: value for name in names.all if (value := getattr(args, name, None)) is not None}
+        built = config.build(settings.load(names, options, os.environ, args.config))
         logs.configure()
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(serve(built, SystemClock()))

@@ -14,9 +14,10 @@ entries then stand in for the shared ones:
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from dotenv import dotenv_values
 
@@ -25,37 +26,43 @@ from statecast.secret import Secret
 
 PREFIX = "STATECAST_"
 
-CREDENTIALS = ("API_KEY", "API_SECRET", "API_PASSPHRASE")
-"""What any venue may take; each may be given as the file that holds it."""
-
-CREDENTIAL_NAMES = tuple(name + end for name in CREDENTIALS for end in ("", "_FILE"))
-
-NAMES = (
+COMMON = (
     "REDIS_URL",
     "VENUE",
     "ACCOUNT",
-    *CREDENTIAL_NAMES,
-    "TESTNET",
-    "REST_URL",
-    "WS_URL",
-    "MARKET_WS_URL",
     "RECONCILE_S",
     "LEASE_S",
     "SHARED_STREAM",
     "MARK_PRICE_INTERVAL_S",
-    "DELETE_LISTEN_KEY",
-    "BINANCE_PRIVATE_PATH",
     "EVENTS_RETENTION_S",
     "GROUP_EXPIRY_S",
     "MAX_AGE_S",
     "NOFX_MODE",
 )
-"""All settings, those of single venues included (`Venue.settings`)."""
+"""Settings that do not depend on the venue."""
 
 SHARED = frozenset({"REDIS_URL"})
 """Settings of the program, not of one account."""
 
 DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
+
+
+class Names(NamedTuple):
+    """What may be set as well as `COMMON`: the settings and the credentials of venues (`venues.registry.names`)."""
+
+    venues: tuple[str, ...] = ()
+    credentials: tuple[str, ...] = ()
+    """Each may be given as the file that holds it."""
+
+    @property
+    def of_credentials(self) -> tuple[str, ...]:
+        """The settings that hold a credential, or the name of its file."""
+        return tuple(name + end for name in self.credentials for end in ("", "_FILE"))
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """Everything that may be set."""
+        return (*COMMON, *self.of_credentials, *self.venues)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,25 +74,27 @@ class Settings:
     """One mapping per account, the shared values included; a single one without a file's `[[accounts]]`."""
 
     def get(self, name: str, default: str) -> str:
-        assert name in NAMES
+        """A common setting."""
+        assert name in COMMON
         return self.values.get(name, default)
 
 
 def load(
+    names: Names,
     options: Mapping[str, str | None],
     environ: Mapping[str, str],
     config_file: Path | None = None,
     directory: Path | None = None,
 ) -> Settings:
-    """Collect the settings; `options` go by the names in `NAMES`. `.env` is read from `directory`.
+    """Collect the settings; `options` go by these names. `.env` is read from `directory`.
 
     Raises:
         ConfigError: the file cannot be read, or names a setting that does not exist.
     """
-    shared, accounts = _file(config_file) if config_file is not None else ({}, [])
+    shared, accounts = _file(config_file, names.all) if config_file is not None else ({}, [])
     dotenv = dotenv_values((directory or Path()) / ".env", interpolate=False)
     over: dict[str, str] = {}
-    for name in NAMES:
+    for name in names.all:
         for source in (dotenv, environ):
             if text := source.get(PREFIX + name):
                 over[name] = text
@@ -98,15 +107,12 @@ def load(
         values |= accounts[0] | over
         return Settings(values, (values,))
     # What distinguishes several accounts of a file cannot be said once for all of them.
-    return Settings(values, tuple({**shared, **account, **_shared_only(over)} for account in accounts))
+    own = {"ACCOUNT", "VENUE", *names.of_credentials}
+    over = {name: value for name, value in over.items() if name not in own}
+    return Settings(values, tuple({**shared, **account, **over} for account in accounts))
 
 
-def _shared_only(values: Mapping[str, str]) -> dict[str, str]:
-    own = {"ACCOUNT", "VENUE", *CREDENTIAL_NAMES}
-    return {name: value for name, value in values.items() if name not in own}
-
-
-def _file(path: Path) -> tuple[dict[str, str], list[dict[str, str]]]:
+def _file(path: Path, names: Collection[str]) -> tuple[dict[str, str], list[dict[str, str]]]:
     try:
         document = tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
@@ -116,15 +122,16 @@ def _file(path: Path) -> tuple[dict[str, str], list[dict[str, str]]]:
     accounts = document.pop("accounts", [])
     if not isinstance(accounts, list) or not all(isinstance(account, dict) for account in accounts):
         raise ConfigError("accounts", None, "one [[accounts]] table for each account")
-    return _table(document, ""), [_table(account, "accounts.") for account in accounts]
+    of_account = [name for name in names if name not in SHARED]
+    return _table(document, "", names), [_table(account, "accounts.", of_account) for account in accounts]
 
 
-def _table(table: Mapping[str, object], where: str) -> dict[str, str]:
+def _table(table: Mapping[str, object], where: str, names: Collection[str]) -> dict[str, str]:
     values: dict[str, str] = {}
     for key, value in table.items():
         name = key.upper()
-        if name not in NAMES or (where and name in SHARED):
-            known = ", ".join(sorted(n.lower() for n in NAMES if not (where and n in SHARED)))
+        if name not in names:
+            known = ", ".join(sorted(name.lower() for name in names))
             raise ConfigError(f"the setting {where}{key}", "not known", f"one of {known}")
         if isinstance(value, bool):
             values[name] = "true" if value else "false"
@@ -156,24 +163,24 @@ def secret(values: Mapping[str, str], name: str) -> Secret | None:
     return Secret(content)
 
 
-def credentials(values: Mapping[str, str], names: Sequence[str]) -> tuple[Secret, ...] | None:
-    """The credentials of these names; None where none of them is given.
+def credentials(values: Mapping[str, str], wanted: Mapping[str, str]) -> tuple[Secret, ...] | None:
+    """The credentials of these names, which go with what they are; None where none of them is given.
 
     Raises ConfigError where one is given and another is not, and as `secret` does.
     """
-    found = [secret(values, name) for name in names]
+    found = [secret(values, name) for name in wanted]
     if not any(found):
         return None
-    for name, credential in zip(names, found, strict=True):
+    for (name, what), credential in zip(wanted.items(), found, strict=True):
         if credential is None:
-            raise missing(name)
+            raise missing(name, what)
     return tuple(credential for credential in found if credential is not None)
 
 
-def missing(name: str) -> ConfigError:
-    """The error for a credential that is needed and not there."""
-    accepted = f"the {name.removeprefix('API_').lower()} of a reading-only API key, or {PREFIX}{name}_FILE"
-    return ConfigError(f"{PREFIX}{name}", None, f"{accepted}; without keys, try `statecast demo`")
+def missing(name: str, what: str) -> ConfigError:
+    """The error for a credential that is needed and not there; `what` it is, in words."""
+    accepted = f"{what}, or {PREFIX}{name}_FILE; without keys, try `statecast demo`"
+    return ConfigError(f"{PREFIX}{name}", None, accepted)
 
 
 def flag(values: Mapping[str, str], name: str, *, default: bool = False) -> bool:

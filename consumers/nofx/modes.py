@@ -58,10 +58,11 @@ def choose(api_key: str | None, secret_key: str | None, testnet: bool = False) -
     Raises:
         ConfigError: names the setting or argument, what was given (never a secret) and what is accepted.
     """
-    values = dict(settings.load({"TESTNET": "true" if testnet else None}, os.environ).values)
+    names = registry.names()
+    values = dict(settings.load(names, {"TESTNET": "true" if testnet else None}, os.environ).values)
     given = _given(api_key, secret_key)
     if given:
-        for name in settings.CREDENTIAL_NAMES:
+        for name in names.of_credentials:
             values.pop(name, None)
         values |= given
     embedded = _mode(values, bool(given)) == EMBEDDED

@@ -83,7 +83,8 @@ def run(args: argparse.Namespace) -> int:
 
     from statecast import settings
 
-    url = settings.load({"REDIS_URL": args.url}, os.environ).get("REDIS_URL", settings.DEFAULT_REDIS_URL)
+    loaded = settings.load(settings.Names(), {"REDIS_URL": args.url}, os.environ)
+    url = loaded.get("REDIS_URL", settings.DEFAULT_REDIS_URL)
     if url == "embedded":
         return _complain(_EMBEDDED, exit_code=2)
     try:

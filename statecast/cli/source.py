@@ -7,7 +7,10 @@ import os
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from statecast.settings import Names
 
 TERMINATED = 128 + 15
 
@@ -28,10 +31,18 @@ def redis_url(args: argparse.Namespace) -> str:
     from statecast import settings
     from statecast.store.client import check_running_url
 
-    loaded = settings.load({"REDIS_URL": args.REDIS_URL}, os.environ, args.config)
+    # A publisher's file may hold settings of venues. Without one, the venues need not be imported.
+    names = settings.Names() if args.config is None else _all_names()
+    loaded = settings.load(names, {"REDIS_URL": args.REDIS_URL}, os.environ, args.config)
     url = loaded.get("REDIS_URL", settings.DEFAULT_REDIS_URL)
     check_running_url(url)
     return url
+
+
+def _all_names() -> Names:
+    from statecast.venues import registry
+
+    return registry.names()
 
 
 def run(args: argparse.Namespace, work: Callable[[argparse.Namespace, str], Coroutine[Any, Any, int]]) -> int:

@@ -398,12 +398,13 @@ class Venue(Protocol):
     def traits(self) -> Traits: ...
 
     @property
-    def credentials(self) -> tuple[str, ...]:
-        """Names of the credentials that it takes, of `settings.CREDENTIALS`."""
+    def credentials(self) -> Mapping[str, str]:
+        """Names of the credentials that it takes, without `STATECAST_`, and what each is, in words."""
 
     @property
-    def settings(self) -> tuple[str, ...]:
-        """Names of the settings that `access` reads in addition to the credentials; without `STATECAST_`."""
+    def settings(self) -> Mapping[str, str]:
+        """Names of the settings that `access` reads as well as the credentials, without `STATECAST_`, and what each
+        does, in words for `--help`: a line of some 80 characters, with the default in parentheses."""
 
     def access(self, values: Mapping[str, str]) -> Access | None:
         """From settings by name; None where no credential is given. Raises ConfigError."""

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from statecast import settings
 from statecast.errors import ConfigError
-from statecast.settings import PREFIX
+from statecast.settings import PREFIX, Names
 from statecast.venues.adapter import Access, Limits, Venue
 from statecast.venues.binance.venue import BinanceVenue
 
 VENUES: Mapping[str, Venue] = {one.name: one for one in (BinanceVenue(),)}
 """By name, the default first."""
+
+
+def names(venues: Mapping[str, Venue] = VENUES) -> Names:
+    """What may be set for accounts of these venues."""
+    return Names(
+        _distinct(one.settings for one in venues.values()), _distinct(one.credentials for one in venues.values())
+    )
+
+
+def _distinct(of_venues: Iterable[Iterable[str]]) -> tuple[str, ...]:
+    """Several venues may have a setting of one name."""
+    return tuple(dict.fromkeys(name for names in of_venues for name in names))
 
 
 def venue(name: str) -> Venue:
@@ -36,7 +48,8 @@ def needed_access(values: Mapping[str, str]) -> Access:
     """As `access`, for one who cannot go without: raises ConfigError where no credential is given."""
     found = access(values)
     if found is None:
-        raise settings.missing(chosen(values).credentials[0])
+        name, what = next(iter(chosen(values).credentials.items()))
+        raise settings.missing(name, what)
     return found
 
 

@@ -9,6 +9,7 @@ import pytest
 from publisher.config import AccountConfig, Config, build
 from statecast import settings
 from statecast.errors import ConfigError
+from statecast.venues import registry
 from statecast.venues.binance.venue import BinanceAccess
 
 KEYS = {"API_KEY": "the-api-key", "API_SECRET": "the-api-secret"}
@@ -22,7 +23,7 @@ def built(**values: str) -> Config:
 def from_file(directory: Path, text: str, environ: dict[str, str] | None = None) -> Config:
     path = directory / "statecast.toml"
     path.write_text(text, encoding="utf-8")
-    return build(settings.load({}, environ or {}, path, directory))
+    return build(settings.load(registry.names(), {}, environ or {}, path, directory))
 
 
 def access_of(account: AccountConfig) -> BinanceAccess:

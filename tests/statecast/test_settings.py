@@ -6,7 +6,20 @@ from pathlib import Path
 import pytest
 
 from statecast.errors import ConfigError
-from statecast.settings import DEFAULT_REDIS_URL, NAMES, Settings, flag, load, seconds, secret
+from statecast.settings import (
+    DEFAULT_REDIS_URL,
+    Names,
+    Settings,
+    credentials,
+    flag,
+    load,
+    missing,
+    seconds,
+    secret,
+)
+
+NAMES = Names(("TESTNET", "REST_URL", "WS_URL", "DELETE_LISTEN_KEY"), ("API_KEY", "API_SECRET", "ADDRESS"))
+"""What a few venues may have."""
 
 
 def loaded(
@@ -23,7 +36,7 @@ def loaded(
     if config is not None:
         path = directory / "statecast.toml"
         path.write_text(config, "utf-8")
-    return load(options or {}, environ or {}, path, directory)
+    return load(NAMES, options or {}, environ or {}, path, directory)
 
 
 def expect_refused(directory: Path, config: str, sentence: str) -> None:
@@ -54,7 +67,7 @@ def test_options_come_before_the_environment_before_dotenv_before_the_file(tmp_p
     assert found.accounts == (found.values,)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", NAMES.all)
 def test_every_setting_can_be_set_in_every_way(tmp_path: Path, name: str) -> None:
     told = Settings({name: "x"}, ({name: "x"},))
     assert loaded(tmp_path, options={name: "x"}) == told
@@ -133,11 +146,11 @@ def test_what_tells_accounts_apart_cannot_be_said_for_all_of_them(tmp_path: Path
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    missing = tmp_path / "missing.toml"
+    absent = tmp_path / "missing.toml"
     with pytest.raises(ConfigError) as refused:
-        load({}, {}, missing, tmp_path)
+        load(NAMES, {}, {}, absent, tmp_path)
     assert str(refused.value) == (
-        f"--config is {str(missing)!r}; accepted: a TOML file that can be read (No such file or directory)"
+        f"--config is {str(absent)!r}; accepted: a TOML file that can be read (No such file or directory)"
     )
 
 
@@ -146,17 +159,17 @@ def test_a_file_that_is_not_toml_is_named(tmp_path: Path) -> None:
     broken = tmp_path / "broken.toml"
     broken.write_bytes(b"venue = '\xff'")
     with pytest.raises(ConfigError, match="a TOML file"):
-        load({}, {}, broken, tmp_path)
+        load(NAMES, {}, {}, broken, tmp_path)
 
 
 def test_a_setting_that_does_not_exist_is_named_with_those_that_do(tmp_path: Path) -> None:
     expect_refused(
-        tmp_path, 'veneu = "binance"', "the setting veneu is 'not known'; accepted: one of account, api_key,"
+        tmp_path, 'veneu = "binance"', "the setting veneu is 'not known'; accepted: one of account, address,"
     )
     expect_refused(
         tmp_path,
         '[[accounts]]\nnick = "x"',
-        "the setting accounts.nick is 'not known'; accepted: one of account, api_key,",
+        "the setting accounts.nick is 'not known'; accepted: one of account, address,",
     )
 
 
@@ -214,8 +227,24 @@ def test_a_credential_file_that_cannot_work_is_named(tmp_path: Path, content: by
 def test_one_account_of_a_file_may_get_its_credentials_from_the_environment(tmp_path: Path) -> None:
     file = tmp_path / "statecast.toml"
     file.write_text('[[accounts]]\naccount = "main"\nreconcile_s = 30\n')
-    loaded = load({}, {"STATECAST_API_KEY": "from-the-environment", "STATECAST_RECONCILE_S": "5"}, file, tmp_path)
+    environ = {"STATECAST_API_KEY": "from-the-environment", "STATECAST_RECONCILE_S": "5"}
+    loaded = load(NAMES, {}, environ, file, tmp_path)
     assert loaded.accounts == ({"ACCOUNT": "main", "RECONCILE_S": "5", "API_KEY": "from-the-environment"},)
+
+
+def test_credentials_go_by_the_names_of_a_venue() -> None:
+    wanted = {"ADDRESS": "the address of an account", "API_KEY": "a key"}
+    assert credentials({}, wanted) is None
+    given = credentials({"ADDRESS": "0x1", "API_KEY": "k", "API_SECRET": "of another venue"}, wanted)
+    assert given is not None
+    assert [one.reveal() for one in given] == ["0x1", "k"]
+    with pytest.raises(ConfigError) as refused:
+        credentials({"API_KEY": "k"}, wanted)
+    assert str(refused.value) == str(missing("ADDRESS", "the address of an account"))
+    assert str(refused.value) == (
+        "STATECAST_ADDRESS is not set; accepted: the address of an account, or STATECAST_ADDRESS_FILE; "
+        "without keys, try `statecast demo`"
+    )
 
 
 # Flags and durations

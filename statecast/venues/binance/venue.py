@@ -89,8 +89,18 @@ class BinanceVenue:
     """See `Venue`."""
 
     name = wire.VENUE
-    credentials = ("API_KEY", "API_SECRET")
-    settings = ("TESTNET", "REST_URL", "WS_URL", "MARKET_WS_URL", "BINANCE_PRIVATE_PATH", "DELETE_LISTEN_KEY")
+    credentials: Mapping[str, str] = {
+        "API_KEY": "the key of a reading-only API key",
+        "API_SECRET": "the secret of a reading-only API key",
+    }
+    settings: Mapping[str, str] = {
+        "TESTNET": "true: the hosts of the venue's demo (false)",
+        "REST_URL": f"host of REST ({wire.PRODUCTION_REST})",
+        "WS_URL": f"host of the streams ({wire.PRODUCTION_WS})",
+        "MARKET_WS_URL": "host of the mark prices (as STATECAST_WS_URL)",
+        "BINANCE_PRIVATE_PATH": f"path of the private stream's URL ({wire.PRIVATE_PATH})",
+        "DELETE_LISTEN_KEY": "true: delete the listen key at the end, unless another publisher runs (false)",
+    }
 
     def __init__(self, traits: Traits = TRAITS, *, history_page: int = wire.HISTORY_PAGE) -> None:
         """`history_page`: rows of a history that are asked for at once."""

@@ -18,7 +18,9 @@ from statecast.cli import main
 from statecast.store.client import connect
 from statecast.store.keys import AccountId
 from statecast.store.reader import read_account
+from statecast.venues import registry
 from statecast.venues.binance import wire
+from statecast.venues.registry import venue
 
 PUBLISH = ("statecast.cli.main", "publish")
 
@@ -37,7 +39,8 @@ def test_its_help_names_every_setting_of_the_service_with_its_default(
     with pytest.raises(SystemExit):
         main.main(["publish", "--help"])
     text = " ".join(capsys.readouterr().out.split())
-    built = config.build(settings.load({"API_KEY": "key", "API_SECRET": "secret"}, {}, directory=tmp_path))
+    names = registry.names()
+    built = config.build(settings.load(names, {"API_KEY": "key", "API_SECRET": "secret"}, {}, directory=tmp_path))
     (account,) = built.accounts
     times = (account.reconcile_s, account.lease_s, account.mark_price_interval_s, account.group_expiry_s)
     for default in (built.redis_url, account.account_id.account, wire.PRIVATE_PATH, *(f"{s:.7g}" for s in times)):
@@ -45,8 +48,9 @@ def test_its_help_names_every_setting_of_the_service_with_its_default(
     assert f"({account.events_retention_s:.7g}, a week)" in text
     told = set(re.findall(r"STATECAST_([A-Z_]+)", text))
     of_readers = {"MAX_AGE_S", "NOFX_MODE"}
-    not_yet = {"API_PASSPHRASE", "API_PASSPHRASE_FILE"}  # No venue of today has one.
-    assert told == set(settings.NAMES) - of_readers - not_yet
+    assert told == set(names.all) - of_readers
+    for what in (*venue("binance").credentials.values(), *venue("binance").settings.values()):
+        assert what in text
 
 
 async def test_settings_that_cannot_work_are_one_line(tmp_path: Path) -> None:

@@ -37,6 +37,16 @@ def test_options_come_before_environment_dotenv_and_file(monkeypatch: pytest.Mon
     assert source.redis_url(arguments(*given, "--redis-url", "redis://option")) == "redis://option"
 
 
+def test_a_publishers_file_may_hold_what_only_a_publisher_reads() -> None:
+    Path("publisher.toml").write_text(
+        'redis_url = "redis://file"\ntestnet = true\n[[accounts]]\naccount = "main"\napi_key_file = "key"\n'
+    )
+    assert source.redis_url(arguments("--config", "publisher.toml")) == "redis://file"
+    Path("publisher.toml").write_text("tesnet = true\n")
+    with pytest.raises(ConfigError, match="the setting tesnet is 'not known'"):
+        source.redis_url(arguments("--config", "publisher.toml"))
+
+
 @pytest.mark.parametrize("url", ["embedded", "http://127.0.0.1", "redis://127.0.0.1:port"])
 def test_what_is_no_server_to_read_from_is_a_wrong_setting(url: str) -> None:
     with pytest.raises(ConfigError, match="STATECAST_REDIS_URL is "):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import cast
+
 import pytest
 
 from statecast import settings
 from statecast.errors import ConfigError
 from statecast.venues import registry
+from statecast.venues.adapter import Venue
 from statecast.venues.registry import VENUES, SharedLimits
 
 KEYS = {"API_KEY": "the-api-key", "API_SECRET": "the-api-secret"}
@@ -25,8 +29,20 @@ def test_a_venue_that_is_not_known_is_named_with_its_setting() -> None:
 def test_every_venue_goes_by_its_own_name_and_reads_settings_that_exist() -> None:
     for name, venue in VENUES.items():
         assert venue.name == name
-        assert set(venue.settings) <= set(settings.NAMES)
-        assert set(venue.credentials) <= set(settings.CREDENTIALS)
+        assert set(venue.settings) <= set(registry.names().venues)
+        assert set(venue.credentials) <= set(registry.names().credentials)
+        assert not {*venue.settings, *registry.names().of_credentials} & set(settings.COMMON)
+
+
+def test_a_further_venue_brings_names_of_its_own_and_may_share_others() -> None:
+    further = SimpleNamespace(
+        settings={"REST_URL": "another REST host", "DEX": "which one"}, credentials={"ADDRESS": "the account's address"}
+    )
+    ours = registry.names()
+    found = registry.names({**VENUES, "further": cast("Venue", further)})
+    assert found.venues == (*ours.venues, "DEX")
+    assert found.credentials == (*ours.credentials, "ADDRESS")
+    assert set(found.all) - set(ours.all) == {"DEX", "ADDRESS", "ADDRESS_FILE"}
 
 
 def test_access_may_be_missing_or_needed() -> None:
