@@ -96,16 +96,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = _Help
     for option, name, metavar, text in PROGRAM_OPTIONS:
         parser.add_argument(option, dest=name, metavar=metavar, help=f"{text}  [STATECAST_{name}]")
-    for option, name, text in (
-        ("--testnet", "TESTNET", "use the venue's test hosts"),
-        (
-            "--delete-listen-key",
-            "DELETE_LISTEN_KEY",
-            "delete the listen key at the end, unless another publisher runs",
-        ),
-    ):
-        help_text = f"{text}  [STATECAST_{name}]"
-        parser.add_argument(option, dest=name, action="store_const", const="true", help=help_text)
+    help_text = "use the venue's test hosts  [STATECAST_TESTNET]"
+    parser.add_argument("--testnet", dest="TESTNET", action="store_const", const="true", help=help_text)
     parser.add_argument("--config", type=Path, metavar="FILE", help="a TOML file with settings")
 
 

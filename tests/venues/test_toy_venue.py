@@ -169,7 +169,8 @@ async def toy(redis_url: str, account: str, **options: Any) -> AsyncIterator[Toy
 
 def frames_of(exchange: ToyExchange, number: int) -> list[str]:
     """What a connection of this number is sent of one event."""
-    return [orjson.dumps({"conn": number, "seq": 3 + number, "ch": "wallets", "row": exchange.wallet("USD")}).decode()]
+    body = {"conn": number, "seq": 3 + number, "ch": "wallets", "ms": 9, "row": exchange.wallet("USD")}
+    return [orjson.dumps(body).decode()]
 
 
 def identity(session: ToySession, raw: str) -> object:

@@ -329,8 +329,12 @@ class ToyVenue:
     """See `Venue`."""
 
     name = VENUE
-    credentials = ("API_KEY", "API_SECRET", "API_PASSPHRASE")
-    settings = ("REST_URL", "WS_URL")
+    credentials: Mapping[str, str] = {
+        "API_KEY": "the key",
+        "API_SECRET": "its secret",
+        "API_PASSPHRASE": "its passphrase",
+    }
+    settings: Mapping[str, str] = {"REST_URL": "host of REST", "WS_URL": "host of the stream"}
 
     def __init__(self, traits: Traits = TRAITS, limits: Callable[[], ToyLimits] = ToyLimits) -> None:
         self.traits = traits
