@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from publisher.committer import Committer
 from publisher.gap_histories import Gap, GapRead, GapReader, is_finish_logged, triggered_orders
 from publisher.lease import Lease
-from publisher.log_window import WRITTEN_LATE_MS, LogWindow
+from publisher.log_window import LogWindow
 from publisher.logs import Log
 from publisher.record import EventRecord
 from publisher.status import Status
@@ -75,6 +75,7 @@ class GapFiller:
             margin_ms=2 * traits.clock_error_ms,
             log_kept_ms=log_kept_ms,
             overlap_ms=tuning.overlap_ms,
+            written_late_ms=tuning.written_late_ms,
         )
         self._histories = GapReader(
             venue, account, clock, log, self._waits, self._progress, slice_size=tuning.history_slice
@@ -201,7 +202,7 @@ class GapFiller:
         symbols |= {position.symbol for position in snapshot.positions}
         # What has waited here for long, another may have written long ago.
         waited_ms = max((received_at_ms - event.received_at_ms for event in buffered), default=0)
-        written = await self._committer.events_of_last(max(now_ms - since_ms, waited_ms) + WRITTEN_LATE_MS)
+        written = await self._committer.events_of_last(max(now_ms - since_ms, waited_ms) + self._tuning.written_late_ms)
         # No more of them than leave room for those that wait to be written, and are logged all the same.
         self._account.remember_events(event_id for event_id, _ in written[-REMEMBERED_EVENTS // 2 :])
         symbols |= {symbol for _, symbol in written if symbol}

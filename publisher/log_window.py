@@ -42,9 +42,11 @@ class LogWindow:
         margin_ms: int,
         log_kept_ms: int,
         overlap_ms: int = OVERLAP_MS,
+        written_late_ms: int = WRITTEN_LATE_MS,
     ) -> None:
         self.margin_ms = margin_ms
         self._overlap_ms = overlap_ms
+        self._written_late_ms = written_late_ms
         self._history_lag_ms = history_lag_ms
         self._retention = retention
         self._log_kept_ms = log_kept_ms
@@ -144,4 +146,4 @@ class LogWindow:
         """How long ago the oldest event was written, at the most, that a gap may hold which is found now; None where it
         is not known until when the log is complete. `published_complete_ms`: as readers see it."""
         oldest_ms = min((mark for mark in (published_complete_ms, self._complete_ms) if mark), default=0)
-        return now_ms - oldest_ms + self._overlap_ms + WRITTEN_LATE_MS if oldest_ms else None
+        return now_ms - oldest_ms + self._overlap_ms + self._written_late_ms if oldest_ms else None

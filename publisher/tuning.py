@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from publisher.discrepancies import GRACE_S
-from publisher.log_window import OVERLAP_MS
+from publisher.log_window import OVERLAP_MS, WRITTEN_LATE_MS
 from statecast.domain.order_tracking import Memory
 from statecast.store.trimming import MOST_PER_CALL
 
@@ -54,7 +54,7 @@ class Tuning:
     log_margin: int = 5_000
     """The log is searched by so many entries further back than the record goes: other publishers may have written."""
 
-    written_late_ms: int = 60_000
+    written_late_ms: int = WRITTEN_LATE_MS
     """The same in time: clocks may have been set."""
 
     steady_s: float = 5.0

@@ -7,20 +7,21 @@ import gc
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from random import Random
 from typing import NamedTuple
 
-import pytest
 from support.link import Link, linked_url
+from support.venues import registered
 from support.world import World, new_server, published, until, world
 
-from publisher import gap_fill
 from publisher.account import AccountPublisher
 from publisher.service import Chance
 from publisher.tuning import Tuning
 from statecast.embedded.server import EmbeddedServer
 from statecast.errors import StoreError
 from statecast.simulator.orders import AlgoRequest, OrderType, Side
+from statecast.venues.binance.venue import TRAITS, BinanceVenue
 
 SEED = 5
 
@@ -80,7 +81,7 @@ async def so(good: Callable[[], bool]) -> None:
 
 
 def follows(one: AccountPublisher) -> bool:
-    return one._committer._lease.is_standby and one._follower._unreconciled is None
+    return one._committer._lease.is_standby and one._follower._sync._catch_up.is_following
 
 
 async def test_what_the_record_has_dropped_while_redis_was_away_is_fetched(
@@ -149,17 +150,17 @@ async def test_what_neither_has_understood_is_fetched_by_the_standby(redis_url: 
         await here.agree_on_events_after_gaps()
 
 
-async def test_the_mark_is_not_ahead_of_what_a_mute_stream_has_told(
-    redis_url: str, account_name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_mark_is_not_ahead_of_what_a_mute_stream_has_told(redis_url: str, account_name: str) -> None:
     """A conditional order comes and goes unheard, the stream is found mute, and the publisher ends before it mends."""
-    monkeypatch.setattr(gap_fill, "OVERLAP_MS", 500)
-    monkeypatch.setattr("publisher.reconciler.EVERYTHING_PAUSE_S", 0.5)
-    monkeypatch.setattr("publisher.reconciler.LEAST_SYMBOLS", 0)  # It is not this symbol's turn.
-    monkeypatch.setattr("publisher.follower.GRACE_S", 0.5)
-    monkeypatch.setattr("publisher.discrepancies.GRACE_S", 1.0)
+    # It is not this symbol's turn.
+    traits = replace(TRAITS, checks=replace(TRAITS.checks, all_pause_s=0.5, least_symbols=0))
+    with registered(BinanceVenue(traits)):
+        await _mark_of_a_mute_stream(redis_url, account_name, Tuning(overlap_ms=500, grace_s=0.5))
+
+
+async def _mark_of_a_mute_stream(redis_url: str, account_name: str, tuning: Tuning) -> None:
     async with new_server(seed=SEED) as server:
-        async with published(server, redis_url, account_name, RECONCILE_S="1") as here:
+        async with published(server, redis_url, account_name, tuning=tuning, RECONCILE_S="1") as here:
             here.trade(20)
             await here.agree()
             here.exchange.fault("mute_user_sockets", {"on": True}, here.now_ms())
@@ -183,7 +184,7 @@ async def test_the_mark_is_not_ahead_of_what_a_mute_stream_has_told(
             await until(here.status, lambda status: int(status["eventsCompleteMs"]) <= now_ms + 1500)
         here.exchange.fault("clear", {}, here.now_ms())
         here.exchange.fault("mute_user_sockets", {"on": False}, here.now_ms())
-        async with published(server, redis_url, account_name, RECONCILE_S="1") as here:
+        async with published(server, redis_url, account_name, tuning=tuning, RECONCILE_S="1") as here:
             await here.agree()
             assert [entry for entry in await here.log() if entry["orderId"] == f"algo-{algo_id}"]
 
@@ -196,7 +197,7 @@ async def test_a_quiet_account_whose_stream_is_cut_gets_no_gap_entry(redis_url: 
         here.trade(5)
         await here.agree()
         one = running(account_name)
-        one._follower._logged_ms -= 5 * 86_400_000  # as if the stream had been silent for so long
+        one._follower._intake._last_event_ms -= 5 * 86_400_000  # as if the stream had been silent for so long
         await until(here.status, lambda status: int(status["eventsCompleteMs"]) > here.now_ms() - 20_000)
         here.exchange.fault("cut_sockets", {"kind": "private"}, here.now_ms())
         await here.state("recovering")

@@ -13,10 +13,11 @@ from redis.asyncio import Redis
 from structlog.testing import capture_logs
 from support.changes import event, snapshot
 from support.link import Fate, linked_url
+from support.venues import registered
 from support.world import until, world
 from support.written import Desk, eventually
 
-from publisher import config, gap_fill, reconciler
+from publisher import config
 from publisher.config import AccountConfig
 from publisher.janitor import Janitor
 from publisher.logs import account_log
@@ -27,6 +28,7 @@ from statecast.embedded.server import EmbeddedServer
 from statecast.store import trimming
 from statecast.store.client import Client, connect
 from statecast.store.keys import AccountId, AccountKeys
+from statecast.venues.binance.venue import TRAITS, BinanceVenue
 
 KEPT = 20
 RETENTION_S = 1
@@ -161,12 +163,16 @@ async def rounds(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
         await eventually(enough)
 
 
-async def test_a_publisher_trims_what_is_old(own_redis: EmbeddedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_publisher_trims_what_is_old(own_redis: EmbeddedServer) -> None:
     """The whole service, with an exchange that trades."""
-    monkeypatch.setattr(gap_fill, "OVERLAP_MS", 500)
-    monkeypatch.setattr(gap_fill, "WRITTEN_LATE_MS", 0)
-    monkeypatch.setattr(reconciler, "EVERYTHING_PAUSE_S", 0.5)
-    async with world(own_redis.url, "main", EVENTS_RETENTION_S="1", RECONCILE_S="1", tuning=BRISK) as here:
+    traits = replace(TRAITS, checks=replace(TRAITS.checks, all_pause_s=0.5))
+    with registered(BinanceVenue(traits)):
+        await _trims_what_is_old(own_redis)
+
+
+async def _trims_what_is_old(own_redis: EmbeddedServer) -> None:
+    tuning = replace(BRISK, overlap_ms=500, written_late_ms=0, grace_s=1.0)
+    async with world(own_redis.url, "main", EVENTS_RETENTION_S="1", RECONCILE_S="1", tuning=tuning) as here:
         length = lambda: here.client.redis.xlen(AccountKeys(here.account_id).order_events)  # noqa: E731
         here.trade(400)
         await until(length, lambda count: count > 300)
