@@ -39,7 +39,7 @@ import uvloop
 from support.truth import differences, order_differences
 
 from consumers import AccountMirror, Gap, OrderEvent, OrderEvents, StaleState
-from publisher.gap_fill import OVERLAP_MS, WRITTEN_LATE_MS
+from publisher.log_window import OVERLAP_MS, WRITTEN_LATE_MS
 from statecast.embedded.guarded import guarded
 from statecast.embedded.server import EmbeddedServer
 from statecast.store.client import connect
