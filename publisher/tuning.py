@@ -63,7 +63,7 @@ class Tuning:
     limits."""
 
     refused_retry_s: float = 60.0
-    """How often a refused key is tried again: often enough to see a mended one, seldom enough not to be banned."""
+    """How often a refused key is tried again: often enough to see a corrected one, seldom enough not to be banned."""
 
     memory: Memory | None = None
     """How many events and orders the account remembers; None: as many as `statecast.domain.order_tracking` says."""

@@ -12,6 +12,7 @@ PAGES = (
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
+    "tests/README.md",
     *sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/*.md")),
 )
 

@@ -96,7 +96,8 @@ class OrderEvents(AsyncIterator[OrderEvent]):
             backoff_s, max_backoff_s: pause before the second attempt, doubled for each further one, at most the latter.
                 Later events of the partition wait as well, so that their order is kept.
             lease_s: a consumer that is silent for this long has lost its work to another.
-            remembered: how many events are known again when Redis has lost the end of the log and it was written anew.
+            remembered: how many acknowledged events are recognised when Redis lost the end of the log, which is then
+                written again.
             on_gap: called, and awaited if it can be, before the first event after a gap. Gaps are logged as well, as
                 warnings of the logger `statecast.consumers`, and kept in `gaps`.
 
