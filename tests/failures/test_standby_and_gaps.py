@@ -187,19 +187,3 @@ async def _mark_of_a_mute_stream(redis_url: str, account_name: str, tuning: Tuni
         async with published(server, redis_url, account_name, tuning=tuning, RECONCILE_S="1") as here:
             await here.agree()
             assert [entry for entry in await here.log() if entry["orderId"] == f"algo-{algo_id}"]
-
-
-async def test_a_quiet_account_whose_stream_is_cut_gets_no_gap_entry(redis_url: str, account_name: str) -> None:
-    async with (
-        new_server() as server,
-        published(server, redis_url, account_name, chance=called(account_name), RECONCILE_S="1") as here,
-    ):
-        here.trade(5)
-        await here.agree()
-        one = running(account_name)
-        one._follower._intake._last_event_ms -= 5 * 86_400_000  # as if the stream had been silent for so long
-        await until(here.status, lambda status: int(status["eventsCompleteMs"]) > here.now_ms() - 20_000)
-        here.exchange.fault("cut_sockets", {"kind": "private"}, here.now_ms())
-        await here.state("recovering")
-        await here.state("live")
-        assert not [entry for entry in await here.log() if entry["eventType"] == "GAP"]
