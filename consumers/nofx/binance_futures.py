@@ -12,7 +12,7 @@ from consumers.mirror import AccountMirror
 from consumers.models import Freshness
 from consumers.nofx import modes, shapes, shared
 from consumers.nofx.shared import ByRest, Shared
-from consumers.nofx.user_data_stream import UserDataStream, freshness
+from consumers.nofx.user_data_stream import START_WITHIN_S, UserDataStream, freshness
 from consumers.tables import Tables
 from statecast.clock import SystemClock
 from statecast.errors import StaleState
@@ -39,9 +39,15 @@ class BinanceFuturesTrader:
     """
 
     def __init__(
-        self, api_key: str | None = "", secret_key: str | None = "", testnet: bool = False, *, client: Any = None
+        self,
+        api_key: str | None = "",
+        secret_key: str | None = "",
+        testnet: bool = False,
+        *,
+        client: Any = None,
+        start_within_s: float = START_WITHIN_S,
     ) -> None:
-        """Nothing is connected yet.
+        """Nothing is connected yet. `initialize_user_stream` waits `start_within_s` for the first snapshot.
 
         Raises:
             ConfigError: an argument or a setting cannot work.
@@ -50,6 +56,7 @@ class BinanceFuturesTrader:
         self.secret_key = secret_key
         self.testnet = testnet
         self.client = client
+        self.start_within_s = start_within_s
         self.source = modes.choose(api_key, secret_key, testnet)
         self.user_stream: UserDataStream | None = None
         self.user_stream_enabled = True
@@ -67,7 +74,9 @@ class BinanceFuturesTrader:
         """Start the stream, if it is enabled. Never raises if it cannot: the log says why, and reads go by REST."""
         if not self.user_stream_enabled or (self.user_stream is not None and self.user_stream.running):
             return
-        self.user_stream = UserDataStream(self.api_key, self.secret_key, self.testnet)
+        self.user_stream = UserDataStream(
+            self.api_key, self.secret_key, self.testnet, start_within_s=self.start_within_s
+        )
         await self.user_stream.connect()
 
     async def stop_user_stream(self) -> None:

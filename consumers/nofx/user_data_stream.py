@@ -58,8 +58,15 @@ class UserDataStream:
     logged.
     """
 
-    def __init__(self, api_key: str | None = "", secret_key: str | None = "", testnet: bool = False) -> None:
-        """Nothing is connected yet.
+    def __init__(
+        self,
+        api_key: str | None = "",
+        secret_key: str | None = "",
+        testnet: bool = False,
+        *,
+        start_within_s: float = START_WITHIN_S,
+    ) -> None:
+        """Nothing is connected yet. `start` and `connect` wait `start_within_s` for the first snapshot.
 
         Raises:
             ConfigError: an argument or a setting cannot work.
@@ -67,6 +74,7 @@ class UserDataStream:
         self.api_key = api_key
         self.secret_key = secret_key
         self.testnet = testnet
+        self.start_within_s = start_within_s
         self.source = modes.choose(api_key, secret_key, testnet)
         self.rest_base = self.source.endpoints.rest
         self.ws_base = self.source.endpoints.stream
@@ -85,7 +93,7 @@ class UserDataStream:
         """Follow the account; return with a complete snapshot.
 
         Raises:
-            StaleState: there is none within 20 s, or the venue refuses the key; the message says why and what to do.
+            StaleState: there is none in time, or the venue refuses the key; the message says why and what to do.
             ConfigError: something about it cannot work: Redis refuses the password, the account's name is taken.
             ContractMismatch: the account's keys are of another version.
         """
@@ -190,7 +198,7 @@ class UserDataStream:
     async def _wait_for_snapshot(self, held: Shared[Mirrored], began: float) -> None:
         clock = SystemClock()
         try:
-            async with asyncio.timeout(START_WITHIN_S):
+            async with asyncio.timeout(self.start_within_s):
                 followed = await held.opened()
         except TimeoutError:
             where = server_name(self.source.redis_url)
@@ -202,13 +210,13 @@ class UserDataStream:
                 followed.mirror.snapshot(max_age_s=self.source.max_age_s)
                 if self._listening:
                     return
-                if waited_s > START_WITHIN_S:
+                if waited_s > self.start_within_s:
                     why, advice = "the order events cannot be read", "see the log; a reader needs …:order-events, too"
                     raise StaleState(str(self.source.account_id), None, self.source.max_age_s, why, advice)
             except StaleState:
                 if followed.publisher is not None and followed.publisher.done():
                     followed.publisher.result()
-                if waited_s > START_WITHIN_S or (waited_s > REFUSED_AFTER_S and await self._refused(followed)):
+                if waited_s > self.start_within_s or (waited_s > REFUSED_AFTER_S and await self._refused(followed)):
                     raise
             await clock.sleep(LOOK_AGAIN_S)
         raise shared.stopped(self.source)

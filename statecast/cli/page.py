@@ -121,8 +121,8 @@ def shares(counts: Sequence[int], room: int) -> list[int]:
 class LivePage:
     """Shows one page in place of the one before. The last page stays on the terminal."""
 
-    def __init__(self) -> None:
-        self._console = Console()
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console()
         self._live = Live(console=self._console, auto_refresh=False, vertical_overflow="crop")
         self._size = self._console.size
 

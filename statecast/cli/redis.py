@@ -138,15 +138,14 @@ def _connection(url: str) -> tuple[Any, str]:
     from redis.connection import parse_url
     from redis.retry import Retry
 
-    options: dict[str, Any] = {**parse_url(url)}  # type: ignore[no-untyped-call]  # redis-py left it untyped
+    timeouts = {"socket_connect_timeout": _CONNECT_WITHIN_S, "socket_timeout": _CONNECT_WITHIN_S}
+    options: dict[str, Any] = {**timeouts, **parse_url(url)}  # type: ignore[no-untyped-call]  # redis-py left it untyped
     server = options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
     connection_class = options.pop("connection_class", redis.Connection)
     options |= {
         "parser_class": _ReplyParser,
         "protocol": 2,  # as redis-cli speaks by default: a hash is a list of names and values
         "retry": Retry(NoBackoff(), 0),
-        "socket_connect_timeout": _CONNECT_WITHIN_S,
-        "socket_timeout": _CONNECT_WITHIN_S,
     }
     return connection_class(**options), server
 

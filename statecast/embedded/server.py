@@ -12,6 +12,7 @@ import socket
 import subprocess
 import threading
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,6 @@ _HOST = "127.0.0.1"
 _PORTS = range(16384, 32768)
 _PORT_ATTEMPTS = 10
 
-_STOP_GRACE_S = 5.0
 _POLL_S = 0.005
 _LOG_LINES_KEPT = 50
 
@@ -99,14 +99,22 @@ class EmbeddedServer:
         *,
         directory: Path | None = None,
         ready_within_s: float = 10.0,
+        stop_within_s: float = 5.0,
         clock: Clock | None = None,
+        choose_port: Callable[[], int] | None = None,
     ) -> None:
-        """Choose `binary` (default: the first found) and start nothing yet. Raises StoreError if there is none."""
+        """Choose `binary` (default: the first found) and start nothing yet. Raises StoreError if there is none.
+
+        A server that has not ended `stop_within_s` after `stop` is killed. `choose_port` gives a port for the first
+        start (default: a free one by chance).
+        """
         self.binary = binary or find_server_binaries()[0]
         self.host = _HOST
         self._directory = directory
         self._ready_within_s = ready_within_s
+        self._stop_within_s = stop_within_s
         self._clock: Clock = clock or SystemClock()
+        self._choose_port = choose_port or free_port
         self._port: int | None = None
         self._process: subprocess.Popen[str] | None = None
         self._log: deque[str] = deque(maxlen=_LOG_LINES_KEPT)
@@ -143,7 +151,7 @@ class EmbeddedServer:
         assert self._process is None or self._process.poll() is not None, "the server runs already"
         failure = ""
         for _ in range(_PORT_ATTEMPTS if self._port is None else 1):
-            port = _free_port() if self._port is None else self._port
+            port = self._choose_port() if self._port is None else self._port
             self._launch(port)
             try:
                 failure = self._await_ready(port)
@@ -163,7 +171,7 @@ class EmbeddedServer:
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
             with suppress(subprocess.TimeoutExpired):
-                self._process.wait(_STOP_GRACE_S)
+                self._process.wait(self._stop_within_s)
         self.kill()
 
     def kill(self) -> None:
@@ -238,7 +246,7 @@ class EmbeddedServer:
         return f"; its last log line: {self._log[-1]}" if self._log else ""
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """A port that was free a moment ago; only a server that listens on it can know more."""
     for port in secrets.SystemRandom().sample(_PORTS, 100):
         with socket.socket() as probe, suppress(OSError):

@@ -9,23 +9,25 @@ from decimal import Decimal
 from urllib.parse import urlsplit
 
 import pytest
+from support.venues import registered
 from support.world import account_values, new_server, until
 
-from publisher import config, follower
-from publisher.committer import Committer
+from publisher import config
 from publisher.connection import first_error
 from publisher.service import publishing, system_chance
 from publisher.tuning import Tuning
 from statecast import settings
-from statecast.clock import SystemClock
+from statecast.clock import Clock, SystemClock
 from statecast.errors import ContractMismatch
 from statecast.simulator.orders import OrderRequest, OrderType, Side
 from statecast.simulator.server import SimulatorServer
 from statecast.store.client import Client, connect
 from statecast.store.keys import AccountId, AccountKeys
 from statecast.store.reader import read_account
-from statecast.venues.adapter import StreamEnded
+from statecast.venues.adapter import Access, KeyReport, Limits, StreamEnded
 from statecast.venues.binance.account import BinanceAccount
+from statecast.venues.binance.limits import WeightBudget
+from statecast.venues.binance.venue import BinanceAccess, BinanceVenue
 
 STOPS_WITHIN_S = 5.0
 
@@ -176,8 +178,21 @@ async def test_who_hangs_in_the_middle_does_not_hold_up_the_end(
         await expect_state(client, account_name, "stopped")
 
 
-async def test_an_end_that_is_asked_for_while_a_stream_is_being_closed_is_not_forgotten(
-    redis_url: str, account_name: str, monkeypatch: pytest.MonkeyPatch
+class OddVenue(BinanceVenue):
+    """Its accounts are of another class."""
+
+    def __init__(self, account_class: type[BinanceAccount]) -> None:
+        super().__init__()
+        self._account_class = account_class
+
+    def account(self, access: Access, clock: Clock, limits: Limits) -> BinanceAccount:
+        assert isinstance(access, BinanceAccess)
+        assert isinstance(limits, WeightBudget)
+        return self._account_class(access.urls, access.api_key, access.api_secret, clock, limits)
+
+
+async def test_an_end_that_is_asked_for_while_a_session_is_being_closed_is_not_forgotten(
+    redis_url: str, account_name: str, exchange: SimulatorServer
 ) -> None:
     """A task group that ends by an error forgets a cancellation of then."""
     closing = asyncio.Event()
@@ -189,52 +204,49 @@ async def test_an_end_that_is_asked_for_while_a_stream_is_being_closed_is_not_fo
             closing.set()
             await asyncio.sleep(0.5)
 
-    async def session(self: follower.Follower) -> None:
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(close_slowly())
-                await asyncio.sleep(0)
-                raise StreamEnded("closed")
-        except BaseExceptionGroup as group:
-            raise first_error(group) from None
+    class Slow(BinanceAccount):
+        async def check_key(self) -> KeyReport | None:
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(close_slowly())
+                    await asyncio.sleep(0)
+                    raise StreamEnded("closed")
+            except BaseExceptionGroup as group:
+                raise first_error(group) from None
 
-    monkeypatch.setattr(follower.Follower, "_session", session)
-    async with new_server() as server, asyncio.timeout(30):
-        given = account_values(server, account_name)
-        async with publishing(
-            config.build(settings.Settings(given, (given,))), redis_url, SystemClock(), system_chance()
-        ):
-            await closing.wait()
-        # It has come to its end.
+    with registered(OddVenue(Slow)):
+        async with asyncio.timeout(30):
+            async with publishing(built(exchange, account_name), redis_url, SystemClock(), system_chance()):
+                await closing.wait()
+            # It has come to its end.
 
 
 async def test_an_end_that_is_cut_off_closes_the_connections_to_rest(
-    redis_url: str, account_name: str, exchange: SimulatorServer, client: Client, monkeypatch: pytest.MonkeyPatch
+    redis_url: str, account_name: str, exchange: SimulatorServer, client: Client
 ) -> None:
     """As it is when the event loop ends before a stop has ended that nobody waited for."""
     ending = asyncio.Event()
     closed: list[BinanceAccount] = []
-    close = BinanceAccount.aclose
 
-    async def hang(self: Committer) -> None:
-        ending.set()
-        await asyncio.Event().wait()
+    class Noted(BinanceAccount):
+        async def aclose(self, *, last: bool = False) -> None:
+            await super().aclose(last=last)
+            closed.append(self)
 
-    async def noted(self: BinanceAccount, **options: bool) -> None:
-        await close(self, **options)
-        closed.append(self)
-
-    async def publish() -> None:
-        async with publishing(built(exchange, account_name), redis_url, SystemClock(), system_chance()):
+    async def publish(redis: Line) -> None:
+        async with publishing(built(exchange, account_name), redis.url + "/0", SystemClock(), system_chance()):
             await expect_state(client, account_name, "live")
+            redis.hangs = True
+            ending.set()
 
-    monkeypatch.setattr(Committer, "close", hang)
-    monkeypatch.setattr(BinanceAccount, "aclose", noted)
-    publication = asyncio.create_task(publish())
-    async with asyncio.timeout(30):
-        await ending.wait()
-    publication.cancel()
-    await asyncio.wait((publication,))
+    with registered(OddVenue(Noted)):
+        async with line(redis_url) as redis, asyncio.timeout(30):
+            publication = asyncio.create_task(publish(redis))
+            await ending.wait()
+            await asyncio.sleep(0.1)
+            assert not publication.done()
+            publication.cancel()
+            await asyncio.wait((publication,))
     assert publication.cancelled()
     assert len(closed) == 1
 

@@ -225,7 +225,7 @@ class BinanceAccount:
 
     async def _permissions(self) -> KeyPermissions | None:
         await self.clock.ensure()
-        absent = frozenset({403, 404}) if self._urls.sapi != wire.PRODUCTION_SAPI else frozenset[int]()
+        absent = frozenset({403, 404}) if self._urls.sapi_may_be_absent else frozenset[int]()
         try:
             async with asyncio.timeout(PERMISSIONS_WITHIN_S):
                 body = await self._rest.read(wire.API_RESTRICTIONS, absent=absent)

@@ -149,6 +149,8 @@ class BinanceUrls:
     private_ws: str
     market_ws: str
     private_path: str
+    sapi_may_be_absent: bool
+    """Whether `sapi` is a host that need not know its calls: it answers 403 or 404 then."""
 
     @classmethod
     def choose(
@@ -171,9 +173,11 @@ class BinanceUrls:
             raise ConfigError(
                 PRIVATE_PATH_SETTING, path, "a path with {listen_key} in it once, such as " + PRIVATE_PATH
             )
+        elsewhere = bool(rest_url) or testnet
         return cls(
             rest=rest,
-            sapi=rest if rest_url or testnet else PRODUCTION_SAPI,
+            sapi=rest if elsewhere else PRODUCTION_SAPI,
+            sapi_may_be_absent=elsewhere,
             private_ws=ws,
             market_ws=_base(market_ws_url, "STATECAST_MARKET_WS_URL", "ws", ws),
             private_path=path,

@@ -169,9 +169,8 @@ async def test_a_stream_that_does_not_start_is_no_error_and_comes_later(
 ) -> None:
     async with new_server() as server:
         settings_for(monkeypatch, tmp_path, server, REDIS_URL=own_redis.url)
-        monkeypatch.setattr("consumers.nofx.user_data_stream.START_WITHIN_S", 0.3)
         own_redis.kill()
-        trader = BinanceFuturesTrader(KEY, SECRET)
+        trader = BinanceFuturesTrader(KEY, SECRET, start_within_s=0.3)
         await trader.initialize_user_stream()
         with pytest.raises(StoreUnreachable):
             await trader.get_balance()

@@ -14,7 +14,7 @@ from support.nofx import ORDER_KEYS, another_key, eventually, limit_order, marke
 from support.world import DEADLINE_S, KEY, SECRET, new_server, world
 
 from consumers.mirror import follower
-from consumers.nofx import UserDataStream, user_data_stream
+from consumers.nofx import UserDataStream
 from statecast.clock import SystemClock
 from statecast.embedded.server import EmbeddedServer
 from statecast.errors import ConfigError, NeverPublished, StaleState
@@ -160,8 +160,7 @@ async def test_a_stream_that_is_cut_off_says_so(monkeypatch: pytest.MonkeyPatch,
 async def test_a_refused_key_fails_the_start_with_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     async with new_server() as server:
         settings_for(monkeypatch, tmp_path, server)
-        monkeypatch.setattr(user_data_stream, "START_WITHIN_S", 1000.0)  # which it does not wait for
-        stream = UserDataStream("a-wrong-key", "a-wrong-secret")
+        stream = UserDataStream("a-wrong-key", "a-wrong-secret", start_within_s=1000.0)  # which it does not wait for
         with pytest.raises(StaleState, match=r"the publisher is refused .*check STATECAST_API_KEY") as caught:
             await asyncio.wait_for(stream.start(), DEADLINE_S)
         assert "a-wrong" not in str(caught.value)
@@ -172,8 +171,7 @@ async def test_without_a_publisher_an_attached_start_fails(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, redis_url: str, account_name: str
 ) -> None:
     settings_for(monkeypatch, tmp_path, REDIS_URL=redis_url, ACCOUNT=account_name)
-    monkeypatch.setattr(user_data_stream, "START_WITHIN_S", 2.0)
-    stream = UserDataStream()
+    stream = UserDataStream(start_within_s=2.0)
     with pytest.raises(NeverPublished, match="start `statecast publish`"):
         await stream.start()
     assert not stream.running
@@ -185,8 +183,7 @@ async def test_a_redis_that_comes_later_is_found(
     own_redis.kill()
     async with new_server() as server:
         settings_for(monkeypatch, tmp_path, server, REDIS_URL=own_redis.url)
-        monkeypatch.setattr(user_data_stream, "START_WITHIN_S", 0.3)
-        stream = UserDataStream(KEY, SECRET)
+        stream = UserDataStream(KEY, SECRET, start_within_s=0.3)
         with pytest.raises(StaleState, match="does not answer; start it, or correct STATECAST_REDIS_URL"):
             await stream.start()
         assert not stream.running

@@ -78,11 +78,10 @@ def test_room_is_shared_alike(counts: list[int], room: int, expected: list[int])
     assert shares(counts, room) == expected
 
 
-def test_a_terminal_that_changed_its_size_is_cleared(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_that_changed_its_size_is_cleared() -> None:
     written = io.StringIO()
     console = Console(file=written, force_terminal=True, width=80, height=24, color_system=None)
-    monkeypatch.setattr("statecast.cli.page.Console", lambda: console)
-    with LivePage() as page:
+    with LivePage(console) as page:
         page.show([[Text("first")]])
         page.show([[Text("second")]])
         before = written.getvalue()

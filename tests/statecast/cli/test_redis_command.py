@@ -16,12 +16,13 @@ import pytest
 import redis
 
 from statecast import settings
-from statecast.cli import redis as command_module
 from statecast.cli.redis import add_parser
 from statecast.embedded.server import EmbeddedServer
 
 Said: TypeAlias = tuple[int, str, str]
 """Exit code, standard output, standard error."""
+
+HASTY = "?socket_connect_timeout=0.2&socket_timeout=0.2"
 
 # The one sub-command alone, as a process of its own.
 PROGRAM = (
@@ -276,19 +277,15 @@ class TestFailing:
         assert "s3cret" not in error
         assert say("-u", own_redis.url, "PING") == (1, "", "(error) NOAUTH Authentication required.\n")
 
-    def test_tls_with_a_server_that_speaks_none_ends_in_time(
-        self, say: Callable[..., Said], redis_url: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(command_module, "_CONNECT_WITHIN_S", 0.2)
-        exit_code, out, error = say("-u", redis_url.replace("redis:", "rediss:"), "PING")
+    def test_tls_with_a_server_that_speaks_none_ends_in_time(self, say: Callable[..., Said], redis_url: str) -> None:
+        exit_code, out, error = say("-u", redis_url.replace("redis:", "rediss:") + HASTY, "PING")
         assert (exit_code, out, error.count("\n")) == (1, "", 1)
         assert error.startswith("Redis at 127.0.0.1:")
 
     def test_a_command_may_block_for_longer_than_connecting_may_take(
-        self, say: Callable[..., Said], redis_url: str, key: str, monkeypatch: pytest.MonkeyPatch
+        self, say: Callable[..., Said], redis_url: str, key: str
     ) -> None:
-        monkeypatch.setattr(command_module, "_CONNECT_WITHIN_S", 0.2)
-        assert say("-u", redis_url, "BLPOP", key, "0.5") == (0, "\n", "")
+        assert say("-u", redis_url + HASTY, "BLPOP", key, "0.5") == (0, "\n", "")
 
     @pytest.mark.parametrize(
         ("answer", "complaint"),

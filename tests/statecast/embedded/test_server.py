@@ -15,8 +15,7 @@ from typing import Any
 import pytest
 import redis
 
-from statecast.embedded import server as server_module
-from statecast.embedded.server import EmbeddedServer, ServerBinary, find_server_binaries
+from statecast.embedded.server import EmbeddedServer, ServerBinary, find_server_binaries, free_port
 from statecast.errors import StoreError
 
 
@@ -173,14 +172,13 @@ class TestServing:
 
     @pytest.mark.parametrize("stranger", ["a redis server", "a silent listener"])
     def test_a_port_taken_meanwhile_is_given_up_for_another(
-        self, stranger: str, any_server_binary: ServerBinary, own_redis: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+        self, stranger: str, any_server_binary: ServerBinary, own_redis: EmbeddedServer
     ) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             taken = own_redis.port if stranger == "a redis server" else listener.getsockname()[1]
-            free = server_module._free_port()
+            free = free_port()
             choices = iter([taken, free])
-            monkeypatch.setattr(server_module, "_free_port", lambda: next(choices))
-            with EmbeddedServer(any_server_binary) as server:
+            with EmbeddedServer(any_server_binary, choose_port=lambda: next(choices)) as server:
                 assert server.port == free
                 assert ping(server.url)
 
@@ -217,14 +215,12 @@ class TestEnding:
             assert gone(server.pid)
             assert server.poll() == -signal.SIGKILL
 
-    def test_a_stopped_server_that_does_not_react_is_killed(
-        self, own_redis: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(server_module, "_STOP_GRACE_S", 0.1)
-        os.kill(own_redis.pid, signal.SIGSTOP)
-        own_redis.stop()
-        assert own_redis.poll() == -signal.SIGKILL
-        assert gone(own_redis.pid)
+    def test_a_stopped_server_that_does_not_react_is_killed(self, any_server_binary: ServerBinary) -> None:
+        with EmbeddedServer(any_server_binary, stop_within_s=0.1) as server:
+            os.kill(server.pid, signal.SIGSTOP)
+            server.stop()
+            assert server.poll() == -signal.SIGKILL
+            assert gone(server.pid)
 
     def test_the_guards_end_with_a_server_that_dies_by_itself(self, own_redis: EmbeddedServer) -> None:
         os.kill(own_redis.pid, signal.SIGKILL)

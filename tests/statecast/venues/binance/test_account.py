@@ -31,7 +31,6 @@ from statecast.domain.models import OrderKey
 from statecast.errors import AuthFailed, FrameError, RateLimited, VenueUnreachable
 from statecast.secret import Secret
 from statecast.venues.adapter import CheckScope, KeyReport
-from statecast.venues.binance import wire
 from statecast.venues.binance.account import BinanceAccount
 from statecast.venues.binance.errors import FIREWALL_PAUSE_MS
 from statecast.venues.binance.limits import WeightBudget
@@ -408,11 +407,10 @@ async def test_host_without_key_permissions(account: BinanceAccount, venue: Venu
 
 @pytest.mark.parametrize("status", [403, 418, 429])
 async def test_the_limits_of_another_host_silence_no_call_but_that_hosts(
-    venue: Venue, clock: JumpingClock, monkeypatch: pytest.MonkeyPatch, status: int
+    venue: Venue, clock: JumpingClock, status: int
 ) -> None:
     other = venue.url.replace("127.0.0.1", "localhost")
-    monkeypatch.setattr(wire, "PRODUCTION_SAPI", other)
-    urls = replace(urls_of(venue.url), sapi=other)
+    urls = replace(urls_of(venue.url), sapi=other, sapi_may_be_absent=False)
     account = BinanceAccount(urls, Secret(KEY), Secret(SECRET), clock, WeightBudget())
     venue.next["/sapi/v1/account/apiRestrictions"] = [lambda _: web.Response(status=status, text="<html>")]
     assert isinstance(await failure(account.check_key()), RateLimited)
