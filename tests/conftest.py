@@ -8,10 +8,11 @@ import subprocess
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TypeAlias
 
 import pytest
-from support.needs import is_slow
+from support.needs import LONG_RUNS, TESTS, is_slow
 
 from statecast.embedded.server import EmbeddedServer, ServerBinary, find_server_binaries
 
@@ -24,6 +25,13 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: needs programs or a publisher in real time (set by support.needs)")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Folders that hold nothing but long runs are not even imported where those are left out."""
+    if config.option.markexpr == "not slow" and collection_path.parent == TESTS and collection_path.name in LONG_RUNS:
+        return True
+    return None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

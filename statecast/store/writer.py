@@ -99,10 +99,7 @@ class AccountWriter:
         publisher_id: str,
         *,
         lease_ttl_ms: int = LEASE_TTL_MS,
-        changes_length: int = CHANGES_LENGTH,
-        page: int = PAGE,
     ) -> None:
-        """About `changes_length` entries of the changes are kept; the log is searched by `page` entries at once."""
         self.account_id = account_id
         self.publisher_id = publisher_id
         self.epoch = 0
@@ -118,8 +115,6 @@ class AccountWriter:
         """Whether `seq` is the number that another publisher had reached when it was last looked at."""
         self._sent_seq = 0
         """The number that was reached if batches were written whose replies were lost."""
-        self._changes_length = changes_length
-        self._page = page
         self._client = client
         self._keys = keys = AccountKeys(account_id)
         self.lease_ttl_ms = lease_ttl_ms
@@ -191,11 +186,13 @@ class AccountWriter:
         *,
         verified: bool,
         published: bool,
+        changes_length: int = CHANGES_LENGTH,
     ) -> Batch:
         """Number and encode a batch. `status` fields are written with it, and with them the heartbeat.
 
         `verified` says that the state is the venue's as of this batch. `published` says whether this publisher has
-        written the account's hashes; once it has, they must exist.
+        written the account's hashes; once it has, they must exist. Of the changes, about the youngest `changes_length`
+        entries are kept.
         """
         assert published or not verified or any(delta.replaces for delta in deltas), "there is nothing to verify"
         seq, event_seq = self.seq, self.event_seq
@@ -213,7 +210,7 @@ class AccountWriter:
             self.event_seq,
             len(deltas),
             event_seq - self.event_seq,
-            self._changes_length,
+            changes_length,
             1 if verified else 0,
             1 if fresh else 0,
             pack(commits),
@@ -282,9 +279,9 @@ class AccountWriter:
             symbols=frozenset(row["symbol"] for row in entities(positions).values() if "symbol" in row),
         )
 
-    async def youngest_events(self, age_ms: int, least: int = 0) -> list[tuple[str, str]]:
+    async def youngest_events(self, age_ms: int, least: int = 0, *, page: int = PAGE) -> list[tuple[str, str]]:
         """Event id and symbol of every order event that was written within `age_ms`, by Redis's clock, and of the
-        youngest `least` however old they are; oldest first."""
+        youngest `least` however old they are; oldest first. The log is read by `page` entries at once."""
         with self._client.errors():
             seconds, _ = await self._client.redis.time()
         after_ms = int(seconds) * 1000 - age_ms
@@ -292,9 +289,9 @@ class AccountWriter:
         below = "+"
         while True:
             with self._client.errors():
-                oldest, *flat = await self._scripts["event_ids"]((self._keys.order_events,), (below, self._page))
+                oldest, *flat = await self._scripts["event_ids"]((self._keys.order_events,), (below, page))
             found += zip(flat[::2], flat[1::2], strict=True)
-            if len(flat) < 2 * self._page or (len(found) >= least and int(oldest.partition("-")[0]) < after_ms):
+            if len(flat) < 2 * page or (len(found) >= least and int(oldest.partition("-")[0]) < after_ms):
                 return found[::-1]
             below = f"({oldest}"
 

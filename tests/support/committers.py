@@ -35,7 +35,7 @@ class NotingWriter(AccountWriter):
     """Notes the batches that it sends, and can be put to sleep before the next one."""
 
     def __init__(self, client: Client, account_id: AccountId, name: str) -> None:
-        super().__init__(client, account_id, name, lease_ttl_ms=LEASE_MS, page=PAGE)
+        super().__init__(client, account_id, name, lease_ttl_ms=LEASE_MS)
         self.batches: list[Batch] = []
         self.looks: list[Holder | None] = []
         """What it saw each time that it looked at the lease."""
@@ -45,6 +45,9 @@ class NotingWriter(AccountWriter):
     async def read_holder(self) -> Holder | None:
         self.looks.append(await super().read_holder())
         return self.looks[-1]
+
+    async def youngest_events(self, age_ms: int, least: int = 0, *, page: int = PAGE) -> list[tuple[str, str]]:
+        return await super().youngest_events(age_ms, least, page=page)
 
     async def send(self, batch: Batch) -> None:
         await self.awake.wait()

@@ -47,14 +47,10 @@ def account_id(account_name: str) -> AccountId:
 @pytest.fixture
 async def desk(client: Client, account_id: AccountId) -> Desk:
     """A publisher that holds the lease and has written a first snapshot."""
-    return await started(client, account_id)
-
-
-async def started(client: Client, account_id: AccountId, **options: int) -> Desk:
-    desk = Desk(client, account_id, **options)
-    assert await desk.open() is None
-    await desk.commit([FULL])
-    return desk
+    started = Desk(client, account_id)
+    assert await started.open() is None
+    await started.commit([FULL])
+    return started
 
 
 @pytest.fixture
@@ -317,12 +313,10 @@ async def test_a_random_story_is_in_redis_and_in_its_changes(desk: Desk, stored:
     await stored.expect_without_holes()
 
 
-async def test_the_changes_are_trimmed_and_the_order_events_are_not(
-    client: Client, account_id: AccountId, stored: Stored
-) -> None:
-    desk = await started(client, account_id, changes_length=50)
+async def test_the_changes_are_trimmed_and_the_order_events_are_not(desk: Desk, stored: Stored) -> None:
     for start in range(0, 500, 100):
-        await desk.commit(*([event(start + n, "NEW", order_id=str(start + n))] for n in range(100)))
+        deltas = [desk.fold(event(start + n, "NEW", order_id=str(start + n))) for n in range(100)]
+        await desk.writer.send(desk.writer.encode(deltas, {}, verified=False, published=True, changes_length=50))
     assert 50 <= await stored.redis.xlen(stored.keys.changes) < 300
     assert await stored.redis.xlen(stored.keys.order_events) == 500
 
@@ -710,21 +704,20 @@ async def test_the_oldest_entry_says_until_when_the_log_was_trimmed(desk: Desk, 
     assert await desk.writer.trimmed_until_ms() == 0
 
 
-async def test_the_events_of_a_time_are_found_over_several_pages(
-    client: Client, account_id: AccountId, stored: Stored
-) -> None:
-    desk = await started(client, account_id, page=3)
-    assert await desk.writer.youngest_events(60_000) == []
+async def test_the_events_of_a_time_are_found_over_several_pages(desk: Desk, stored: Stored) -> None:
+    assert await desk.writer.youngest_events(60_000, page=3) == []
     await desk.commit(*([event(n, "NEW", order_id=str(n), event_id=f"e{n}")] for n in range(1, 8)))
     expected = [(f"e{n}", "BTCUSDT") for n in range(1, 8)]
-    assert await desk.writer.youngest_events(60_000) == expected
+    assert await desk.writer.youngest_events(60_000, page=3) == expected
     old = dict.fromkeys(EVENT_FIELDS, "") | {"eventId": "later", "symbol": "ETHUSDT"}
     future_ms = await redis_ms(stored) + 600_000
     await stored.redis.xadd(stored.keys.order_events, old, id=f"{future_ms}-0")
     later = ("later", "ETHUSDT")
-    assert await desk.writer.youngest_events(-300_000) == [*expected[-2:], later], "by the time of writing, whole pages"
-    assert await desk.writer.youngest_events(-300_000, least=5) == [*expected[-5:], later]
-    assert await desk.writer.youngest_events(-300_000, least=100) == [*expected, later]
+    assert await desk.writer.youngest_events(-300_000, page=3) == [*expected[-2:], later], (
+        "by the time of writing, whole pages"
+    )
+    assert await desk.writer.youngest_events(-300_000, least=5, page=3) == [*expected[-5:], later]
+    assert await desk.writer.youngest_events(-300_000, least=100, page=3) == [*expected, later]
 
 
 async def test_what_an_earlier_publisher_left_is_read_as_of_one_moment(desk: Desk, stored: Stored) -> None:
