@@ -104,7 +104,7 @@ class Page:
             if lines and spaced:
                 lines.append(Text())
             lines += block.lines(width, next(shown)) if isinstance(block, Table) else texts
-        return lines
+        return lines[: console.height - 1] if self.within_screen else lines
 
 
 def shares(counts: Sequence[int], room: int) -> list[int]:

@@ -164,7 +164,7 @@ async def test_a_terminal_shows_a_page_that_stays_in_place(directory: Path) -> N
         for title in ("balances", "open positions", "open orders", "last order events"):
             assert title in page
         for shown in screen.pages[1:-1]:
-            assert len(shown.splitlines()) < 24
+            assert len(shown.splitlines()) < 24, shown
             assert max(map(len, shown.splitlines())) <= 80
         screen.press(b"\x03")
         assert await screen.ends() == 0

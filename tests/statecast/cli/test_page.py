@@ -60,6 +60,14 @@ def test_lines_that_are_too_long_are_folded_and_counted() -> None:
     assert max(map(len, shown)) <= 40
 
 
+def test_a_screen_that_is_too_low_for_a_row_of_each_table_shows_the_beginning() -> None:
+    assert lines([[Text("head")], table(2), [Text("foot")]], height=4, within_screen=True) == [
+        "head",
+        "things (1 of 2)  amount  unimportant  side",
+        "thing 0           12.50            x  long",
+    ]
+
+
 def test_without_a_screen_all_rows_are_shown() -> None:
     assert len(lines([table(100)], height=10)) == 101
 
