@@ -295,9 +295,9 @@ class InLog:
 
 def _within_retention(
     since_ms: int, now_ms: int, retention: Retention, received_at_ms: int
-) -> tuple[int, list[LoggedEvent]]:
+) -> tuple[int, list[LoggedEvent | OrderUpdate]]:
     """The beginning of what the venue still has, and entries for what lies before it."""
-    lost: list[LoggedEvent] = []
+    lost: list[LoggedEvent | OrderUpdate] = []
     kept_ms, unfilled_ms = now_ms - retention.kept_ms, now_ms - retention.unfilled_kept_ms
     if since_ms < kept_ms:
         lost.append(LoggedEvent(gaps.of_time("ALL", "", since_ms, kept_ms, received_at_ms)))

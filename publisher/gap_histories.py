@@ -41,7 +41,7 @@ class Gap:
     symbols: set[str]
     logged: Container[str]
     """Ids of events that the log has, or will have."""
-    lost: tuple[LoggedEvent, ...]
+    lost: tuple[LoggedEvent | OrderUpdate, ...]
     triggered: frozenset[OrderKey]
     """Conditional orders whose last event in the log is that they were triggered."""
 
@@ -50,7 +50,7 @@ class GapRead(NamedTuple):
     """What one reading of the histories shows: the events, entries for what is lost, and orders that are over."""
 
     found: Reconstructed
-    lost: list[LoggedEvent]
+    lost: list[LoggedEvent | OrderUpdate]
     ended: dict[OrderKey, Order]
 
 
@@ -59,7 +59,7 @@ class _Reading(NamedTuple):
 
     gap: Gap
     open_now: Mapping[OrderKey, Order]
-    lost: list[LoggedEvent]
+    lost: list[LoggedEvent | OrderUpdate]
 
 
 class GapReader:
@@ -184,7 +184,8 @@ class GapReader:
             if past is not None:
                 known.append(past)
             elif not is_end_logged(order, gap.logged):
-                reading.lost.append(LoggedEvent(gaps.of_order(order, self._clock.now_ms())))
+                # It is over: the snapshot is not to wait for its end.
+                reading.lost.append(OrderUpdate(gaps.of_order(order, self._clock.now_ms()), open=False))
             self._progress(f"{at} of {len(gap.known)} known orders")
         return known
 

@@ -7,11 +7,13 @@ from decimal import Decimal
 from typing import cast
 
 import pytest
-from support.changes import NOW, event, new_account, order, rest_order
+from support.changes import NOW, event, new_account, order, rest_order, snapshot
 
 from publisher.gap_histories import Gap, GapReader, is_end_logged, triggered_orders
 from publisher.logs import account_log
 from statecast.clock import SystemClock
+from statecast.domain.catch_up import CatchUp, GapFill, Merge
+from statecast.domain.changes import OrderUpdate
 from statecast.domain.history import PastOrder
 from statecast.domain.models import Order, OrderKey
 from statecast.errors import Rejected, VenueError
@@ -137,6 +139,24 @@ async def test_orders_that_were_open_before_are_asked_for_by_their_ids_unless_th
     assert desk.asked_by_id == [ended.key, forgotten.key, logged.key]
     assert list(read.ended) == [ended.key]
     assert [one.event.event_id for one in read.lost] == ["BTCUSDT:3:GAP"], "nobody knows what became of it"
+    assert read.lost == [OrderUpdate(read.lost[0].event, open=False)], "and it is over"
+
+
+async def test_an_order_that_nobody_knows_is_not_waited_for_after_its_gap_entry() -> None:
+    desk = Desk()
+    desk.account.apply((snapshot(-100_000),), "rest")
+    desk.account.apply((event(-50_000, "NEW"),), "stream")
+    catch_up = CatchUp(desk.account)
+    catch_up.begin_gap()
+    read = await desk.reader.read(desk.gap(*desk.account.orders.values()), {})
+    gap = GapFill(NOW + 10_000, NOW, tuple(read.lost), read.found.updates, read.ended, read.found.filled)
+    merged = catch_up.merge(snapshot(10_000), gap, connected_ms=NOW + 9_000)
+    assert isinstance(merged, Merge)
+    desk.account.begin_again(gap.ended, merged.incomplete)
+    written = desk.account.apply(merged.changes, "rest")
+    assert [one.event_id for one in written.events] == ["BTCUSDT:1001:GAP"]
+    assert not desk.account.orders
+    assert not desk.account.incomplete_orders
 
 
 async def test_triggered_orders_are_asked_for_until_their_end_is_logged() -> None:
