@@ -80,7 +80,8 @@ class HistoryCache:
     async def read(self, query: HistoryQuery, since_ms: int, open_now: Mapping[OrderKey, Order]) -> History:
         """What was created or happened since then. `open_now` are orders as they are now."""
         listing = self._listings.get(query)
-        if listing is None or since_ms < listing.since_ms:
+        if listing is None or not listing.since_ms <= since_ms <= listing.settled_ms:
+            # What lies between two readings was not listed.
             listing = self._listings[query] = _Listing(since_ms, since_ms)
         await self._look_again(listing, open_now)
         async for page in self._venue.history_pages(query, max(since_ms, listing.settled_ms), self._waiting):

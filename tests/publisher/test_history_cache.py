@@ -42,7 +42,8 @@ def trade(number: int, at: int, order_id: str = "1") -> PastTrade:
 class Desk:
     """A venue that lists orders and trades in pages, oldest first, and one who reads them."""
 
-    def __init__(self) -> None:
+    def __init__(self, settled_ms: int = SETTLED_MS) -> None:
+        self.settled_ms = settled_ms
         self.orders: dict[OrderKey, PastOrder] = {}
         self.trades: list[PastTrade] = []
         self.pages = 0
@@ -74,11 +75,11 @@ class Desk:
             if self.pages == self.interrupt_at_page:
                 raise Interrupted
             page = rows[start : start + PAGE]
-            last_ms = page[-1][0] if len(page) == PAGE else SETTLED_MS
+            last_ms = page[-1][0] if len(page) == PAGE else self.settled_ms
             yield HistoryPage(
                 orders=tuple(row for _, row in page if isinstance(row, PastOrder)),
                 trades=tuple(row for _, row in page if isinstance(row, PastTrade)),
-                settled_ms=min(last_ms, SETTLED_MS),
+                settled_ms=min(last_ms, self.settled_ms),
             )
 
     async def fetch_order(self, asked: OrderKey, _: Waiting) -> PastOrder | None:
@@ -216,3 +217,13 @@ async def test_what_a_venue_lists_beyond_what_was_asked_for_is_left_out() -> Non
     desk.trades = [trade(number, number * 1000) for number in range(COUNT)]
     history = await desk.cache.read(TRADES, NOW + 9000, NONE_OPEN)
     assert [row.sequence for row in history.trades] == list(range(9, COUNT))
+
+
+async def test_what_lies_between_two_readings_is_listed_when_a_later_one_goes_back() -> None:
+    desk = Desk(settled_ms=NOW + 3_000)
+    desk.past()
+    await desk.listed(NOW)
+    desk.settled_ms = SETTLED_MS
+    desk.place(50, 5_500)
+    await desk.listed(NOW + 9_000)
+    assert key(50) in await desk.listed(NOW + 4_000)
