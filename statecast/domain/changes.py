@@ -127,8 +127,9 @@ class Snapshot:
     """The whole account by REST. Rows carry the venue's own update times; `taken_ms` is when the venue was asked.
 
     `margin_assets` maps symbols to the asset their profit is in. `totals_asset` is what the totals count: one asset of
-    the balances, or the currency in which all of them are valued. The stream was received since `stream_since_ms`,
-    before the venue was asked; 0: not known.
+    the balances, or the currency in which all of them are valued. With `totals_are_wallet` it is an asset whose wallet
+    is the total: while it is not, what the totals count is not known. The stream was received since
+    `stream_since_ms`, before the venue was asked; 0: not known.
     """
 
     totals: Totals
@@ -140,6 +141,7 @@ class Snapshot:
     multi_assets: bool
     taken_ms: int
     totals_asset: str | None = None
+    totals_are_wallet: bool = False
     stream_since_ms: int = 0
 
 

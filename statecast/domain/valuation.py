@@ -90,12 +90,6 @@ def with_profit(row: Balance, sums: dict[str, Profit], now_ms: int) -> Balance |
     return replace(row, unrealized_profit=own.amount, unrealized_profit_time_ms=own.time_ms)
 
 
-def follows_wallet(totals: Totals, balances: Iterable[Balance], asset: str | None) -> bool:
-    """Whether the venue's total is plainly one asset's wallet, so that it may be derived from that between two answers
-    by REST."""
-    return any(row.asset == asset and row.wallet_balance == totals.total_wallet_balance for row in balances)
-
-
 def totals_of_wallet(known: Totals, wallet: Balance) -> Totals:
     """The totals of an account that counts one asset alone; what REST alone has stays."""
     if wallet.unrealized_profit is None or wallet.unrealized_profit_time_ms is None:

@@ -27,6 +27,8 @@ class Wallets:
         self._multi_assets = False
         self._totals_asset: str | None = None
         """What the totals of the next answer count."""
+        self._counts_wallet = False
+        """Whether that is known only while the total is the asset's wallet."""
         self._follows_wallet = False
 
     @property
@@ -72,6 +74,7 @@ class Wallets:
         """Another margin mode: the totals stay until REST has said what they are now."""
         self._multi_assets = update.enabled
         self._totals_asset = update.totals_asset or self._totals_asset
+        self._counts_wallet = not update.enabled
         self._follows_wallet = False
 
     # REST
@@ -80,6 +83,7 @@ class Wallets:
         """The whole account by REST; wallets of the stream stand where they are newer."""
         self._multi_assets = snapshot.multi_assets
         self._totals_asset = snapshot.totals_asset
+        self._counts_wallet = snapshot.totals_are_wallet
         self.table.replace_all(merged_balances(self.table.rows, snapshot, self._rest))
         self._take_totals(snapshot.totals, snapshot.balances)
 
@@ -99,8 +103,10 @@ class Wallets:
 
     def _take_totals(self, totals: Totals, balances: Iterable[Balance]) -> None:
         asset = totals.totals_asset or self._totals_asset
-        self._totals = replace(totals, totals_asset=asset)
-        self._follows_wallet = not self._multi_assets and valuation.follows_wallet(totals, balances, asset)
+        wallet = next((row.wallet_balance for row in balances if row.asset == asset), None)
+        self._follows_wallet = not self._multi_assets and wallet == totals.total_wallet_balance
+        known = not self._counts_wallet or (wallet or 0) == totals.total_wallet_balance
+        self._totals = replace(totals, totals_asset=asset if known else None)
 
     # What follows from the positions
 

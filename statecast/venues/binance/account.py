@@ -149,7 +149,8 @@ class BinanceAccount:
             margin_assets={**stated, **self._margin_assets},
             multi_assets=multi_assets,
             taken_ms=taken_ms,
-            totals_asset=snapshot.totals_asset(totals, balances, multi_assets=multi_assets),
+            totals_asset=wire.MULTI_ASSETS_TOTALS if multi_assets else wire.SINGLE_ASSET_TOTALS,
+            totals_are_wallet=not multi_assets,  # EU accounts are counted in BNFCR
         )
 
     async def fetch_check(self, scope: CheckScope = FIGURES_ONLY) -> Check:

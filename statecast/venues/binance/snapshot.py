@@ -104,15 +104,6 @@ def account(body: object, taken_ms: int) -> tuple[Totals, tuple[Balance, ...]]:
     return totals, balances
 
 
-def totals_asset(totals: Totals, balances: tuple[Balance, ...], *, multi_assets: bool) -> str | None:
-    """What the totals count: USD in multi-assets mode, else USDT. None where they are not plainly the USDT wallet:
-    so it is with EU accounts, which are counted in BNFCR."""
-    if multi_assets:
-        return wire.MULTI_ASSETS_TOTALS
-    wallet = next((row.wallet_balance for row in balances if row.asset == wire.SINGLE_ASSET_TOTALS), Decimal(0))
-    return wire.SINGLE_ASSET_TOTALS if wallet == totals.total_wallet_balance else None
-
-
 def _is_held(row: Json, event: str) -> bool:
     amounts = ("walletBalance", "crossWalletBalance", "availableBalance")
     return time_ms(row, "updateTime", event) > 0 or any(maybe_number(row, key, event) for key in amounts)

@@ -7,7 +7,7 @@ from support.changes import NOW, D, rest_balance, rest_position, totals
 
 from statecast.domain import valuation
 from statecast.domain.models import Position
-from statecast.domain.valuation import Profit, at_mark_price, follows_wallet, profit_by_asset, totals_of_wallet
+from statecast.domain.valuation import Profit, at_mark_price, profit_by_asset, totals_of_wallet
 
 VALUES: dict[str, tuple[str, str, str, bool, str, str]] = {
     # amount, entry, mark, inverse; profit and notional
@@ -74,13 +74,8 @@ def test_a_sum_with_an_unknown_part_is_unknown(unknown: str) -> None:
     assert profit_by_asset([rest_position(0, "1"), rest_position(0, "1", symbol="X", **fields)]) is None
 
 
-def test_totals_follow_the_wallet_of_the_asset_that_they_count() -> None:
-    rows = [rest_balance(0, "1000"), rest_balance(0, "5", "USDC")]
+def test_totals_of_one_wallet_are_derived_from_it() -> None:
     told = totals(0, "1000")
-    assert follows_wallet(told, rows, "USDT")
-    assert not follows_wallet(told, rows, "USDC")
-    assert not follows_wallet(told, rows, None)
-    assert not follows_wallet(totals(0, "1005"), rows, "USDT")
     after = totals_of_wallet(told, rest_balance(30, "900", unrealized_profit=D(7)))
     assert (after.total_wallet_balance, after.total_unrealized_profit, after.total_margin_balance) == (
         D(900),

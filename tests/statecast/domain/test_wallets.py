@@ -127,3 +127,43 @@ def test_the_totals_say_what_they_count() -> None:
     assert story.account.totals.totals_asset == "USDT", "these figures are still of before"
     story.apply(refresh(20, balances=[rest_balance(-100, "1000")], total=totals(20, "2500")))
     assert story.account.totals.totals_asset == "USD"
+
+
+@pytest.mark.parametrize(
+    ("assets", "total", "multi_assets", "counted"),
+    [
+        ({"USDT": "1000", "USDC": "5"}, "1000", False, "USDT"),
+        ({}, "0", False, "USDT"),
+        ({"USDC": "5"}, "0", False, "USDT"),
+        ({"BNFCR": "1000"}, "1000", False, None),
+        ({"USDT": "1000"}, "4000", True, "USD"),
+    ],
+    ids=["the USDT wallet", "never used", "without USDT", "counted in another asset", "multi-assets mode"],
+)
+@pytest.mark.parametrize("by", ["snapshot", "check"])
+def test_what_totals_count_that_are_a_wallet(
+    assets: dict[str, str], total: str, multi_assets: bool, counted: str | None, by: str
+) -> None:
+    mode: dict[str, object] = {
+        "multi_assets": multi_assets,
+        "totals_asset": "USD" if multi_assets else "USDT",
+        "totals_are_wallet": not multi_assets,
+    }
+    rows = [rest_balance(-50, amount, asset) for asset, amount in assets.items()]
+    of_snapshot = by == "snapshot"
+    first = snapshot(balances=rows if of_snapshot else (), total=totals(0, total if of_snapshot else "0"), **mode)
+    story = Story([first])
+    if not of_snapshot:
+        story.apply(refresh(60_000, balances=rows, total=totals(60_000, total)))
+    assert story.account.totals is not None
+    assert story.account.totals.totals_asset == counted
+
+
+@pytest.mark.parametrize("asset", ["USDT", "BNFCR"])
+def test_after_a_change_of_the_mode_a_total_that_is_no_wallet_counts_nothing_known(asset: str) -> None:
+    """The answer of a check that was under way, or the totals of an account that does not count USDT."""
+    story = Story([snapshot(multi_assets=True, totals_asset="USD", total=totals(0, "4000"))])
+    story.apply(MultiAssetsUpdate(False, "USDT"))
+    story.apply(refresh(20, balances=[rest_balance(-100, "1000", asset)], total=totals(20, "4000")))
+    assert story.account.totals is not None
+    assert story.account.totals.totals_asset is None

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.changes import rest_balance, totals
 
 from statecast.domain.models import Balance, Stamp, SymbolConfig
 from statecast.errors import FrameError
@@ -77,22 +76,6 @@ def test_assets_that_a_reader_sees(changes: dict[str, object], kept: bool) -> No
     account["assets"].append({**zero, **changes})
     _, balances = snapshot.account(account, TAKEN)
     assert ("BNFCR" in {balance.asset for balance in balances}) is kept
-
-
-@pytest.mark.parametrize(
-    ("assets", "total", "multi_assets", "counted"),
-    [
-        ({"USDT": "1000", "USDC": "5"}, "1000", False, "USDT"),
-        ({}, "0", False, "USDT"),
-        ({"USDC": "5"}, "0", False, "USDT"),
-        ({"BNFCR": "1000"}, "1000", False, None),
-        ({"USDT": "1000"}, "1000", True, "USD"),
-    ],
-    ids=["the USDT wallet", "never used", "without USDT", "counted in another asset", "multi-assets mode"],
-)
-def test_what_the_totals_count(assets: dict[str, str], total: str, multi_assets: bool, counted: str | None) -> None:
-    rows = tuple(rest_balance(0, amount, asset) for asset, amount in assets.items())
-    assert snapshot.totals_asset(totals(0, total), rows, multi_assets=multi_assets) == counted
 
 
 def test_account_that_was_never_used() -> None:
