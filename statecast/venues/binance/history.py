@@ -69,7 +69,7 @@ def _trade(row: Json, event: str) -> PastTrade:
         symbol=name(row, "symbol", event),
         order_id=str(whole(row, "orderId", event)),
         trade_id=str(number_of_trade),
-        fill_id=str(number_of_trade),
+        fill_id=str(number_of_trade or ""),  # as on the stream
         time_ms=time_ms(row, "time", event),
         sequence=number_of_trade,
         qty=number(row, "qty", event),

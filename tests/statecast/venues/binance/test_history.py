@@ -108,6 +108,8 @@ def test_a_conditional_order_has_what_its_trigger_created() -> None:
 def test_a_trade_has_its_fee_and_its_order() -> None:
     (trade,) = history.trades([trade_row(10, 1, "0.025")])
     assert (trade.trade_id, trade.fill_id, trade.sequence) == ("1", "1", 1)
+    (without,) = history.trades([trade_row(10, 0, "0.025")])
+    assert without.fill_id == "", "as the stream has it, which says 0 where there is no trade"
     assert (trade.time_ms, trade.qty, trade.maker) == (SINCE + 10, Decimal("0.025"), True)
     assert (trade.commission, trade.commission_asset) == (Decimal("0.45625200"), "USDT")
     assert str(trade.order) == "BTCUSDT:8886774001"
