@@ -44,10 +44,14 @@ def from_environment(overrides: Mapping[str, Any]) -> Environment:
     if _settings_account(settings.load(names, {}, os.environ).values) != account_id and not given.keys() & own:
         # What the settings have are the credentials of their own account: another one must not be asked for by them.
         values = {name: value for name, value in values.items() if name not in own}
+    access = registry.access(values)
+    if access is not None and access.venue != account_id.venue:
+        accepted = f"an account of {access.venue}, whose credentials are set; or the venue's name in {PREFIX}VENUE"
+        raise ConfigError(f"{PREFIX}ACCOUNT", str(account_id), accepted)
     return Environment(
         account_id=account_id,
         redis_url=url,
-        access=registry.access(values),
+        access=access,
         max_age_s=settings.seconds(values, "MAX_AGE_S", MAX_AGE_S, least=LEAST_MAX_AGE_S),
         options={name: value for name, value in overrides.items() if name not in known},
     )

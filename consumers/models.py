@@ -326,15 +326,22 @@ class Rows(Sequence[Row_co], Generic[Row_co]):
 
 class OrderRows(Rows[Order]):
     """Open orders, by name: `open_orders["BTCUSDT:1001"]`. The id alone is enough where one symbol has it. Venues
-    number orders per symbol: where two have it, it names neither."""
+    number orders per symbol: if two symbols have it, looking it up raises ConfigError."""
 
     __slots__ = ()
 
     def _find(self, name: str) -> Order | None:
         if name in self.by_name:
             return self.by_name[name]
-        found = [order for order in self.by_name.values() if order.order_id == name]
-        return found[0] if len(found) == 1 else None
+        found = {key: order for key, order in self.by_name.items() if order.order_id == name}
+        if len(found) > 1:
+            raise ConfigError("name", name, f"SYMBOL:ORDERID: this id have {', '.join(sorted(found))}")
+        return next(iter(found.values()), None)
+
+    def __contains__(self, key: object) -> bool:
+        if isinstance(key, str):
+            return key in self.by_name or any(order.order_id == key for order in self.by_name.values())
+        return super().__contains__(key)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -75,6 +75,9 @@ class Refresher:
         clock: Clock,
         limits: registry.SharedLimits = LIMITS,
     ) -> None:
+        if access is not None and access.venue != account_id.venue:
+            accepted = f"those of an account of {account_id.venue}, as {account_id} is one"
+            raise ConfigError("credentials", f"those of an account of {access.venue}", accepted)
         self._limits = limits
         self._access = access
         self._clock = clock

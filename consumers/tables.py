@@ -131,8 +131,13 @@ def position(name: str, row: Text, freshness: Freshness) -> Position:
 
 
 def order(name: str, row: Text, freshness: Freshness) -> Order:
-    """One entity of `…:orders`; its name is `SYMBOL:ORDERID`."""
-    return Order(**values(Order, row), freshness=freshness)
+    """One entity of `…:orders`. A name other than `SYMBOL:ORDERID` is of an older publisher: nobody would find it."""
+    found = Order(**values(Order, row), freshness=freshness)
+    if name != (expected := f"{found.symbol}:{found.order_id}"):
+        raise ValueError(
+            f"its name is not {expected}: restart the publisher, or the reader, that is of an older version"
+        )
+    return found
 
 
 def values(kind: type[Any], row: Text) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from consumers import config
+from consumers import AccountReader, config
 from statecast.errors import ConfigError
 from statecast.secret import Secret
 from statecast.store.keys import AccountId
@@ -114,3 +114,17 @@ def test_an_account_is_named_or_given() -> None:
     assert config.account_id(AccountId("binance", "x")) == AccountId("binance", "x")
     with pytest.raises(ConfigError, match="account_id is 'a b'"):
         config.account_id("a b")
+
+
+def test_credentials_of_another_venue_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STATECAST_ACCOUNT", "okx:main")
+    assert config.from_environment({}).access is None, "reading needs none"
+    monkeypatch.setenv("STATECAST_API_KEY", "key")
+    monkeypatch.setenv("STATECAST_API_SECRET", "s3cret")
+    with pytest.raises(
+        ConfigError, match=r"STATECAST_ACCOUNT is 'okx:main'; accepted: an account of binance"
+    ) as refused:
+        config.from_environment({})
+    assert "s3cret" not in str(refused.value)
+    with pytest.raises(ConfigError, match="those of an account of okx"):
+        AccountReader("okx:main", "redis://127.0.0.1:1/0", credentials=config.credentials("key", "s3cret"))

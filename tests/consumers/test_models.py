@@ -21,6 +21,7 @@ from consumers.models import (
     Totals,
 )
 from consumers.tables import balance, order, position, snake_case, values
+from statecast.errors import ConfigError
 from statecast.store.keys import ACCOUNT_FIELDS, BALANCE_FIELDS, EVENT_FIELDS, ORDER_FIELDS, POSITION_FIELDS
 
 D = Decimal
@@ -39,7 +40,7 @@ TEXT = dict.fromkeys(POSITION_FIELDS, "5") | {
 }
 SHORT = position("BTCUSDT:BOTH", TEXT, YOUNG)
 LONG = position("ETHUSDT:BOTH", TEXT | {"symbol": "ETHUSDT", "side": "long", "positionAmt": "2"}, YOUNG)
-ORDER = order("1001", dict.fromkeys(ORDER_FIELDS, "5") | {"orderId": "1001", "reduceOnly": "true"}, YOUNG)
+ORDER = order("5:1001", dict.fromkeys(ORDER_FIELDS, "5") | {"orderId": "1001", "reduceOnly": "true"}, YOUNG)
 POSITIONS = Rows({"BTCUSDT:BOTH": SHORT, "ETHUSDT:BOTH": LONG}, YOUNG)
 ORDERS = OrderRows({"5:1001": ORDER}, YOUNG)
 SNAPSHOT = AccountSnapshot(
@@ -177,7 +178,7 @@ def test_an_open_order_is_found_by_its_name_and_by_its_id_where_one_symbol_has_i
     both = OrderRows({"5:1001": ORDER, "xyz:ETH:1001": ether}, OLD)
     assert both["xyz:ETH:1001"] == ether
     assert both["5:1001"].age_s == OLD.age_s
-    assert both.get("1001") is None, "it names neither"
-    assert "1001" not in both
-    with pytest.raises(KeyError, match="1001"):
-        both["1001"]
+    assert "1001" in both
+    for look_up in (both.get, both.__getitem__):
+        with pytest.raises(ConfigError, match="5:1001, xyz:ETH:1001"):
+            look_up("1001")

@@ -100,6 +100,13 @@ def test_every_field_of_the_contract_is_an_attribute(kind: Any, names: tuple[str
         getattr(row, snake_case(name))
 
 
+def test_an_order_under_another_name_is_not_read() -> None:
+    """An older publisher named them by the id alone: nobody would find them by symbol and id."""
+    old = {name.removeprefix("BTCUSDT:"): text for name, text in hashes()["orders"].items()}
+    with pytest.raises(ContractMismatch, match=r"its name is not BTCUSDT:1001"):
+        tables(orders=old).open_orders()
+
+
 def test_snake_case() -> None:
     names = ("unRealizedProfit", "orderId", "totalWalletBalanceTimeMs", "symbol")
     assert [snake_case(name) for name in names] == [
