@@ -205,12 +205,10 @@ ANSWERS: dict[str, Check] = {
     'redis-cli HKEYS "$A:positions"': lambda lines, account, events: (
         lines == sorted(f"{row.symbol}:{row.position_side}" for row in account.positions)
     ),
-    'redis-cli HKEYS "$A:orders"': lambda lines, account, events: (
-        lines == sorted(row.order_id for row in account.open_orders)
-    ),
+    'redis-cli HKEYS "$A:orders"': lambda lines, account, events: lines == sorted(account.open_orders.by_name),
     'redis-cli HGETALL "$A:orders"': lambda lines, account, events: (
         sorted((name, Decimal(price)) for name, price in (line.split() for line in lines))
-        == sorted((row.order_id, row.price) for row in account.open_orders)
+        == sorted((name, row.price) for name, row in account.open_orders.by_name.items())
     ),
     'redis-cli XREVRANGE "$A:order-events"': _last_event,
     'redis-cli XGROUP CREATE "$A:order-events"': _first_event,

@@ -47,7 +47,8 @@ class Bots:
             if text := line.decode(errors="replace").rstrip():
                 self.last_lines[name] = text
         process.stdin.close()  # ends its guards, which hold the last of its pipes
-        if code := await process.wait():
+        # A Ctrl-C that comes before the bot expects one ends it all the same.
+        if (code := await process.wait()) not in (0, -signal.SIGINT):
             self.last_lines[name] = f"ended with exit code {code}: {self.last_lines.get(name, '')}"
 
     async def stop(self) -> None:

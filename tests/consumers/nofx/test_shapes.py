@@ -57,7 +57,8 @@ def a_position(**changes: str | None) -> Position:
 
 
 def an_order(**changes: str) -> Order:
-    return order("8886774420", ORDER | changes, FRESH)
+    row = ORDER | changes
+    return order(f"{row['symbol']}:{row['orderId']}", row, FRESH)
 
 
 def types(shape: dict[str, Any]) -> list[type]:
