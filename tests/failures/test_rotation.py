@@ -17,7 +17,8 @@ from statecast.venues.binance.venue import TRAITS, BinanceVenue
 
 ROTATIONS = 5
 RATE = 10.0
-"""How fast time runs for publisher and exchange: a minute passes between two rotations."""
+"""How fast time runs for publisher and exchange: a minute passes between two rotations. Checks may be late by as much,
+so their period is long."""
 
 
 @pytest.fixture
@@ -64,7 +65,7 @@ async def test_connections_that_the_venue_cuts_by_age_are_replaced_before_it(
 
 
 async def _replaced_before_the_cut(redis_url: str, account_name: str, logs: list[dict[str, object]]) -> None:
-    async with world(redis_url, account_name, live=False, clock=FastClock(RATE)) as here:
+    async with world(redis_url, account_name, live=False, RECONCILE_S="600", clock=FastClock(RATE)) as here:
         here.server._connection_life_s = 200.0  # The venue is late by as much as a loaded machine may be.
         await here.state("live")
         since = (await here.status())["streamSinceMs"]
@@ -77,7 +78,7 @@ async def _replaced_before_the_cut(redis_url: str, account_name: str, logs: list
 async def test_a_server_that_shuts_down_is_left_without_a_hole(
     redis_url: str, account_name: str, logs: list[dict[str, object]], fault: str
 ) -> None:
-    async with world(redis_url, account_name, clock=FastClock(RATE)) as here:
+    async with world(redis_url, account_name, RECONCILE_S="600", clock=FastClock(RATE)) as here:
         for number in range(1, ROTATIONS + 1):
             if fault != "none":
                 here.exchange.fault(fault, {"count": 200}, here.now_ms())
