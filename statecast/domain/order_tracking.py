@@ -68,8 +68,8 @@ class OrderTracking:
     def __init__(self, orders: Table[OrderKey, Order], memory: Memory) -> None:
         self._table = orders
         self._memory = memory
-        self._logged: OrderedDict[str, None] = OrderedDict()
-        """Ids of events."""
+        self._logged: OrderedDict[str, bool] = OrderedDict()
+        """Ids of events, and whether the stream has sent them to this process."""
         self._logged_ms: dict[OrderKey, int] = {}
         """The venue's time of the last logged event of an order that is not over."""
         self._finished: OrderedDict[OrderKey, int] = OrderedDict()
@@ -99,7 +99,7 @@ class OrderTracking:
 
     def log(self, event: OrderEvent) -> bool:
         """An event was received: whether it has to be logged now."""
-        is_new = self._is_new(event.event_id)
+        is_new = self._is_new(event.event_id, on_stream=event.order.source == "stream")
         self._reach(event)
         self._note_trigger(event)
         return is_new
@@ -136,17 +136,17 @@ class OrderTracking:
         """Whether this is a trailing stop's second NEW, and a history had it as the first: it was active from the
         beginning."""
         placed = event_ids.placing_of(event.event_id)
-        if placed is None or placed not in self._logged:
-            return False
+        if placed is None or self._logged.get(placed, True):
+            return False  # Where the stream has sent a first one, this is no other form of it.
         order, known = event.order, self._table.rows.get(event.order.key)
         if known is None or known.source != "rest":
             return False
         return (known.status, known.venue_time_ms) == (order.status, order.venue_time_ms)
 
-    def _is_new(self, event_id: str) -> bool:
+    def _is_new(self, event_id: str, *, on_stream: bool = False) -> bool:
         if event_id in self._logged:
             return False
-        self._logged[event_id] = None
+        self._logged[event_id] = on_stream
         _forget_oldest(self._logged, self._memory.events)
         return True
 

@@ -55,10 +55,13 @@ if least_seq then
   end
 end
 
--- A group may begin at a time to come. How many events there will be before it is not known yet.
+-- A group may begin at a time to come. How many events there will be before it is not known yet. The place of an entry
+-- that is there is no such time, though its millisecond is not over, or the clock has stepped back since.
 local function to_come(id)
   local ms = string.match(id, '^(%d+)')
-  return ms ~= nil and tonumber(ms) >= tonumber(now)
+  if ms == nil or tonumber(ms) < tonumber(now) then return false end
+  local last = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
+  return first_after(id) == nil and not (last and last[1] == id)
 end
 local function begins_at_a_time(id) return string.find(id, '-18446744073709551615', 1, true) ~= nil end
 

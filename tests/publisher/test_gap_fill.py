@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 from support.changes import event
 from support.parts import Parts
-from support.world import World, new_server, published, until, world
+from support.world import DEADLINE_S, World, new_server, published, until, world
 
 from publisher.tuning import Tuning
 from statecast.clock import SystemClock
@@ -55,20 +55,19 @@ async def test_a_long_history_is_logged_ahead_of_the_snapshot_and_stays_logged(
     async with new_server(seed=3) as server:
         await leave_alone(server, redis_url, account_name)
         async with published(server, redis_url, account_name, seed=4, live=False, tuning=tuning) as here:
+            here.trade(300)  # before it has had a chance to connect
             left, before = await here.stored(), await here.status()
-            here.trade(300)
-
-            async def looked() -> str:
-                stored = await here.stored()
-                status = stored.status
-                if status["state"] != "live" and (seq := int(status["eventSeq"])) not in seen:
+            state = ""
+            async with asyncio.timeout(DEADLINE_S):
+                while state != "live":  # Without a pause: one look for each commit or two.
+                    stored = await here.stored()
+                    state, seq = stored.status["state"], int(stored.status["eventSeq"])
+                    if state == "live" or seq in seen:
+                        continue
                     assert (stored.positions, stored.orders) == (left.positions, left.orders), "no row has moved"
                     seen.append(seq)
                     if len(seen) == 2:
                         here.exchange.fault("cut_sockets", {"kind": "private"}, here.now_ms())
-                return status["state"]
-
-            await until(looked, lambda state: state == "live")
             commits = int((await here.status())["seq"]) - int(before["seq"])
             await here.agree()
             entries = await here.agree_on_events_after_gaps()

@@ -231,3 +231,12 @@ def test_an_activation_that_a_history_told_as_the_placing_is_not_told_again() ->
     assert len(story.apply(placed("algo-7:NEW:ACTIVATED", 25)).events) == 0, "its id is known by now"
     other = Story([snapshot()], [placed("algo-7:NEW", 10, source="rest")])
     assert len(other.apply(placed("algo-7:NEW:ACTIVATED", 25)).events) == 1, "placed first, activated later"
+
+
+def test_an_activation_in_the_millisecond_of_the_placing_is_logged_where_the_stream_has_sent_both() -> None:
+    row: dict[str, Any] = {"order_id": "algo-7", "algo_id": "7"}
+    story = Story([snapshot()], [event(10, "ALGO_NEW", event_id="algo-7:NEW", **row)])
+    story.apply(snapshot(20, orders=[rest_order(10, **row)]))
+    activated = event(10, "ALGO_NEW", event_id="algo-7:NEW:ACTIVATED", **row)
+    assert len(story.apply(activated).events) == 1
+    assert story.apply(activated).events == ()

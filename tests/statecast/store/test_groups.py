@@ -101,6 +101,22 @@ async def test_a_new_group_begins_after_an_id_and_knows_the_number_before(log: L
     assert await numbers(group, term) == [3, 4, 5]
 
 
+async def test_a_group_begins_after_an_entry_whose_time_is_still_to_come(log: Log) -> None:
+    """As after a step back of the server's clock, and of an entry that was written in this millisecond."""
+    await log.write(3)
+    entries = await log.redis.xrange(log.keys.order_events)
+    await log.redis.delete(log.keys.order_events)
+    for number, (entry_id, fields) in enumerate(entries):
+        await log.redis.xadd(log.keys.order_events, fields, id=f"{position(entry_id)[0] + 3_600_000}-{number}")
+    ids = await log.entry_ids()
+    for name, start, expected in (("middle", ids[1], 2), ("last", ids[2], 3)):
+        group = member(log, "a", group=name)
+        await group.join(start)
+        progress = (await group.claim(1, (await group.renew()).partitions[1].term)).progress
+        assert progress is not None
+        assert progress.event_seq == expected
+
+
 async def test_an_event_that_is_wanted_and_was_trimmed_is_expected_all_the_same(log: Log) -> None:
     await log.write(5)
     await log.trim(3)
