@@ -335,7 +335,7 @@ class OrderRows(Rows[Order]):
             return self.by_name[name]
         found = {key: order for key, order in self.by_name.items() if order.order_id == name}
         if len(found) > 1:
-            raise ConfigError("name", name, f"SYMBOL:ORDERID: this id have {', '.join(sorted(found))}")
+            raise ConfigError("name", name, f"SYMBOL:ORDERID; several orders have this id: {', '.join(sorted(found))}")
         return next(iter(found.values()), None)
 
     def __contains__(self, key: object) -> bool:

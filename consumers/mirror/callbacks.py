@@ -110,5 +110,5 @@ class Callbacks:
             if task is not None and task.cancelling():
                 raise
             LOG.exception("a callback of the mirror of %s was cancelled", self._account_id)
-        except Exception:
+        except Exception:  # a user's code: the log has its error, and the updates go on
             LOG.exception("a callback of the mirror of %s failed", self._account_id)

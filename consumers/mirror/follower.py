@@ -83,7 +83,7 @@ class Follower:
                 self._must_read_again(str(error))
             except StoreError as error:
                 self._note_trouble(str(error))
-            except Exception as error:
+            except Exception as error:  # the outermost loop: the copy is in doubt, and is read again
                 LOG.exception("the mirror of %s made a mistake", self._account_id)
                 self._must_read_again(f"a mistake of this program: {type(error).__name__}")
             else:
