@@ -116,8 +116,21 @@ class AccountPublisher:
             clock,
             log,
         )
+        proof_s = traits.rest_recent_ms / 1000 if tuning.proof_s is None else tuning.proof_s
         sync = Synchronizer(
-            rest, account, catch_up, gap_filler, updater, reconciler, record, committer, lease, status, clock, log
+            rest,
+            account,
+            catch_up,
+            gap_filler,
+            updater,
+            reconciler,
+            record,
+            committer,
+            lease,
+            status,
+            clock,
+            log,
+            proof_s=proof_s,
         )
         intake = Intake(account, catch_up, updater, sync, reconciler, status, log)
         stream = UserStream(rest, traits.stream, route, log, shared=config.shared_stream, unproven=reconciler.due)

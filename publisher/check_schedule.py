@@ -1,8 +1,12 @@
 """When an account is to be compared with the venue, and with what: deadlines as values. Pure.
 
-    figures      what no event carries (available balance, margins, liquidation prices), soon after a change
+    figures      what no event carries (available balance, margins, liquidation prices), soon after a change, and twice
+                 later, for REST may have been behind the change
     everything   wallets, positions, orders, settings and what was placed meanwhile, once in every period
     again        what differed, until it is explained
+
+A snapshot proves nothing of what happened right before the stream was connected, for REST may be behind. So the first
+comparison that does is a deadline, too: the proof.
 
 All moments are seconds of the monotonic clock.
 """
@@ -10,6 +14,7 @@ All moments are seconds of the monotonic clock.
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 from typing import Literal, NamedTuple
 
 from statecast.venues.adapter import CheckPace
@@ -20,8 +25,14 @@ SETTLE_S = 0.25
 EARLIEST, LATEST = 0.75, 0.95
 """Of the period, when everything is compared again: never later than that, the way of the answer included."""
 
+LATER_S = (2.0, 10.0)
+"""After the last change, when the figures are asked for once more."""
+
 RECHECK_S = 1.0
 """After a difference."""
+
+RECHECK_OLD_S = 5.0
+"""After an answer that was old: the next one may be as old, for as long as the venue is behind."""
 
 RETRY_S, LONGEST_RETRY_S = 5.0, 20.0
 """After a question that failed; doubled with each that follows."""
@@ -46,6 +57,9 @@ class CheckSchedule:
         self._between = between
         self._moved_mono_s: float | None = None
         """When the first change came of which the figures were not yet asked for."""
+        self._last_moved_mono_s = -inf
+        self._proof_mono_s: float | None = None
+        """From when on an answer proves what the snapshot left open."""
         self._asked_mono_s = 0.0
         self._everything_mono_s = 0.0
         self._everything_due_mono_s = 0.0
@@ -59,6 +73,7 @@ class CheckSchedule:
     def moved(self, now_mono_s: float) -> bool:
         """Something has changed: what no event carries of it is asked for soon. Returns whether this is the first
         change since the figures were asked for, by which a deadline may have come nearer."""
+        self._last_moved_mono_s = now_mono_s
         if self._moved_mono_s is not None:
             return False
         self._moved_mono_s = now_mono_s
@@ -72,14 +87,23 @@ class CheckSchedule:
         """Something is doubtful: everything is compared as soon as the pace allows it."""
         self._everything_due_mono_s = 0.0
 
-    def begins(self, asked_mono_s: float) -> None:
-        """The account was read whole, asked for at that moment."""
+    def begins(self, asked_mono_s: float, proof_mono_s: float) -> None:
+        """The account was read whole, asked for at the first moment; an answer to a question from the second on is
+        proof."""
         self._asked_mono_s = self._everything_mono_s = asked_mono_s
+        self._proof_mono_s = proof_mono_s
+
+    @property
+    def awaits_proof(self) -> bool:
+        """Whether no answer has proved yet that the snapshot holds all that happened before the stream."""
+        return self._proof_mono_s is not None
 
     def agreed(self, asked_mono_s: float, *, is_standby: bool) -> None:
         """Everything agreed, asked for at that moment."""
         share = self._between(EARLIEST, LATEST)
         self._everything_due_mono_s = asked_mono_s + self.everything_s(is_standby=is_standby) * share
+        if self._proof_mono_s is not None and asked_mono_s >= self._proof_mono_s:
+            self._proof_mono_s = None
 
     def asked(self, kind: Kind, now_mono_s: float) -> None:
         """A question is being sent."""
@@ -99,15 +123,17 @@ class CheckSchedule:
         self._not_before_mono_s = now_mono_s + (pause_s if wait_s is None else wait_s)
         self.due()
 
-    def next(self, now_mono_s: float, *, differs: bool, by_symbol: bool, is_standby: bool) -> Due:
-        """What is due. `differs`: something differed and is not explained; `by_symbol`: so little that it can be asked
-        for alone."""
+    def next(self, now_mono_s: float, *, again_s: float | None, by_symbol: bool, is_standby: bool) -> Due:
+        """What is due. `again_s`: something differed and is not explained, and is asked for after so long; `by_symbol`:
+        it is so little that it can be asked for alone."""
         everything = max(self._everything_due_mono_s, self._everything_mono_s + self._pace.all_pause_s)
+        if self._proof_mono_s is not None and self._everything_mono_s < self._proof_mono_s:
+            everything = self._proof_mono_s  # whatever the pace: once for each connection
         deadlines: list[tuple[float, Kind]] = [(everything, "everything")]
-        if differs and by_symbol:
-            deadlines.append((self._asked_mono_s + RECHECK_S, "again"))
-        elif differs:
-            again = max(self._asked_mono_s + RECHECK_S, self._everything_mono_s + self._pace.all_pause_s)
+        if again_s is not None and by_symbol:
+            deadlines.append((self._asked_mono_s + again_s, "again"))
+        elif again_s is not None:
+            again = max(self._asked_mono_s + again_s, self._everything_mono_s + self._pace.all_pause_s)
             deadlines.append((again, "everything"))
         elif not is_standby:  # Nobody reads what a standby knows.
             deadlines.append((self._figures_mono_s(), "figures"))
@@ -119,8 +145,10 @@ class CheckSchedule:
         return Due(None, min(at_mono_s for at_mono_s, _ in deadlines))
 
     def _figures_mono_s(self) -> float:
-        pause_s = self._pace.figures_pause_s
-        periodic = self._asked_mono_s + max(self._period_s * LATEST, pause_s)
-        if self._moved_mono_s is None:
-            return periodic
-        return min(periodic, max(self._moved_mono_s, self._asked_mono_s + pause_s) + SETTLE_S)
+        earliest = self._asked_mono_s + self._pace.figures_pause_s
+        deadlines = [max(earliest, self._asked_mono_s + self._period_s * LATEST)]
+        if self._moved_mono_s is not None:
+            deadlines.append(max(self._moved_mono_s, earliest) + SETTLE_S)
+        later = (self._last_moved_mono_s + after_s for after_s in LATER_S)
+        deadlines += [max(at_mono_s, earliest) for at_mono_s in later if self._asked_mono_s < at_mono_s]
+        return min(deadlines)

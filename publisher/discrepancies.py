@@ -8,12 +8,16 @@ from typing import Literal, NamedTuple
 
 from statecast.domain.account import Account
 from statecast.domain.changes import Check
-from statecast.domain.models import Order
-from statecast.domain.orders import is_final
+from statecast.domain.models import Balance, Order, OrderKey
+from statecast.domain.orders import is_final, is_over
+from statecast.domain.snapshot_merge import Asked, youngest_ms
 from statecast.venues.adapter import CheckPace
 
 GRACE_S = 5.0
 """For so long, an event or an answer may be on its way before what differs counts as wrong."""
+
+RECURS_S = 3_600.0
+"""Where one wallet alone differs a second time within this, the venue changes it without an event."""
 
 MAX_DESCRIBED = 10
 """Differences in words: the reason stands in Redis, and is written with every heartbeat."""
@@ -23,19 +27,32 @@ ZERO = Decimal(0)
 Kind = Literal["holdings", "orders", "settings", "history", "opening"]
 
 
+Meaning = Literal["recent", "old answer", "plain"]
+"""What a difference means.
+
+    recent      REST usually does not have yet what the account has: it is looked at again, and no doubt yet
+    old answer  the answer shows an older state than the stream has sent, and is later than REST should be: a doubt,
+                but no reason to take the answer's word
+    plain       the answer is as new as what the account has, or newer: the stream has missed something, unless it is on
+                its way
+"""
+
+
 class Difference(NamedTuple):
     """`text` in words. `kind` is what has to be asked for to see whether it is still so, of `symbol` where it has one.
 
     Holdings are balances and positions. History is an order of which events are missing: no later answer makes that
-    undone. An opening is the same of an order that is over, of which nothing but its opening event is missing. What the
-    account has and the venue does not list is `recent` where REST may be behind: that is looked at again, and no doubt
-    yet.
+    undone. An opening is the same of an order that is over, of which nothing but its opening event is missing.
     """
 
     text: str
     kind: Kind
     symbol: str = ""
-    recent: bool = False
+    meaning: Meaning = "plain"
+    asset: str = ""
+    """Whose wallet it is, where it is one's and no more."""
+    order: OrderKey | None = None
+    """Which order the venue does not list: it is asked for by its id."""
 
 
 def describe(texts: list[str]) -> str:
@@ -48,9 +65,9 @@ def differences(account: Account, answer: Check, wallet_error: Decimal = ZERO) -
     """Where `answer` differs from `account`, by what the account has and since when. Wallets within `wallet_error` are
     the same.
 
-    What the stream knows better is no difference: the venue gives its rows the time of their last change, and REST is
-    behind the stream at times, though never for long. All else may be an event on its way; but where the account is
-    still the same after the grace, the stream has not sent what it should have.
+    A row of the stream that is newer than the answer's is no difference where REST is behind as usual. All else may be
+    an event on its way; but where the account is still the same after the grace, the stream has not sent what it should
+    have.
     """
     comparison = _Comparison(account, answer, wallet_error)
     comparison.wallets()
@@ -80,45 +97,76 @@ class _Comparison:
         kind: Kind = "holdings",
         symbol: str = "",
         *,
-        recent: bool = False,
+        meaning: Meaning = "plain",
+        asset: str = "",
+        order: OrderKey | None = None,
     ) -> None:
         text = f"{what} {ours}, venue {theirs}"
-        self.found[f"{what} {ours} since {since_ms}"] = Difference(text, kind, symbol, recent)
+        self.found[f"{what} {ours} since {since_ms}"] = Difference(text, kind, symbol, meaning, asset, order)
 
-    def _is_recent(self, since_ms: int) -> bool:
-        return self.account.rest.is_recent(since_ms, self.answer.taken_ms)
+    def _meaning(self, ours_ms: int, theirs_ms: int) -> Meaning | None:
+        """Of another value in the answer's row, by the times of the two; None: REST is behind as usual."""
+        rest, asked_ms = self.account.rest, self.answer.taken_ms
+        if not rest.stands(ours_ms, theirs_ms, Asked.of(self.answer)):
+            return "plain"
+        return None if rest.is_behind_as_usual(ours_ms, asked_ms) else "old answer"
 
-    def _stream_is_newer(self, ours_ms: int, theirs_ms: int) -> bool:
-        return self.account.rest.stream_is_newer(ours_ms, theirs_ms, self.answer.taken_ms)
+    def _unlisted_meaning(self, ours_ms: int, *, stands: bool) -> Meaning | None:
+        """Of a row that the answer does not list; None: it is younger than the question."""
+        rest, asked_ms = self.account.rest, self.answer.taken_ms
+        if asked_ms < ours_ms <= asked_ms + rest.lag_ms:
+            return None
+        if rest.is_recent(ours_ms, asked_ms):
+            return "recent"
+        return "old answer" if stands else "plain"
 
     def wallets(self) -> None:
-        for balance in self.answer.balances:
-            known = self.account.balances.get(balance.asset)
-            if known is None:
-                if not self._is_same_wallet(balance.wallet_balance, ZERO):
-                    self._note(f"{balance.asset} wallet balance", "unknown", 0, balance.wallet_balance)
-            elif not self._stream_is_newer(known.stamp.venue_time_ms, balance.stamp.venue_time_ms):
-                what, since_ms = f"{balance.asset} wallet balance", known.stamp.venue_time_ms
-                if not self._is_same_wallet(known.wallet_balance, balance.wallet_balance):
-                    self._note(what, known.wallet_balance, since_ms, balance.wallet_balance)
-                elif not self._is_same_wallet(known.cross_wallet_balance, balance.cross_wallet_balance):
-                    self._note(f"{what} (cross)", known.cross_wallet_balance, since_ms, balance.cross_wallet_balance)
+        listed = {row.asset: row for row in self.answer.balances}
+        for asset, known in self.account.balances.items():
+            theirs, what, since_ms = listed.get(asset), f"{asset} wallet balance", known.stamp.venue_time_ms
+            ours_ms = self.account.balance_ms(known)
+            if theirs is None:
+                self._unlisted_wallet(known, ours_ms)
+                continue
+            meaning = self._meaning(ours_ms, theirs.stamp.venue_time_ms)
+            if meaning is None:
+                continue
+            if not self._is_same_wallet(known.wallet_balance, theirs.wallet_balance):
+                values = known.wallet_balance, since_ms, theirs.wallet_balance
+                self._note(what, *values, meaning=meaning, asset=asset)
+            elif not self._is_same_wallet(known.cross_wallet_balance, theirs.cross_wallet_balance):
+                values = known.cross_wallet_balance, since_ms, theirs.cross_wallet_balance
+                self._note(f"{what} (cross)", *values, meaning=meaning)
+        for asset, theirs in listed.items():
+            if asset not in self.account.balances and not self._is_same_wallet(theirs.wallet_balance, ZERO):
+                self._note(f"{asset} wallet balance", "unknown", 0, theirs.wallet_balance, asset=asset)
+
+    def _unlisted_wallet(self, known: Balance, ours_ms: int) -> None:
+        if self._is_same_wallet(known.wallet_balance, ZERO):
+            return
+        youngest = youngest_ms(self.answer.balances)
+        stands = self.account.rest.stands_unlisted(ours_ms, youngest, Asked.of(self.answer))
+        if meaning := self._unlisted_meaning(ours_ms, stands=stands):
+            what = f"{known.asset} wallet balance"
+            self._note(what, known.wallet_balance, known.stamp.venue_time_ms, "none", meaning=meaning)
 
     def _is_same_wallet(self, ours: Decimal, theirs: Decimal) -> bool:
         return abs(ours - theirs) <= self.wallet_error
 
     def positions(self) -> None:
         listed = {row.key: row for row in self.answer.positions}
+        youngest = youngest_ms(self.answer.positions)
         for key, row in self.account.positions.items():
             theirs = listed.get(key)
-            since_ms = row.stamp.venue_time_ms
+            since_ms, ours_ms = row.stamp.venue_time_ms, self.account.position_ms(key)
             what = f"{key.symbol} {key.position_side}"
             if theirs is None:
-                if not self._stream_is_newer(since_ms, self.answer.taken_ms):
-                    self._note(what, row.position_amt, since_ms, "none", recent=self._is_recent(since_ms))
+                stands = self.account.stands_unlisted(row, youngest, Asked.of(self.answer))
+                if meaning := self._unlisted_meaning(ours_ms, stands=stands):
+                    self._note(what, row.position_amt, since_ms, "none", meaning=meaning)
             elif theirs.position_amt != row.position_amt:
-                if not self._stream_is_newer(since_ms, theirs.stamp.venue_time_ms):
-                    self._note(what, row.position_amt, since_ms, theirs.position_amt)
+                if meaning := self._meaning(ours_ms, theirs.stamp.venue_time_ms):
+                    self._note(what, row.position_amt, since_ms, theirs.position_amt, meaning=meaning)
             elif since_ms < theirs.stamp.venue_time_ms:
                 # The size is the same and the position is not: closed and opened again, or with other margin. Its time
                 # alone proves nothing, for the venue does not say what else moves that.
@@ -129,42 +177,51 @@ class _Comparison:
                     if our_own is not None and the_venues is not None and our_own != the_venues:
                         self._note(f"{what} {figure}", our_own, since_ms, the_venues)
         for key, theirs in listed.items():
-            closed_ms = self.account.closed_ms(key)
-            if key not in self.account.positions and not self._stream_is_newer(closed_ms, theirs.stamp.venue_time_ms):
-                self._note(f"{key.symbol} {key.position_side}", "none", closed_ms, theirs.position_amt)
+            closed_ms = self.account.position_ms(key)
+            if key in self.account.positions:
+                continue
+            if meaning := self._meaning(closed_ms, theirs.stamp.venue_time_ms):
+                self._note(f"{key.symbol} {key.position_side}", "none", closed_ms, theirs.position_amt, meaning=meaning)
 
     def open_orders(self) -> None:
         listed = {order.key: order for order in self.answer.orders}
         symbols = self.answer.order_symbols
+        # The list may be behind what the venue says of the order itself.
+        open_by_id = {order.key for order in self.answer.created if not is_over(order)}
         for key, order in self.account.orders.items():
-            if symbols is not None and order.symbol not in symbols:
+            if (symbols is not None and order.symbol not in symbols) or (key not in listed and key in open_by_id):
                 continue
-            theirs, since_ms = listed.get(key), order.venue_time_ms
+            theirs, since_ms, ours_ms = listed.get(key), order.venue_time_ms, self.account.order_ms(order)
             what = f"order {key}"
             if theirs is None:
-                if not self._stream_is_newer(since_ms, self.answer.taken_ms):
-                    recent = self._is_recent(since_ms)
-                    self._note(what, order.status, since_ms, "none", "orders", order.symbol, recent=recent)
-            elif _terms(order) != _terms(theirs) and not self._stream_is_newer(since_ms, theirs.venue_time_ms):
-                self._note(what, _text(order), since_ms, _text(theirs), "orders", order.symbol)
+                # Only its own document says that it is over, see `created_orders`.
+                stands = self.account.rest.stands_unlisted(ours_ms, 0, Asked.of(self.answer))
+                if meaning := self._unlisted_meaning(ours_ms, stands=stands):
+                    self._note(what, order.status, since_ms, "none", "orders", order.symbol, meaning=meaning, order=key)
+            elif _terms(order) != _terms(theirs):
+                # What is filled never gets less: by that, an older answer shows itself whatever its time is.
+                is_less = (theirs.executed_qty or ZERO) < (order.executed_qty or ZERO)
+                theirs_ms = min(theirs.venue_time_ms, ours_ms - 1) if is_less else theirs.venue_time_ms
+                if meaning := self._meaning(ours_ms, theirs_ms):
+                    self._note(what, _text(order), since_ms, _text(theirs), "orders", order.symbol, meaning=meaning)
         for key, theirs in listed.items():
             ended_ms = self.account.finished_ms(key)
             if key in self.account.orders or ended_ms == theirs.venue_time_ms:
                 continue
-            if not self._stream_is_newer(ended_ms, theirs.venue_time_ms):
-                self._note(f"order {key}", "none", ended_ms, theirs.status, "orders", theirs.symbol)
+            if meaning := self._meaning(ended_ms, theirs.venue_time_ms):
+                self._note(f"order {key}", "none", ended_ms, theirs.status, "orders", theirs.symbol, meaning=meaning)
 
     def created_orders(self) -> None:
         for order in self.answer.created:
             if ours := _known_as(self.account, order):
-                recent = ours == "TRIGGERED"
-                self._note(f"order {order.key}", ours, 0, order.status, "history", order.symbol, recent=recent)
+                meaning: Meaning = "recent" if ours == "TRIGGERED" else "plain"
+                self._note(f"order {order.key}", ours, 0, order.status, "history", order.symbol, meaning=meaning)
 
     def incomplete_orders(self) -> None:
         for key, incomplete in self.account.incomplete_orders.items():
             text = f"order {key}: events are missing"
             kind: Kind = "opening" if incomplete.filled < 0 and self.account.finished_ms(key) else "history"
-            self.found[text] = Difference(text, kind, incomplete.order.symbol, recent=True)
+            self.found[text] = Difference(text, kind, incomplete.order.symbol, "recent")
 
     def settings(self) -> None:
         for symbol, theirs in (self.answer.symbol_configs or {}).items():
@@ -195,7 +252,10 @@ def _known_as(account: Account, order: Order) -> str:
     account knows of that."""
     if order.key in account.triggered:
         return "TRIGGERED" if is_final(order) else ""
-    known = order.key in account.orders or account.finished_ms(order.key)
+    ours = account.orders.get(order.key)
+    if ours is not None and is_over(order) and order.venue_time_ms >= ours.venue_time_ms:
+        return ours.status
+    known = ours is not None or account.finished_ms(order.key)
     return "" if known or order.venue_time_ms < account.remembers_orders_since_ms else "unknown"
 
 
@@ -215,6 +275,8 @@ class Discrepancies:
         self._wallet_error = wallet_error
         self._grace_s = grace_s
         self._found: dict[str, _Discrepancy] = {}
+        self._wallets_alone_mono_s: dict[str, float] = {}
+        """When a wallet was last all that differed, by asset."""
 
     def __bool__(self) -> bool:
         return bool(self._found)
@@ -230,7 +292,7 @@ class Discrepancies:
     @property
     def doubtful(self) -> bool:
         """Whether one of them is more than an event that REST may not have yet."""
-        return any(not one.difference.recent for one in self._found.values())
+        return any(one.difference.meaning != "recent" for one in self._found.values())
 
     @property
     def of_history(self) -> bool:
@@ -239,8 +301,27 @@ class Discrepancies:
 
     def only_openings(self, now_mono_s: float) -> list[str]:
         """What has differed for longer than the grace, in words, if it is nothing but opening events."""
-        old = [one.difference for one in self._found.values() if now_mono_s - one.since_mono_s >= self._grace_s]
+        old = self._older_than_grace(now_mono_s)
         return [one.text for one in old] if all(one.kind == "opening" for one in old) else []
+
+    @property
+    def old_answers_only(self) -> bool:
+        """Whether all of them are that REST is behind."""
+        return all(one.difference.meaning == "old answer" for one in self._found.values())
+
+    def wallet_that_recurs(self, now_mono_s: float) -> str:
+        """The asset whose wallet is all that differs, and was so before; else nothing."""
+        plain = [one.difference for one in self._found.values() if one.difference.meaning != "recent"]
+        if len(plain) != 1 or plain[0].meaning != "plain" or not plain[0].asset:
+            return ""
+        before = self._wallets_alone_mono_s.get(plain[0].asset)
+        return plain[0].asset if before is not None and now_mono_s - before < RECURS_S else ""
+
+    def note_wallet_alone(self, now_mono_s: float) -> None:
+        """What differs is drift: remember it, where it is one wallet alone."""
+        plain = [one.difference for one in self._found.values() if one.difference.meaning == "plain"]
+        if len(plain) == 1 and plain[0].asset:
+            self._wallets_alone_mono_s[plain[0].asset] = now_mono_s
 
     @property
     def repeated(self) -> bool:
@@ -252,6 +333,11 @@ class Discrepancies:
         """Whose open orders have to be asked for again; None: of all symbols, which costs less than each of so many."""
         symbols = frozenset(one.difference.symbol for one in self._found.values() if one.difference.kind == "orders")
         return symbols if len(symbols) <= self._pace.orders_by_symbol else None
+
+    @property
+    def unlisted_orders(self) -> tuple[OrderKey, ...]:
+        """Orders that the venue does not list: only their own documents say whether they are over."""
+        return tuple(one.difference.order for one in self._found.values() if one.difference.order is not None)
 
     @property
     def settings(self) -> bool:
@@ -273,16 +359,16 @@ class Discrepancies:
         # Of the thousands of orders that were placed meanwhile, those that the account knows need not be kept.
         answer = replace(answer, created=tuple(order for order in answer.created if _known_as(account, order)))
         kept = {
-            what: one._replace(repeated=not one.difference.recent)
+            what: one._replace(repeated=one.difference.meaning != "recent")
             for what, one in self._found.items()
             if not _covers(answer, one.difference)
         }
         for what, difference in differences(account, answer, self._wallet_error).items():
             before = self._found.get(what)
-            if before is None and difference.recent and asked_again:
+            if before is None and difference.meaning == "recent" and asked_again:
                 continue
             since_mono_s = before.since_mono_s if before is not None else now_mono_s
-            repeated = before is not None and not difference.recent
+            repeated = before is not None and difference.meaning != "recent"
             kept[what] = _Discrepancy(difference, since_mono_s, answer, repeated)
         self._found = kept
 
@@ -293,8 +379,11 @@ class Discrepancies:
         self._found = {what: one for what, one in self._found.items() if what in still[id(one.answer)]}
 
     def unexplained(self, now_mono_s: float) -> list[str]:
-        """What has differed for longer than the grace, in words."""
-        return [one.difference.text for one in self._found.values() if now_mono_s - one.since_mono_s >= self._grace_s]
+        """What has differed for longer than the grace, in words. An old answer is no reason to end the stream."""
+        return [one.text for one in self._older_than_grace(now_mono_s) if one.meaning != "old answer"]
+
+    def _older_than_grace(self, now_mono_s: float) -> list[Difference]:
+        return [one.difference for one in self._found.values() if now_mono_s - one.since_mono_s >= self._grace_s]
 
 
 def _covers(answer: Check, difference: Difference) -> bool:

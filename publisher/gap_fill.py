@@ -87,6 +87,11 @@ class GapFiller:
         """The histories reach this far beyond the moment at which the stream was connected."""
         return self._window.margin_ms
 
+    @property
+    def connected_mono_s(self) -> float:
+        """Since when the stream sends everything."""
+        return self._window.connected_mono_s
+
     # The window
 
     def stream_begins(self) -> int:

@@ -77,7 +77,10 @@ class Intake:
             self._sync.need_snapshot(taken.reason)
         elif isinstance(taken, Apply):
             self._account.expect(taken.incomplete)
-            self._updater.apply(taken.changes, "stream")
+            delta = self._updater.apply(taken.changes, "stream")
+            if delta.passed_over:
+                # It came late, or the venue's clock was set back and it is the newest: the venue itself must say.
+                self._reconciler.due()
             self._reconciler.moved(change.order.symbol for change in taken.changes if isinstance(change, OrderUpdate))
 
     def _note(self, frame: Frame) -> None:

@@ -58,6 +58,11 @@ class LogWindow:
         self._previous = PreviousState()
 
     @property
+    def connected_mono_s(self) -> float:
+        """Since when the stream sends everything."""
+        return self._connected_mono_s
+
+    @property
     def complete_ms(self) -> int:
         """Every event until then was submitted; 0: not known."""
         return self._complete_ms

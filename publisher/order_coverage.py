@@ -26,7 +26,7 @@ class OrderCoverage:
         self._orders_since_ms = 0
         self._conditional_since_ms: dict[str, int] = {}
         """By symbol; the one that was asked for longest ago comes first."""
-        self._triggered_turn = 0
+        self._by_id_turn = 0
 
     def begins(self, orders_since_ms: int, symbols: Iterable[str]) -> None:
         """Orders created until then are logged, conditional ones in those symbols."""
@@ -50,17 +50,18 @@ class OrderCoverage:
         oldest_ms = min((self._orders_since_ms, *self._conditional_since_ms.values()))
         return min(answer.taken_ms, oldest_ms + OVERLAP_MS)
 
-    def scope(self, everything_s: float, triggered: Sequence[OrderKey], *, is_standby: bool) -> CheckScope:
-        """What to list in a check of everything. `triggered` are conditional orders that should have finished."""
+    def scope(self, everything_s: float, doubtful: Sequence[OrderKey], *, is_standby: bool) -> CheckScope:
+        """What to list in a check of everything. `doubtful` are orders that may be over: conditional ones that were
+        triggered, and those that the last answer did not list."""
         if is_standby:  # Nobody misses yet what a standby has not received.
             return CheckScope(None, True, self._orders_since_ms)
         count = max(self._pace.least_symbols, int(everything_s / self._pace.seconds_per_symbol))
         by_symbol = tuple(islice(self._conditional_since_ms.items(), count))
-        return CheckScope(None, True, self._orders_since_ms, by_symbol, self._turn(triggered))
+        return CheckScope(None, True, self._orders_since_ms, by_symbol, self.turn(doubtful))
 
-    def _turn(self, triggered: Sequence[OrderKey]) -> tuple[OrderKey, ...]:
-        """So many of them as one check may ask for, by turns."""
-        most = self._pace.conditional_by_id
-        start = self._triggered_turn % len(triggered) if len(triggered) > most else 0
-        self._triggered_turn = start + most
-        return tuple([*triggered[start:], *triggered[:start]][:most])
+    def turn(self, orders: Sequence[OrderKey]) -> tuple[OrderKey, ...]:
+        """So many of them as one check may ask for by their ids, by turns."""
+        most = self._pace.orders_by_id
+        start = self._by_id_turn % len(orders) if len(orders) > most else 0
+        self._by_id_turn = start + most
+        return tuple([*orders[start:], *orders[:start]][:most])

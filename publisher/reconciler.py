@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import NamedTuple
 
-from publisher.check_schedule import CheckSchedule, Kind
+from publisher.check_schedule import RECHECK_OLD_S, RECHECK_S, CheckSchedule, Kind
 from publisher.discrepancies import Discrepancies, describe
 from publisher.lease import Lease
 from publisher.logs import Log
@@ -21,7 +21,7 @@ from publisher.order_coverage import OrderCoverage
 from publisher.status import Status
 from statecast.clock import Clock, wait_until
 from statecast.domain.account import Account
-from statecast.domain.changes import Check
+from statecast.domain.changes import Check, WalletCorrection
 from statecast.errors import AuthFailed, FrameError, RateLimited, VenueError
 from statecast.venues.adapter import FIGURES_ONLY, CheckScope, StreamEnded, VenueAccount
 
@@ -38,7 +38,7 @@ class Hooks(NamedTuple):
 
     is_following: Callable[[], bool]
     """Whether the account follows the stream: otherwise there is nothing to compare."""
-    apply: Callable[[Check], object]
+    apply: Callable[[Check | WalletCorrection], object]
     """Takes an answer into the account; raises FrameError for amounts that are too large to compute with."""
     agreed: Callable[[int], None]
     """Called with the venue's time until which all orders are known to be logged."""
@@ -97,15 +97,22 @@ class Reconciler:
         self._schedule.due()
         self._changed.set()
 
-    def begins(self, asked_mono_s: float, orders_since_ms: int, symbols: Iterable[str]) -> None:
-        """The account was read whole, asked for at that moment, and follows the stream from here on. Orders created
-        until that venue time are logged, conditional ones in those symbols."""
+    def begins(self, asked_mono_s: float, proof_mono_s: float, orders_since_ms: int, symbols: Iterable[str]) -> None:
+        """The account was read whole, asked for at the first moment, and follows the stream from here on. An answer to
+        a question from the second moment on has what happened before the stream was connected. Orders created until
+        that venue time are logged, conditional ones in those symbols.
+        """
         self._discrepancies.forget()
         self._compared = None
-        self._in_doubt = False
         self._coverage.begins(orders_since_ms, symbols)
-        self._schedule.begins(asked_mono_s)
+        self._schedule.begins(asked_mono_s, proof_mono_s)
         self._verified(asked_mono_s)
+        self._in_doubt = self._schedule.awaits_proof
+        if self._in_doubt:
+            self._status.move("degrade", "stream connected, asking the venue once more: REST may have been behind")
+        else:
+            self._status.reconciled(self._clock.now_ms())
+            self._status.move("reconciled", "stream connected, snapshot reconciled")
         self._changed.set()
 
     def take(self, answer: Check, asked_mono_s: float) -> None:
@@ -151,21 +158,35 @@ class Reconciler:
                 continue
             self.take(answer, asked_mono_s)
             now = self._clock.monotonic()
+            if asset := self._discrepancies.wallet_that_recurs(now):
+                self._correct(asset, answer)
             if openings := self._discrepancies.only_openings(now):
                 self._hooks.incomplete(f"the opening event is missing: {describe(openings)}")
             elif drift := self._discrepancies.unexplained(now):
+                self._discrepancies.note_wallet_alone(now)
                 self._status.count_drift()
                 self._log.warning("drift", differences=describe(drift))
                 raise Drift("drift from the venue: " + describe(drift))
+
+    def _correct(self, asset: str, answer: Check) -> None:
+        """The venue changes this wallet without an event: REST's counts, and the stream is as good as before."""
+        balance = next(row for row in answer.balances if row.asset == asset)
+        self._log.warning("wallet_corrected", asset=asset, venue=str(balance.wallet_balance))
+        self._status.count_wallet_correction()
+        self._discrepancies.note_wallet_alone(self._clock.monotonic())
+        self._hooks.apply(WalletCorrection(balance))
+        self._explain()
 
     def _scope(self, kind: Kind) -> CheckScope:
         if kind == "figures":
             return FIGURES_ONLY
         if kind == "again":
-            return CheckScope(self._discrepancies.order_symbols, self._discrepancies.settings)
+            found = self._discrepancies
+            by_id = self._coverage.turn(found.unlisted_orders)
+            return CheckScope(found.order_symbols, found.settings, by_id=by_id)
         everything_s = self._schedule.everything_s(is_standby=self._lease.is_standby)
-        finished = self._account.triggered_without_order()
-        return self._coverage.scope(everything_s, finished, is_standby=self._lease.is_standby)
+        doubtful = (*self._account.triggered_without_order(), *self._discrepancies.unlisted_orders)
+        return self._coverage.scope(everything_s, doubtful, is_standby=self._lease.is_standby)
 
     async def _next_question(self) -> Kind:
         """Wait until something is due, and say what."""
@@ -185,7 +206,7 @@ class Reconciler:
                 self._status.move("degrade", f"not compared with the venue for too long: {self._trouble}")
             due = self._schedule.next(
                 now,
-                differs=bool(self._discrepancies),
+                again_s=self._again_s(),
                 by_symbol=self._discrepancies.order_symbols is not None,
                 is_standby=self._lease.is_standby,
             )
@@ -198,6 +219,11 @@ class Reconciler:
             if self._discrepancies and self._clock.monotonic() < min(explain_mono_s, wake_mono_s):
                 # A stream that sends much is looked at now and then, not with each of its frames.
                 await self._clock.sleep(explain_mono_s - self._clock.monotonic())
+
+    def _again_s(self) -> float | None:
+        if not self._discrepancies:
+            return None
+        return RECHECK_OLD_S if self._discrepancies.old_answers_only else RECHECK_S
 
     def _explain(self) -> None:
         self._discrepancies.explain(self._account)
@@ -232,7 +258,7 @@ class Reconciler:
         if self._discrepancies.repeated:
             self._in_doubt = True
             self._status.move("degrade", f"the venue differs: {self._discrepancies}")
-        elif self._in_doubt and not self._discrepancies.doubtful and not overdue:
+        elif self._in_doubt and not (self._discrepancies.doubtful or overdue or self._schedule.awaits_proof):
             self._in_doubt = False
             self._status.move("reconciled", "the venue agrees")
 

@@ -22,7 +22,13 @@ class Status:
         self._reason = "connecting"
         self._stream_since_ms = 0
         self._reconciled_at_ms = 0
-        self._counters = {"unknownEvents": 0, "malformedFrames": 0, "malformedMarketFrames": 0, "drifts": 0}
+        self._counters = {
+            "unknownEvents": 0,
+            "malformedFrames": 0,
+            "malformedMarketFrames": 0,
+            "drifts": 0,
+            "walletCorrections": 0,
+        }
         self._events_since_ms = 0
         self._events_complete_ms = 0
         self._published_complete_ms = 0
@@ -96,6 +102,10 @@ class Status:
     def count_drift(self) -> None:
         """The venue's answer differed from the state, and the stream did not explain it."""
         self._counters["drifts"] += 1
+
+    def count_wallet_correction(self) -> None:
+        """A wallet was taken from REST, for the venue changes it without an event."""
+        self._counters["walletCorrections"] += 1
 
     def set_malformed_market_frames(self, count: int) -> None:
         """So many frames of the market stream could not be decoded, since the start."""

@@ -54,7 +54,10 @@ class Synchronizer:
         status: Status,
         clock: Clock,
         log: Log,
+        *,
+        proof_s: float,
     ) -> None:
+        """An answer that was asked for `proof_s` after the stream was connected has what happened before that."""
         self._venue = venue
         self._account = account
         self._catch_up = catch_up
@@ -67,6 +70,7 @@ class Synchronizer:
         self._status = status
         self._clock = clock
         self._log = log
+        self._proof_s = proof_s
         self._needed = asyncio.Event()
         """Set while a snapshot is to be asked for."""
         self._connected = asyncio.Event()
@@ -185,11 +189,9 @@ class Synchronizer:
             return
         self._apply(merged, gap)
         traded = {key.symbol for key in self._account.orders} | self._account.symbols_with_position
-        self._reconciler.begins(asked_mono_s, gap.since_ms, traded | gap.symbols)
         # REST may have been behind what happened before the stream was connected, and no frame has that any more.
-        self._reconciler.due()
-        self._status.reconciled(self._clock.now_ms())
-        self._status.move("reconciled", "stream connected, snapshot reconciled")
+        proof_mono_s = self._gap_filler.connected_mono_s + self._proof_s
+        self._reconciler.begins(asked_mono_s, proof_mono_s, gap.since_ms, traded | gap.symbols)
 
     def _apply(self, merged: Merge, gap: GapFill) -> None:
         if self._lease.is_standby:

@@ -30,6 +30,10 @@ class Tuning:
     grace_s: float = GRACE_S
     """For so long, an event or an answer may be on its way before what differs counts as wrong."""
 
+    proof_s: float | None = None
+    """An answer that was asked for so long after the stream was connected has what happened before that; None: as long
+    as REST is usually behind at this venue."""
+
     overlap_ms: int = OVERLAP_MS
     """A gap begins so much earlier than the moment until which the log is complete."""
 

@@ -181,9 +181,7 @@ def same_event(fields: dict[str, str], event: OrderEvent) -> bool:
 
 ANSWERS: dict[str, Check] = {
     "redis-cli EVAL": lambda lines, account, events: _young(lines),
-    'redis-cli HMGET "$A:status"': lambda lines, account, events: (
-        lines == ["live", "stream connected, snapshot reconciled"]
-    ),
+    'redis-cli HMGET "$A:status"': lambda lines, account, events: lines == ["live", "the venue agrees"],
     "redis-cli <<END": lambda lines, account, events: (
         lines[-2:] == [str(account.seq), str(account.position("BTCUSDT").position_amt)]
     ),

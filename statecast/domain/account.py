@@ -32,6 +32,7 @@ from statecast.domain.changes import (
     OrderUpdate,
     PositionUpdate,
     Snapshot,
+    WalletCorrection,
 )
 from statecast.domain.models import (
     Balance,
@@ -53,8 +54,9 @@ from statecast.domain.order_tracking import (
     Memory,
     MissingEvents,
 )
+from statecast.domain.orders import FILL_EVENTS
 from statecast.domain.positions import Positions
-from statecast.domain.snapshot_merge import LastAnswer, RestTiming
+from statecast.domain.snapshot_merge import Asked, LastAnswer, RestTiming
 from statecast.domain.wallets import Wallets
 
 
@@ -85,6 +87,8 @@ class Delta(NamedTuple):
     position_count: int = 0
     order_count: int = 0
     replaces: bool = False
+    passed_over: bool = False
+    """Whether something was not taken because it is older than what is known. On one connection nothing should be."""
 
     def __bool__(self) -> bool:
         return bool(
@@ -124,6 +128,7 @@ class Account:
         self._positions = Positions(rest)
         self._orders = OpenOrders(rest, memory)
         self._tracking = self._orders.tracking
+        self._tables = self._wallets.table, self._positions.table, self._orders.table
         self._times = Times()
         self._answer = LastAnswer()
         self._commit = _Commit(None)
@@ -170,9 +175,21 @@ class Account:
         """Those with an open position."""
         return self._positions.symbols
 
-    def closed_ms(self, key: PositionKey) -> int:
-        """See `Positions.closed_ms`."""
-        return self._positions.closed_ms(key)
+    def balance_ms(self, balance: Balance) -> int:
+        """As of which venue time a balance is to be compared with an answer."""
+        return self._wallets.table.trusted_ms(balance.asset, balance.stamp.venue_time_ms)
+
+    def position_ms(self, key: PositionKey) -> int:
+        """See `Positions.trusted_ms`."""
+        return self._positions.trusted_ms(key)
+
+    def order_ms(self, order: Order) -> int:
+        """See `OpenOrders.trusted_ms`."""
+        return self._orders.trusted_ms(order)
+
+    def stands_unlisted(self, row: Position, youngest_ms: int, asked: Asked) -> bool:
+        """See `Positions.stands_unlisted`."""
+        return self._positions.stands_unlisted(row, youngest_ms, asked)
 
     def has_rows(self, symbol: str) -> bool:
         """See `Positions.has_rows`."""
@@ -193,7 +210,7 @@ class Account:
         self._tracking.remember_only(event_ids)
 
     def finished_ms(self, key: OrderKey) -> int:
-        """When an order ended that is not open any more, in the venue's time; 0 where that is not known."""
+        """See `OrderTracking.finished_ms`."""
         return self._tracking.finished_ms(key)
 
     @property
@@ -254,7 +271,7 @@ class Account:
             ArithmeticError: an amount is beyond reckoning. The account may be half changed: see `events_alone`.
         """
         self._commit = _Commit(self.totals)
-        for table in (self._wallets.table, self._positions.table, self._orders.table):
+        for table in self._tables:
             table.begin()
         for change in changes:
             self._apply(change)
@@ -299,8 +316,9 @@ class Account:
         balances, positions = self._wallets.table.changed(), self._positions.table.changed()
         orders = self._orders.table.changed()
         totals = self.totals if self.totals != commit.totals_before else None
+        passed_over = any(table.has_passed_over for table in self._tables)
         if not (balances or positions or orders or totals or events):
-            return Delta(source, before)
+            return Delta(source, before, passed_over=passed_over)
         self._times = Times(
             max(before.account, time_ms) if totals else before.account,
             max(before.balances, time_ms) if balances else before.balances,
@@ -319,6 +337,7 @@ class Account:
             balance_count=len(self.balances),
             position_count=len(self.positions),
             order_count=len(self.orders),
+            passed_over=passed_over,
         )
 
     # One change
@@ -327,10 +346,12 @@ class Account:
         commit, answer = self._commit, self._answer
         match change:
             case OrderUpdate(event):
+                self._note_fill(event)
                 if self._orders.apply(change):
                     commit.events.append(event)
                     commit.touch(event.order.venue_time_ms)
             case LoggedEvent(event, ends):
+                self._note_fill(event)
                 if self._tracking.log_alone(event, ends=ends):
                     commit.events.append(event)
             case PositionUpdate():
@@ -353,6 +374,12 @@ class Account:
                 self._apply_snapshot(change)
             case Check():
                 self._apply_check(change)
+            case WalletCorrection(balance):
+                commit.touch(self._wallets.correct(balance))
+
+    def _note_fill(self, event: OrderEvent) -> None:
+        if event.event_type in FILL_EVENTS:
+            self._positions.note_fill(event.order.symbol, event.order.venue_time_ms)
 
     def _apply_snapshot(self, snapshot: Snapshot) -> None:
         self._commit.replace_all()

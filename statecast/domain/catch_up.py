@@ -210,7 +210,7 @@ class CatchUp:
         changes: list[Change] = [*plan.first]
         for event in without_late_events(self._events):
             changes += (*plan.before.get(event.event_id, ()), LoggedEvent(event))
-        changes.append(replace(snapshot, stream_since_ms=connected_ms))
+        changes.append(replace(snapshot, stream_since_ms=connected_ms, knows_ends=gap.filled is not None))
         for frame in self._frames or ():
             for change in frame.changes:
                 if isinstance(change, OrderUpdate):

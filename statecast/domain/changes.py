@@ -9,6 +9,7 @@ MarkPriceUpdate                         replaces one symbol's mark price, if new
 LoggedEvent                             appends its event once
 Snapshot                                replaces everything, except rows of the stream that are newer
 Check                                   replaces what no event carries; the settings of symbols that are new
+WalletCorrection                        replaces one wallet, whatever the stream has said
 """
 
 from __future__ import annotations
@@ -129,7 +130,8 @@ class Snapshot:
     `margin_assets` maps symbols to the asset their profit is in. `totals_asset` is what the totals count: one asset of
     the balances, or the currency in which all of them are valued. With `totals_are_wallet` it is an asset whose wallet
     is the total: while it is not, what the totals count is not known. The stream was received since
-    `stream_since_ms`, before the venue was asked; 0: not known.
+    `stream_since_ms`, before the venue was asked; 0: not known. `knows_ends`: known orders that are not listed were
+    asked for one by one, and those that are over are known to be.
     """
 
     totals: Totals
@@ -143,6 +145,9 @@ class Snapshot:
     totals_asset: str | None = None
     totals_are_wallet: bool = False
     stream_since_ms: int = 0
+    knows_ends: bool = False
+    answered_ms: int = 0
+    """When the venue had answered; 0: not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +158,7 @@ class Check:
     well. `orders` are all open ones of `order_symbols`, or of all symbols where that is None. `created` are orders that
     were created since some moment, in whatever state they are now: until `created_until_ms` ordinary ones, and
     conditional ones where the venue lists them for the whole account; conditional ones of the symbols of
-    `conditional_until_ms` until then; and conditional ones that were asked for by their ids.
+    `conditional_until_ms` until then; and those that were asked for by their ids.
     Settings that were not asked for are None.
     """
 
@@ -168,6 +173,15 @@ class Check:
     conditional_until_ms: Mapping[str, int] = field(default_factory=dict)
     symbol_configs: Mapping[str, SymbolConfig] | None = None
     multi_assets: bool | None = None
+    answered_ms: int = 0
+    """When the venue had answered; 0: not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class WalletCorrection:
+    """A wallet by REST, which counts whatever the stream has said: the venue changes it without an event."""
+
+    balance: Balance
 
 
 Change = (
@@ -183,6 +197,7 @@ Change = (
     | MarkPriceUpdate
     | Snapshot
     | Check
+    | WalletCorrection
 )
 
 Notice = Literal["margin_call", "stream_ended", "reconnect_soon", "ignored", "unknown"]

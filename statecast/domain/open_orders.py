@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from statecast.domain import event_ids
 from statecast.domain.changes import AllOrders, OrderUpdate, Snapshot
 from statecast.domain.models import Order, OrderKey
 from statecast.domain.order_tracking import Memory, OrderTracking
@@ -21,6 +22,8 @@ class OpenOrders:
         """Upsert an order if it is newer, or remove it; whether the event has to be logged."""
         order, key, event = update.order, update.order.key, update.event
         if self.tracking.is_late(event):
+            if not self.tracking.is_logged(event.event_id):
+                self.table.pass_over(key, order.venue_time_ms)
             return False
         if self.tracking.is_logged_as_placed(event):
             self.tracking.remember_events((event.event_id,))
@@ -32,13 +35,20 @@ class OpenOrders:
             self.tracking.forget_last_event(key)
             return is_new
         if not update.open:
-            self.finish(key, order.venue_time_ms)
+            self.finish(key, order.venue_time_ms, guessed=event.event_type == event_ids.GAP)
             return is_new
         known = self.table.rows.get(key)
         # Of two events of one moment the later one counts, unless it was received before.
         if known is None or progress(order) > progress(known) or (is_new and progress(order) == progress(known)):
+            self.table.renew(key)
             self.table.put(key, order)
+        elif is_new:
+            self.table.pass_over(key, order.venue_time_ms)
         return is_new
+
+    def trusted_ms(self, order: Order) -> int:
+        """As of which venue time an open order is to be compared with an answer."""
+        return self.table.trusted_ms(order.key, order.venue_time_ms)
 
     def apply_all(self, update: AllOrders) -> int:
         """These are all rows: what is not listed is over, unless the stream knows newer. Returns the venue's time of
@@ -62,8 +72,7 @@ class OpenOrders:
 
     def merge(self, snapshot: Snapshot) -> None:
         """The whole account by REST; orders of the stream stand where they are newer."""
-        finished = self.tracking.finished
-        merged = merged_orders(self.table.rows, finished, snapshot.orders, snapshot.taken_ms, self._rest)
+        merged = merged_orders(self.table.rows, self.tracking.ends, self.table.trusted_ms, snapshot, self._rest)
         for key in merged.reopened:
             self.tracking.reopen(key)
         for order in merged.gone:
@@ -71,7 +80,7 @@ class OpenOrders:
         self.table.replace_all(merged.rows)
         self.tracking.keep_open(merged.rows)
 
-    def finish(self, key: OrderKey, venue_time_ms: int) -> None:
-        """The order is over, whatever is received of its past."""
+    def finish(self, key: OrderKey, venue_time_ms: int, *, guessed: bool = False) -> None:
+        """The order is over, whatever is received of its past. `guessed`: no document of the venue says so."""
         self.table.remove(key)
-        self.tracking.finish(key, venue_time_ms)
+        self.tracking.finish(key, venue_time_ms, guessed=guessed)

@@ -15,7 +15,7 @@ from statecast.domain import event_ids
 from statecast.domain.changes import Change, OrderUpdate
 from statecast.domain.models import Order, OrderEvent, OrderKey
 from statecast.domain.orders import IMMEDIATE_ENDS, INTERMEDIATE_EVENTS, LOST, OPENING_EVENTS, filled_of
-from statecast.domain.snapshot_merge import reaches
+from statecast.domain.snapshot_merge import Ends, reaches
 from statecast.domain.table import Table
 
 REMEMBERED_EVENTS = 50_000
@@ -74,6 +74,8 @@ class OrderTracking:
         """The venue's time of the last logged event of an order that is not over."""
         self._finished: OrderedDict[OrderKey, int] = OrderedDict()
         """When an order ended, in the venue's time."""
+        self._guessed: set[OrderKey] = set()
+        """Finished orders of which no document of the venue says that they are over: the venue did not know them."""
         self._logged_ends: set[OrderKey] = set()
         """Finished orders of which an event says that they are over."""
         self._triggered: OrderedDict[OrderKey, OrderKey | None] = OrderedDict()
@@ -170,13 +172,13 @@ class OrderTracking:
         return key in self._finished
 
     @property
-    def finished(self) -> Mapping[OrderKey, int]:
-        """When orders ended, in the venue's time."""
-        return self._finished
+    def ends(self) -> Ends:
+        """Which orders are over."""
+        return Ends(self._finished, self._guessed)
 
     def finished_ms(self, key: OrderKey) -> int:
-        """When an order ended that is not open any more, in the venue's time; 0 where that is not known."""
-        return self._finished.get(key, 0)
+        """When an order ended that is not open any more, in the venue's time; 0 where no document says so."""
+        return 0 if key in self._guessed else self._finished.get(key, 0)
 
     @property
     def remembers_orders_since_ms(self) -> int:
@@ -185,16 +187,22 @@ class OrderTracking:
             return 0
         return max(next(iter(self._finished.values())), 1)
 
-    def finish(self, key: OrderKey, venue_time_ms: int) -> None:
-        """The order is over; late events of it open it no more."""
+    def finish(self, key: OrderKey, venue_time_ms: int, *, guessed: bool = False) -> None:
+        """The order is over; late events of it open it no more. `guessed`: no document of the venue says so."""
         self._logged_ms.pop(key, None)
         self._finished[key] = venue_time_ms
+        if guessed:
+            self._guessed.add(key)
+        else:
+            self._guessed.discard(key)
         for forgotten in _forget_oldest(self._finished, self._memory.finished_orders):
             self._logged_ends.discard(forgotten)
+            self._guessed.discard(forgotten)
 
     def reopen(self, key: OrderKey) -> None:
         """The venue lists an order as open that was thought to be over."""
         self._finished.pop(key, None)
+        self._guessed.discard(key)
         self._logged_ends.discard(key)
 
     def keep_open(self, keys: Iterable[OrderKey]) -> None:

@@ -7,7 +7,14 @@ from dataclasses import replace
 
 from statecast.domain.changes import AllPositions, LeverageUpdate, MarkPriceUpdate, PositionUpdate, Snapshot
 from statecast.domain.models import Position, PositionKey, Stamp, SymbolConfig
-from statecast.domain.snapshot_merge import LastAnswer, RestTiming, merged_positions, with_rest_figures
+from statecast.domain.snapshot_merge import (
+    Asked,
+    LastAnswer,
+    RestTiming,
+    is_position_standing,
+    merged_positions,
+    with_rest_figures,
+)
 from statecast.domain.table import Table
 from statecast.domain.valuation import at_mark_price, notional, profit
 
@@ -27,6 +34,8 @@ class Positions:
         self._configs: dict[str, SymbolConfig] = {}
         self._margin_assets: dict[str, str] = {}
         self._marks: dict[str, MarkPriceUpdate] = {}
+        self._filled_ms: dict[str, int] = {}
+        """When the last fill in a symbol is known to have been."""
 
     @property
     def symbols(self) -> frozenset[str]:
@@ -38,10 +47,17 @@ class Positions:
         """What the account has set, by symbol."""
         return self._configs
 
-    def closed_ms(self, key: PositionKey) -> int:
-        """When the stream has closed a position that is not there, in the venue's time; 0 where it has not."""
-        stamp = self._closed.get(key)
-        return stamp.venue_time_ms if stamp is not None else 0
+    def trusted_ms(self, key: PositionKey) -> int:
+        """As of which venue time what is known of a position, or that it is closed, is to be compared with an answer; 0
+        where the stream has said nothing."""
+        row, stamp = self.table.rows.get(key), self._closed.get(key)
+        stamp = row.stamp if row is not None else stamp
+        return self.table.trusted_ms(key, stamp.venue_time_ms) if stamp is not None else 0
+
+    def stands_unlisted(self, row: Position, youngest_ms: int, asked: Asked) -> bool:
+        """Whether a row stands against an answer that does not list it; the youngest row of that is of
+        `youngest_ms`."""
+        return is_position_standing(row, self._filled_ms, youngest_ms, asked, self._rest)
 
     def has_rows(self, symbol: str) -> bool:
         """Whether the stream has sent a position there. Where it has not, the venue changes a margin type without an
@@ -55,10 +71,14 @@ class Positions:
         key = PositionKey(update.symbol, update.position_side)
         known = self.table.rows.get(key)
         last = known.stamp if known is not None else self._closed.get(key)
-        if (last is not None and update.stamp < last) or answer.is_repeat(update.stamp, known):
+        if last is not None and update.stamp < last:
+            self.table.pass_over(key, update.stamp.venue_time_ms)
+            return 0
+        if answer.is_repeat(update.stamp, known):
             return 0
         if last is None and update.stamp.venue_time_ms < answer.listed_ms:
             return 0  # It was closed before the snapshot, and what was missed is received again.
+        self.table.renew(key)
         if update.margin_asset is not None:
             self._margin_assets[update.symbol] = update.margin_asset
         config = self._configs.get(update.symbol, NOTHING_SET)
@@ -87,6 +107,10 @@ class Positions:
         self._configs[update.symbol] = replace(config, leverage=update.leverage)
         for row in self._of(update.symbol):
             self._put(replace(row, leverage=update.leverage))
+
+    def note_fill(self, symbol: str, venue_time_ms: int) -> None:
+        """There was a fill: a row of long before is old."""
+        self._filled_ms[symbol] = max(venue_time_ms, self._filled_ms.get(symbol, 0))
 
     def apply_mark(self, update: MarkPriceUpdate) -> int:
         """A mark price, and what follows from it, if it is newer."""
@@ -138,7 +162,9 @@ class Positions:
         """The whole account by REST; rows of the stream stand where they are newer."""
         self._configs = dict(snapshot.symbol_configs)
         self._margin_assets.update(snapshot.margin_assets)
-        merged = merged_positions(self.table.rows, self._closed, snapshot, self._rest)
+        merged = merged_positions(
+            self.table.rows, self._closed, self.table.trusted_ms, self._filled_ms, snapshot, self._rest
+        )
         rows = {key: self._configured(row) for key, row in merged.of_rest.items()}
         rows |= {key: self._reconfigured(row) for key, row in merged.of_stream.items()}
         self.table.replace_all(rows)

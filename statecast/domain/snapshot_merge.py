@@ -1,35 +1,90 @@
 """A snapshot's rows against those of the stream: which of two is newer. Pure functions; all times are the venue's.
 
-REST may be behind the stream by a bounded time. So a row of the stream stands against an older row of an answer, or
-against none, only where the stream's is so young that the answer may not have it yet. What is older than that, the
-answer knows as well; and what is of a later time than that is of a venue's clock that was set back since.
+REST may be behind the stream, each of its documents for itself, and no answer says by how much. What an answer proves
+is bounded by the times in it:
+
+- Of two rows of one thing the one of the later time counts, whoever has it.
+- A row that an answer does not list is gone if the answer lists another of a later time: so it is not older than that.
+  An answer without one may be from before the row was there, and the row stands.
+- An order is over when a document says so: one that is not listed is asked for by its id.
+
+Where a row stands against an answer that says otherwise, one of the two is old; who compares them has a doubt
+(publisher/discrepancies.py). Two bounds keep this from lasting: no answer is a minute behind (`believed_ms`), and what
+is of a time that is still to come was said before the venue's clock was set back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import replace
 from decimal import Decimal
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
-from statecast.domain.changes import Snapshot
+from statecast.domain.changes import Check, Snapshot
 from statecast.domain.models import Balance, Order, OrderKey, Position, PositionKey, Stamp
+from statecast.domain.orders import filled_of
+
+AHEAD_MS = 1_000
+"""What is so much later than the venue's clock at the time of the answer was said before that clock was set back."""
+
+FILLED_SINCE_MS = 1_000
+"""A fill so much later than the last row of a position has moved the position: the row is old. Less proves nothing, for
+the two may give one trade times of their own."""
+
+
+K_contra = TypeVar("K_contra", contravariant=True)
+
+
+class TrustedMs(Protocol[K_contra]):
+    """See `Table.trusted_ms`."""
+
+    def __call__(self, key: K_contra, time_ms: int) -> int: ...
+
+
+class Asked(NamedTuple):
+    """When the venue was asked, and by when it had answered; 0: not known."""
+
+    asked_ms: int
+    answered_ms: int = 0
+
+    @classmethod
+    def of(cls, answer: Snapshot | Check) -> Asked:
+        return cls(answer.taken_ms, answer.answered_ms)
 
 
 class RestTiming(NamedTuple):
     """How far a venue's answers by REST may be behind its stream."""
 
     lag_ms: int
-    """By so much at the most."""
+    """By so much at the most, while nothing is wrong with the venue."""
 
     recent_ms: int
     """What the stream said so shortly before REST was asked, REST may well not have yet. On an account that places
     orders all the time, some are always so recent."""
 
-    def stream_is_newer(self, ours_ms: int, theirs_ms: int, asked_ms: int) -> bool:
-        """Whether what the stream has of one time is newer than an answer's row of another, and the answer, asked for
-        at a third, may not have it yet."""
-        return ours_ms > theirs_ms and abs(ours_ms - asked_ms) <= self.lag_ms
+    believed_ms: int = 60_000
+    """Behind by more than this no answer is, whatever is wrong: it counts, whatever times it has."""
+
+    def stands(self, ours_ms: int, theirs_ms: int, asked: Asked) -> bool:
+        """Whether what the stream has of one time stands against an answer's row of another."""
+        return ours_ms > theirs_ms and self._may_stand(ours_ms, asked)
+
+    def stands_unlisted(self, ours_ms: int, youngest_ms: int, asked: Asked) -> bool:
+        """The same, where the answer lists no such row, and its youngest row is of `youngest_ms` (0: it has none)."""
+        return ours_ms >= youngest_ms and self._may_stand(ours_ms, asked)
+
+    def _may_stand(self, ours_ms: int, asked: Asked) -> bool:
+        answered_ms = asked.answered_ms or asked.asked_ms + self.lag_ms
+        return asked.asked_ms - self.believed_ms <= ours_ms <= answered_ms + AHEAD_MS
+
+    def is_behind_as_usual(self, ours_ms: int, asked_ms: int) -> bool:
+        """Whether an answer that was asked for then may be older than what the stream said at a time."""
+        return asked_ms - ours_ms <= self.lag_ms
+
+    def merged_ms(self, ours_ms: int, trusted_ms: int, asked: Asked) -> int:
+        """As of which time a row of the stream is to be merged. What was passed over since (`Table.trusted_ms`) may be
+        newer; it may also have come late, and be all that an answer has which is behind as usual."""
+        return ours_ms if self.is_behind_as_usual(ours_ms, asked.asked_ms) else trusted_ms
 
     def is_recent(self, since_ms: int, asked_ms: int) -> bool:
         """Whether the stream said it so shortly before REST was asked that no answer has to have it."""
@@ -67,17 +122,25 @@ class LastAnswer(NamedTuple):
         )
 
 
-def merged_balances(known: Mapping[str, Balance], snapshot: Snapshot, rest: RestTiming) -> dict[str, Balance]:
+def youngest_ms(rows: Iterable[Balance | Position]) -> int:
+    """The time of the youngest row of an answer; 0 without one."""
+    return max((row.stamp.venue_time_ms for row in rows), default=0)
+
+
+def merged_balances(
+    known: Mapping[str, Balance], trusted_ms: TrustedMs[str], snapshot: Snapshot, rest: RestTiming
+) -> dict[str, Balance]:
     """The newer of two wallets. Where that is the stream's, the available balance, which no event carries, is the
     answer's."""
     merged = {row.asset: row for row in snapshot.balances}
-    asked_ms = snapshot.taken_ms
+    asked, listed_until_ms = Asked.of(snapshot), youngest_ms(snapshot.balances)
     for asset, ours in known.items():
-        theirs = merged.get(asset)
+        theirs, ours_ms = merged.get(asset), ours.stamp.venue_time_ms
+        ours_ms = rest.merged_ms(ours_ms, trusted_ms(asset, ours_ms), asked)
         if theirs is None:
-            if rest.stream_is_newer(ours.stamp.venue_time_ms, asked_ms, asked_ms):
+            if rest.stands_unlisted(ours_ms, listed_until_ms, asked):
                 merged[asset] = ours
-        elif rest.stream_is_newer(ours.stamp.venue_time_ms, theirs.stamp.venue_time_ms, asked_ms):
+        elif rest.stands(ours_ms, theirs.stamp.venue_time_ms, asked):
             merged[asset] = replace(
                 ours,
                 available_balance=theirs.available_balance,
@@ -96,25 +159,49 @@ class MergedPositions(NamedTuple):
 def merged_positions(
     known: Mapping[PositionKey, Position],
     closed: Mapping[PositionKey, Stamp],
+    trusted_ms: TrustedMs[PositionKey],
+    filled_ms: Mapping[str, int],
     snapshot: Snapshot,
     rest: RestTiming,
 ) -> MergedPositions:
-    """The newer of two rows. `closed` are positions that the stream has closed, and when."""
-    merged, asked_ms = MergedPositions({}, {}), snapshot.taken_ms
+    """The newer of two rows. `closed` are positions that the stream has closed, and when; `filled_ms`: when the last
+    fill in a symbol is known to have been."""
+    merged, asked = MergedPositions({}, {}), Asked.of(snapshot)
     for theirs in snapshot.positions:
-        key, theirs_ms = theirs.key, theirs.stamp.venue_time_ms
-        closed_at, ours = closed.get(key), known.get(key)
-        if closed_at is not None and rest.stream_is_newer(closed_at.venue_time_ms, theirs_ms, asked_ms):
-            continue
-        if ours is not None and rest.stream_is_newer(ours.stamp.venue_time_ms, theirs_ms, asked_ms):
-            merged.of_stream[key] = ours
-        else:
-            merged.of_rest[key] = theirs
+        key, ours = theirs.key, known.get(theirs.key)
+        stamp = ours.stamp if ours is not None else closed.get(key)
+        if stamp is not None:
+            ours_ms = rest.merged_ms(stamp.venue_time_ms, trusted_ms(key, stamp.venue_time_ms), asked)
+            if rest.stands(ours_ms, theirs.stamp.venue_time_ms, asked):
+                if ours is not None:
+                    merged.of_stream[key] = ours
+                continue
+        merged.of_rest[key] = theirs
+    listed_until_ms = youngest_ms(snapshot.positions)
     for key, ours in known.items():
-        is_listed = key in merged.of_rest or key in merged.of_stream
-        if not is_listed and rest.stream_is_newer(ours.stamp.venue_time_ms, asked_ms, asked_ms):
+        if key in merged.of_rest or key in merged.of_stream:
+            continue
+        if is_position_standing(ours, filled_ms, listed_until_ms, asked, rest):
             merged.of_stream[key] = ours
     return merged
+
+
+def is_position_standing(
+    ours: Position, filled_ms: Mapping[str, int], listed_until_ms: int, asked: Asked, rest: RestTiming
+) -> bool:
+    """Whether a position stands against an answer that does not list it, and whose youngest row is of
+    `listed_until_ms`."""
+    ours_ms = ours.stamp.venue_time_ms
+    if filled_ms.get(ours.symbol, 0) > ours_ms + FILLED_SINCE_MS:
+        return False
+    return rest.stands_unlisted(ours_ms, listed_until_ms, asked)
+
+
+class Ends(NamedTuple):
+    """What is known of orders that are over: when each ended, and of which of them no document said so."""
+
+    finished_ms: Mapping[OrderKey, int]
+    guessed: Container[OrderKey]
 
 
 class MergedOrders(NamedTuple):
@@ -128,40 +215,41 @@ class MergedOrders(NamedTuple):
 
 def merged_orders(
     known: Mapping[OrderKey, Order],
-    finished: Mapping[OrderKey, int],
-    listed: Iterable[Order],
-    asked_ms: int,
+    ends: Ends,
+    trusted_ms: TrustedMs[OrderKey],
+    snapshot: Snapshot,
     rest: RestTiming,
 ) -> MergedOrders:
-    """The newer of two rows. `finished`: when orders ended, by the stream."""
+    """The newer of two rows. An order that is not listed is gone only where nobody asks for it by its id."""
     rows: dict[OrderKey, Order] = {}
     reopened: list[OrderKey] = []
-    for theirs in listed:
+    asked = Asked.of(snapshot)
+    for theirs in snapshot.orders:
         key, ours = theirs.key, known.get(theirs.key)
-        ended_ms = finished.get(key)
+        ended_ms = ends.finished_ms.get(key)
         if ended_ms is not None:
-            if ended_ms == theirs.venue_time_ms or rest.stream_is_newer(ended_ms, theirs.venue_time_ms, asked_ms):
+            is_older = ended_ms == theirs.venue_time_ms or rest.stands(ended_ms, theirs.venue_time_ms, asked)
+            if is_older and key not in ends.guessed:
                 continue
             reopened.append(key)
-        is_ours_newer = ours is not None and progress(ours) > progress(theirs)
-        if ours is not None and is_ours_newer and abs(ours.venue_time_ms - asked_ms) <= rest.lag_ms:
-            rows[key] = ours
-        else:
-            rows[key] = theirs
-    gone: list[Order] = []
-    for key, ours in known.items():
-        if key in rows:
-            continue
-        if rest.stream_is_newer(ours.venue_time_ms, asked_ms, asked_ms):
-            rows[key] = ours
-        else:
-            gone.append(ours)
-    return MergedOrders(rows, tuple(reopened), tuple(gone))
+        rows[key] = theirs
+        if ours is not None and progress(ours) > progress(theirs):
+            ours_ms = rest.merged_ms(ours.venue_time_ms, trusted_ms(key, ours.venue_time_ms), asked)
+            if filled_of(ours) > filled_of(theirs) or rest.stands(ours_ms, theirs.venue_time_ms, asked):
+                rows[key] = ours
+    unlisted = {key: ours for key, ours in known.items() if key not in rows}
+    if snapshot.knows_ends:
+        return MergedOrders(rows | unlisted, tuple(reopened), ())
+    standing = {
+        key: ours for key, ours in unlisted.items() if rest.is_behind_as_usual(ours.venue_time_ms, asked.asked_ms)
+    }
+    gone = tuple(ours for key, ours in unlisted.items() if key not in standing)
+    return MergedOrders(rows | standing, tuple(reopened), gone)
 
 
-def progress(order: Order) -> tuple[int, Decimal]:
-    """By which two states of one order follow each other: time, and within one millisecond what is filled."""
-    return order.venue_time_ms, order.executed_qty or Decimal(0)
+def progress(order: Order) -> tuple[Decimal, int]:
+    """By which two states of one order follow each other: what is filled, which never gets less, and then time."""
+    return order.executed_qty or Decimal(0), order.venue_time_ms
 
 
 def reaches(event: Order, listed: Order) -> bool:

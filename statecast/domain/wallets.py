@@ -46,8 +46,12 @@ class Wallets:
     def apply(self, update: BalanceUpdate, answer: LastAnswer) -> int:
         """Upsert a wallet if it is newer."""
         known = self.table.rows.get(update.asset)
-        if known is not None and (update.stamp < known.stamp or answer.is_repeat(update.stamp, known)):
+        if known is not None and update.stamp < known.stamp:
+            self.table.pass_over(update.asset, update.stamp.venue_time_ms)
             return 0
+        if answer.is_repeat(update.stamp, known):
+            return 0
+        self.table.renew(update.asset)
         if known is None:
             row = Balance(update.asset, update.wallet_balance, update.cross_wallet_balance, update.stamp, "stream")
         else:
@@ -84,7 +88,7 @@ class Wallets:
         self._multi_assets = snapshot.multi_assets
         self._totals_asset = snapshot.totals_asset
         self._counts_wallet = snapshot.totals_are_wallet
-        self.table.replace_all(merged_balances(self.table.rows, snapshot, self._rest))
+        self.table.replace_all(merged_balances(self.table.rows, self.table.trusted_ms, snapshot, self._rest))
         self._take_totals(snapshot.totals, snapshot.balances)
 
     def take_figures(self, totals: Totals, balances: Iterable[Balance]) -> None:
@@ -100,6 +104,21 @@ class Wallets:
                 )
                 self.table.put(row.asset, figures)
         self._take_totals(totals, balances)
+
+    def correct(self, answer: Balance) -> int:
+        """A wallet as REST has it, whatever the stream has said of it."""
+        known = self.table.rows.get(answer.asset, answer)
+        stamp = max(known.stamp, answer.stamp)
+        row = replace(
+            known,
+            wallet_balance=answer.wallet_balance,
+            cross_wallet_balance=answer.cross_wallet_balance,
+            stamp=stamp,
+            source="rest",
+        )
+        self.table.renew(answer.asset)
+        self.table.put(answer.asset, row)
+        return stamp.venue_time_ms
 
     def _take_totals(self, totals: Totals, balances: Iterable[Balance]) -> None:
         asset = totals.totals_asset or self._totals_asset

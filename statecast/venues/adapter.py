@@ -109,8 +109,8 @@ class CheckPace:
     orders_by_symbol: int
     """Open orders of up to so many symbols are asked for one symbol at a time; of more, all at once."""
 
-    conditional_by_id: int
-    """Triggered conditional orders that are asked for by their ids in one check, by turns."""
+    orders_by_id: int
+    """Orders that are asked for by their ids in one check, by turns."""
 
     conditional_by_symbol: bool
     """Whether conditional orders that came and went are listed by symbol. Where they are listed for the whole account,
@@ -154,15 +154,15 @@ class CheckScope(NamedTuple):
 
     `order_symbols`: open orders of these symbols; None: of all. `settings`: leverage, margin types, account modes.
     `created_since_ms`: orders created since then (0: not asked). `conditional_since_ms`: conditional ones, each
-    symbol's since a time of its own; empty without `CheckPace.conditional_by_symbol`. `conditional_ids`: conditional
-    ones by their ids.
+    symbol's since a time of its own; empty without `CheckPace.conditional_by_symbol`. `by_id`: orders of either
+    kind by their ids.
     """
 
     order_symbols: frozenset[str] | None = frozenset()
     settings: bool = False
     created_since_ms: int = 0
     conditional_since_ms: tuple[tuple[str, int], ...] = ()
-    conditional_ids: tuple[OrderKey, ...] = ()
+    by_id: tuple[OrderKey, ...] = ()
 
 
 FIGURES_ONLY = CheckScope()

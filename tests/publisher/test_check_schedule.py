@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from publisher.check_schedule import LATEST, LONGEST_RETRY_S, RECHECK_S, RETRY_S, SETTLE_S, CheckSchedule, Due
+from publisher.check_schedule import LATER_S, LATEST, LONGEST_RETRY_S, RECHECK_S, RETRY_S, SETTLE_S, CheckSchedule, Due
 from statecast.venues.adapter import CheckPace
 
 PACE = CheckPace(
@@ -17,22 +17,22 @@ PACE = CheckPace(
     least_symbols=2,
     orders_by_symbol=20,
     conditional_by_symbol=True,
-    conditional_by_id=20,
+    orders_by_id=20,
 )
 PERIOD_S = 40.0
 
 
 def schedule(period_s: float = PERIOD_S) -> CheckSchedule:
     made = CheckSchedule(PACE, period_s, Random(1).uniform)
-    made.begins(0.0)
+    made.begins(0.0, 0.0)
     made.agreed(0.0, is_standby=False)
     return made
 
 
 def due(
-    one: CheckSchedule, at: float, *, differs: bool = False, by_symbol: bool = True, is_standby: bool = False
+    one: CheckSchedule, at: float, *, again_s: float | None = None, by_symbol: bool = True, is_standby: bool = False
 ) -> Due:
-    return one.next(at, differs=differs, by_symbol=by_symbol, is_standby=is_standby)
+    return one.next(at, again_s=again_s, by_symbol=by_symbol, is_standby=is_standby)
 
 
 def test_nothing_is_due_at_once_and_the_next_deadline_is_known() -> None:
@@ -45,7 +45,7 @@ def test_nothing_is_due_at_once_and_the_next_deadline_is_known() -> None:
 @pytest.mark.parametrize("seed", range(20))
 def test_everything_is_compared_in_every_period_and_never_later(seed: int) -> None:
     one = CheckSchedule(PACE, PERIOD_S, Random(seed).uniform)
-    one.begins(0.0)
+    one.begins(0.0, 0.0)
     one.agreed(0.0, is_standby=False)
     assert due(one, LATEST * PERIOD_S).kind == "everything"
 
@@ -65,7 +65,35 @@ def test_a_burst_of_changes_costs_one_question_and_then_a_pause() -> None:
     assert due(one, 10.0 + SETTLE_S).kind == "figures"
     one.asked("figures", 10.3)
     one.moved(10.4)
-    assert due(one, 10.5) == Due(None, 12.3 + SETTLE_S)
+    assert due(one, 10.5) == Due(None, 10.4 + LATER_S[0])
+
+
+def test_what_no_event_carries_is_asked_for_twice_more_after_the_last_change() -> None:
+    """REST may have been behind the change."""
+    one = schedule()
+    asked: list[float] = []
+    one.moved(10.0)
+    at = 10.0
+    while at < 30.0:
+        if due(one, at).kind is None:
+            at = due(one, at).wake_mono_s
+            continue
+        asked.append(at)
+        one.asked("figures", at)
+    assert asked == [10.0 + SETTLE_S, 10.0 + SETTLE_S + PACE.figures_pause_s, 10.0 + LATER_S[1]]
+
+
+def test_the_first_answer_that_proves_the_snapshot_is_asked_for_whatever_the_pace() -> None:
+    one = CheckSchedule(PACE, PERIOD_S, Random(1).uniform)
+    one.begins(0.2, 3.0)
+    one.agreed(0.2, is_standby=False)
+    assert one.awaits_proof
+    assert due(one, 1.0) == Due(None, 3.0)
+    assert due(one, 3.0, is_standby=True).kind == due(one, 3.0).kind == "everything"
+    one.asked("everything", 3.0)
+    assert due(one, 4.0).kind is None, "once"
+    one.agreed(3.0, is_standby=False)
+    assert not one.awaits_proof
 
 
 def test_what_is_doubtful_is_compared_at_once() -> None:
@@ -78,15 +106,15 @@ def test_a_difference_is_asked_for_again_after_a_second_and_figures_wait() -> No
     one = schedule()
     one.asked("figures", 10.0)
     one.moved(10.0)
-    assert due(one, 10.5, differs=True) == Due(None, 10.0 + RECHECK_S)
-    assert due(one, 11.0, differs=True).kind == "again"
+    assert due(one, 10.5, again_s=RECHECK_S) == Due(None, 10.0 + RECHECK_S)
+    assert due(one, 11.0, again_s=RECHECK_S).kind == "again"
 
 
 def test_differences_in_many_symbols_are_asked_for_at_once_at_the_pace_of_everything() -> None:
     one = schedule()
     one.asked("everything", 10.0)
-    assert due(one, 12.0, differs=True, by_symbol=False) == Due(None, 15.0)
-    assert due(one, 15.0, differs=True, by_symbol=False).kind == "everything"
+    assert due(one, 12.0, again_s=RECHECK_S, by_symbol=False) == Due(None, 15.0)
+    assert due(one, 15.0, again_s=RECHECK_S, by_symbol=False).kind == "everything"
 
 
 def test_a_standby_asks_for_no_figures_and_seldom_for_everything() -> None:
@@ -101,7 +129,7 @@ def test_after_a_failure_nothing_is_asked_for_a_while_and_each_further_one_waits
     one = schedule()
     one.asked("everything", 10.0)
     one.failed(10.0, None)
-    assert due(one, 14.9, differs=True) == Due(None, 10.0 + RETRY_S)
+    assert due(one, 14.9, again_s=RECHECK_S) == Due(None, 10.0 + RETRY_S)
     assert due(one, 15.0).kind == "everything"
     for at in (15.0, 30.0, 60.0):
         one.failed(at, None)

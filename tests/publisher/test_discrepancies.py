@@ -43,6 +43,9 @@ def account(*changes: Change, finished_orders: int = 20_000) -> Account:
 
 
 LONG = position(10, "0.5")
+USDT = rest_balance(-100, "1000")
+LATE = 20_000
+"""Later than REST is behind when nothing is wrong with the venue."""
 
 CASES: dict[str, tuple[Iterable[Change], Check, list[str]]] = {
     "the same of both": (
@@ -72,10 +75,20 @@ CASES: dict[str, tuple[Iterable[Change], Check, list[str]]] = {
     ),
     "an asset that only the venue has": (
         (),
-        refresh(ASKED, balances=[rest_balance(20, "5", "BNB")]),
+        refresh(ASKED, balances=[USDT, rest_balance(20, "5", "BNB")]),
         ["BNB wallet balance unknown, venue 5"],
     ),
-    "an asset that is listed without an amount": ((), refresh(ASKED, balances=[rest_balance(20, "0", "BNB")]), []),
+    "an asset that is listed without an amount": (
+        (),
+        refresh(ASKED, balances=[USDT, rest_balance(20, "0", "BNB")]),
+        [],
+    ),
+    "an asset that the venue lists no more": (
+        (wallet(10, "3.5", "BNB"), wallet(20, "900")),
+        refresh(ASKED, balances=[rest_balance(20, "900")]),
+        ["BNB wallet balance 3.5, venue none"],
+    ),
+    "an asset that is empty and that the venue lists no more": ((wallet(10, "0", "BNB"),), refresh(ASKED), []),
     "another amount at the same moment": (
         (LONG,),
         refresh(ASKED, positions=[rest_position(10, "0.7")]),
@@ -93,6 +106,26 @@ CASES: dict[str, tuple[Iterable[Change], Check, list[str]]] = {
         ["BTCUSDT BOTH 0.5, venue 0.7"],
     ),
     "a position that the venue has no more": ((LONG,), refresh(ASKED), ["BTCUSDT BOTH 0.5, venue none"]),
+    "a row of REST that is older, and REST is later than it should be": (
+        (LONG,),
+        refresh(LATE, positions=[rest_position(5, "0.7")]),
+        ["BTCUSDT BOTH 0.5, venue 0.7"],
+    ),
+    "a closed position that an old answer lists": (
+        (LONG, position(50, "0")),
+        refresh(LATE, positions=[rest_position(10, "0.5")]),
+        ["BTCUSDT BOTH none, venue 0.5"],
+    ),
+    "a row behind which the stream has sent an older one, which REST has": (
+        (position(900, "0.01"), position(500, "0.02")),
+        refresh(ASKED, positions=[rest_position(500, "0.02")]),
+        ["BTCUSDT BOTH 0.01, venue 0.02"],
+    ),
+    "a row behind which the stream has sent an older one, and REST is behind both": (
+        (position(900, "0.01"), position(500, "0.02")),
+        refresh(ASKED, positions=[rest_position(400, "0.03")]),
+        [],
+    ),
     "a position that only the venue has": (
         (),
         refresh(ASKED, positions=[rest_position(10, "0.5")]),
@@ -241,7 +274,7 @@ def test_a_triggered_order_that_is_forgotten_among_the_finished_is_not_unknown(s
     )
     found = differences(known, replace(refresh(ASKED), created=(rest_order(40, status, **algo),)))
     assert [one.text for one in found.values()] == texts
-    assert all(one.recent for one in found.values())
+    assert all(one.meaning == "recent" for one in found.values())
 
 
 # Suspicions
@@ -265,6 +298,48 @@ def test_the_stream_explains_a_difference() -> None:
     known.apply((position(40, "0.7"),), "stream")
     found_so_far.explain(known)
     assert not found_so_far
+
+
+@pytest.mark.parametrize(
+    ("answer", "meaning"),
+    [
+        (refresh(2_000), "recent"),
+        (refresh(ASKED), "old answer"),
+        (refresh(ASKED, positions=[rest_position(5, "7", symbol="ETHUSDT")]), "old answer"),
+        (refresh(ASKED, positions=[rest_position(50, "7", symbol="ETHUSDT")]), "plain"),
+        (refresh(70_000), "plain"),
+        (refresh(LATE, positions=[rest_position(5, "0.7")]), "old answer"),
+        (refresh(ASKED, positions=[rest_position(10, "0.7")]), "plain"),
+        (refresh(70_000, positions=[rest_position(5, "0.7")]), "plain"),
+    ],
+    ids=[
+        "not listed, and so young that REST usually does not have it",
+        "not listed, by an answer that lists nothing",
+        "not listed, by an answer without anything younger",
+        "not listed, by an answer that has something younger",
+        "not listed a minute later",
+        "listed as of an earlier time",
+        "listed as of the same time",
+        "listed as of an earlier time, a minute later",
+    ],
+)
+def test_what_a_difference_means_follows_from_the_times_of_both(answer: Check, meaning: str) -> None:
+    found = differences(account(LONG), answer)
+    assert found[f"BTCUSDT BOTH 0.5 since {NOW + 10}"].meaning == meaning
+
+
+def test_an_old_answer_is_a_doubt_and_never_a_reason_to_end_the_stream() -> None:
+    known, found_so_far = account(LONG), Discrepancies(PACE)
+    for at_s in range(0, 50, 10):
+        found_so_far.take(known, refresh(LATE, positions=[rest_position(5, "0.7")]), float(at_s))
+        assert found_so_far.doubtful
+        assert not found_so_far.unexplained(float(at_s))
+
+
+def test_a_position_that_was_filled_since_is_old_though_no_answer_lists_anything_younger() -> None:
+    known = account(LONG, fill(3_000, "0.05"))
+    (found,) = differences(known, refresh(ASKED)).values()
+    assert found.meaning == "plain"
 
 
 def test_another_answer_explains_a_difference() -> None:

@@ -37,6 +37,28 @@ def test_a_frame_is_applied_and_what_no_event_carries_is_asked_for_soon() -> Non
     assert not parts.schedule.moved(0.0), "a change is noted already"
 
 
+@pytest.mark.parametrize(
+    "older",
+    [
+        position(10, "0.7"),
+        wallet(10, "7"),
+        event(10, "AMENDMENT", event_id="older", price=Decimal(1)),
+    ],
+    ids=["a position", "a wallet", "an order"],
+)
+def test_what_is_passed_over_as_older_is_compared_at_once(older: Change) -> None:
+    """The venue's clock may have been set back, and it is the newest."""
+    parts = Following()
+    for change in (position(20, "0.5"), wallet(20, "900"), event(20, "AMENDMENT", event_id="newer", price=Decimal(2))):
+        parts.intake.take(message(change))
+    parts.schedule.begins(0.0, 0.0)
+    parts.schedule.agreed(0.0, is_standby=False)
+    later_mono_s = parts.pace.all_pause_s
+    assert parts.schedule.next(later_mono_s, again_s=None, by_symbol=True, is_standby=True).kind is None
+    parts.intake.take(message(older))
+    assert parts.schedule.next(later_mono_s, again_s=None, by_symbol=True, is_standby=True).kind == "everything"
+
+
 def test_a_frame_that_makes_no_sense_is_counted_and_asks_for_a_snapshot() -> None:
     parts = Following()
     parts.intake.take(Message(FrameError("a frame", "amount", "is no number")))

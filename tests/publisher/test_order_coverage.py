@@ -17,7 +17,7 @@ PACE = CheckPace(
     seconds_per_symbol=5.0,
     least_symbols=2,
     orders_by_symbol=20,
-    conditional_by_id=3,
+    orders_by_id=3,
     conditional_by_symbol=True,
 )
 SYMBOLS = ("A", "B", "C", "D", "E")
@@ -62,7 +62,7 @@ def test_a_standby_lists_no_conditional_orders() -> None:
 
 def test_of_many_triggered_orders_all_have_their_turn() -> None:
     one, keys = coverage(), triggered(1, 2, 3, 4, 5)
-    asked = [one.scope(60.0, keys, is_standby=False).conditional_ids for _ in range(3)]
+    asked = [one.scope(60.0, keys, is_standby=False).by_id for _ in range(3)]
     assert [tuple(key.order_id for key in turn) for turn in asked] == [
         ("algo-1", "algo-2", "algo-3"),
         ("algo-4", "algo-5", "algo-1"),
@@ -90,5 +90,5 @@ def test_where_conditional_orders_are_listed_for_the_whole_account_no_symbol_kee
     one.begins(NOW, SYMBOLS)
     one.trades_in("Z")
     scope = one.scope(60.0, triggered(1), is_standby=False)
-    assert scope == CheckScope(None, True, NOW, conditional_ids=tuple(triggered(1)))
+    assert scope == CheckScope(None, True, NOW, by_id=tuple(triggered(1)))
     assert one.agreed(replace(refresh(60_000), created_until_ms=NOW + 60_000)) == NOW + 60_000

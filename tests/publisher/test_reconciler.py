@@ -5,15 +5,26 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from itertools import pairwise
 from random import Random
 from types import SimpleNamespace
 from typing import cast
 
 import pytest
-from support.changes import NOW, event, new_account, position, refresh, rest_order, rest_position, snapshot
+from support.changes import (
+    NOW,
+    event,
+    new_account,
+    position,
+    refresh,
+    rest_balance,
+    rest_order,
+    rest_position,
+    snapshot,
+)
 from support.clocks import ManualClock
 
-from publisher.check_schedule import CheckSchedule
+from publisher.check_schedule import LATER_S, CheckSchedule
 from publisher.discrepancies import GRACE_S, Discrepancies
 from publisher.lease import Lease
 from publisher.logs import account_log
@@ -51,7 +62,9 @@ class StandbyLease(Lease):
 class Story:
     """An account with a long position and an order, that follows its stream from second 0 on."""
 
-    def __init__(self, period_s: float = PERIOD_S, symbols: Iterable[str] = (), *, standby: bool = False) -> None:
+    def __init__(
+        self, period_s: float = PERIOD_S, symbols: Iterable[str] = (), *, standby: bool = False, proof_s: float = 0.0
+    ) -> None:
         self.symbols = symbols
         self.clock = ManualClock()
         self.account = new_account()
@@ -85,9 +98,9 @@ class Story:
             log,
         )
         self._plans: list[asyncio.Task[None]] = []
-        self.stream(snapshot(positions=[rest_position(-50, "0.5")], orders=[rest_order(-50)]))
-        self.status.move("reconciled")
-        self.light.begins(self.clock.monotonic(), EVERYTHING.created_since_ms, self.symbols)
+        self.account.apply((snapshot(positions=[rest_position(-50, "0.5")], orders=[rest_order(-50)]),), "rest")
+        now = self.clock.monotonic()
+        self.light.begins(now, now + proof_s, EVERYTHING.created_since_ms, self.symbols)
 
     @property
     def fields(self) -> dict[str, str | int]:
@@ -179,14 +192,67 @@ async def test_a_short_period_compares_orders_no_oftener_than_their_weight_allow
     )
 
 
-async def test_a_burst_of_changes_costs_one_question_and_then_a_pause() -> None:
+async def test_a_burst_of_changes_costs_one_question_then_a_pause_and_two_later_ones() -> None:
     story = Story()
     for at in range(1, 100):
         story.at(10 + at / 100, story.light.moved)
-    await story.run(20)
-    assert [scope for _, scope in story.asked] == [FIGURES_ONLY, FIGURES_ONLY]
-    first, second = (at for at, _ in story.asked)
-    assert second - first >= PACE.figures_pause_s
+    await story.run(30)
+    assert [scope for _, scope in story.asked] == [FIGURES_ONLY] * 4
+    times = [at for at, _ in story.asked]
+    assert all(after - before >= PACE.figures_pause_s for before, after in pairwise(times))
+    assert times[-1] >= 10.99 + LATER_S[-1]
+
+
+async def test_a_snapshot_is_not_vouched_for_until_a_later_answer_agrees() -> None:
+    """REST may have been behind what happened before the stream was connected."""
+    story = Story(proof_s=3.0)
+    assert story.status.state == "starting"
+    assert not story.verified
+    await story.run(2.9)
+    assert story.asked == []
+    assert not story.verified
+    await story.run(3.5)
+    assert [scope for _, scope in story.asked] == [EVERYTHING]
+    assert story.verified
+    assert story.status.reason == "the venue agrees"
+
+
+async def test_a_snapshot_that_was_behind_is_never_vouched_for() -> None:
+    """It lacked what happened right before the stream was connected, and no frame has that."""
+    story = Story(proof_s=3.0)
+    later = new_account()
+    later.apply((snapshot(positions=[rest_position(-20, "0.7")], orders=[rest_order(-50)]),), "rest")
+    story.venue = lambda scope: story.answer(scope, later)
+    seen: list[bool] = []
+
+    def look() -> None:
+        seen.append(story.verified)
+        story.at(story.clock.elapsed_s + 0.1, look)
+
+    look()
+    assert await story.run(30) == "drift from the venue: BTCUSDT BOTH 0.5, venue 0.7"
+    assert not any(seen)
+
+
+async def test_a_wallet_that_grows_without_an_event_is_taken_from_rest_from_the_second_time_on() -> None:
+    story = Story()
+    grown = {"USDT": "1001"}
+
+    def venue(scope: CheckScope) -> Check:
+        return replace(story.truth(scope), balances=(rest_balance(-100, grown["USDT"]),))
+
+    story.venue = venue
+    story.light.due()
+    assert await story.run(30) == "drift from the venue: USDT wallet balance 1000, venue 1001"
+    now = story.clock.monotonic()
+    story.account.apply((snapshot(30_000, balances=[rest_balance(-100, "1001")], orders=[rest_order(-50)]),), "rest")
+    story.light.begins(now, now, EVERYTHING.created_since_ms, ())
+    grown["USDT"] = "1002"
+    story.light.due()
+    assert await story.run(60) == "", "the stream is not ended"
+    assert story.account.balances["USDT"].wallet_balance == 1002
+    assert story.verified
+    assert (story.fields["drifts"], story.fields["walletCorrections"]) == (1, 1)
 
 
 async def test_what_is_doubtful_is_compared_at_once() -> None:
@@ -206,9 +272,14 @@ async def test_nothing_is_asked_while_the_account_does_not_follow_the_stream() -
 
 async def test_a_silent_stream_is_verified_no_longer_than_a_period_and_ends_after_the_grace() -> None:
     story = Story()
-    gone = new_account()
-    gone.apply((snapshot(),), "rest")  # neither position nor order: neither end was received
-    story.venue = lambda scope: story.answer(scope, gone)
+    later = new_account()  # neither position nor order, and something younger: nothing of it was received
+    later.apply((snapshot(positions=[rest_position(40_000, "1", symbol="ETHUSDT")]),), "rest")
+
+    def venue(scope: CheckScope) -> Check:
+        answer = story.answer(scope, later)
+        return replace(answer, positions=tuple(replace(row, symbol="ETHUSDT") for row in answer.positions))
+
+    story.venue = venue
     believed: list[float] = []
 
     def look() -> None:
@@ -218,7 +289,7 @@ async def test_a_silent_stream_is_verified_no_longer_than_a_period_and_ends_afte
 
     look()
     ended = await story.run(3 * PERIOD_S)
-    assert ended == "drift from the venue: BTCUSDT BOTH 0.5, venue none; order BTCUSDT:1001 NEW, venue none"
+    assert ended == "drift from the venue: BTCUSDT BOTH 0.5, venue none; ETHUSDT BOTH none, venue 1"
     assert story.clock.elapsed_s <= PERIOD_S + GRACE_S
     assert max(believed) <= PERIOD_S
     assert story.fields["drifts"] == 1
@@ -237,7 +308,7 @@ async def test_a_difference_that_the_stream_explains_is_told_to_nobody() -> None
     await story.run(46)
     assert unbelieved == [False], "at once"
     assert story.verified
-    assert story.status.reason == ""
+    assert story.status.reason == "stream connected, snapshot reconciled", "as it was"
     assert story.fields["drifts"] == 0
 
 
@@ -254,8 +325,8 @@ async def test_rest_that_is_behind_for_a_moment_is_no_drift_and_readers_see_the_
         story.at(story.clock.elapsed_s + 0.1, look)
 
     look()
-    story.at(8, lambda: setattr(story, "venue", story.truth))
-    assert await story.run(12) == ""
+    story.at(12, lambda: setattr(story, "venue", story.truth))
+    assert await story.run(20) == ""
     assert states[0] == "live"
     assert "recovering" in states
     assert states[-1] == "live"
@@ -308,14 +379,14 @@ async def test_an_answer_for_readers_is_compared_as_well() -> None:
     story = Story()
     story.light.take(refresh(4000), story.clock.monotonic())
     assert not story.verified
-    await story.run(3)
+    await story.run(6)
     assert story.verified, "the next answer agrees"
 
 
 async def test_a_new_beginning_forgets_what_was_suspected() -> None:
     story = Story()
     story.light.take(refresh(4000), story.clock.monotonic())
-    story.light.begins(story.clock.monotonic(), EVERYTHING.created_since_ms, ())
+    story.light.begins(story.clock.monotonic(), story.clock.monotonic(), EVERYTHING.created_since_ms, ())
     assert story.verified
 
 
@@ -363,25 +434,26 @@ async def test_a_conditional_order_that_was_triggered_is_asked_for_once_its_own_
     finished = rest_order(20, "FINISHED", order_id="algo-7", algo_id="7", actual_order_id="99")
 
     def venue(scope: CheckScope) -> Check:
-        if told:
+        if told and scope.by_id:
             fields = {"order_id": "algo-7", "algo_id": "7", "actual_order_id": "99"}
             story.at(story.clock.elapsed_s + 2, lambda: story.stream(event(20, "ALGO_FINISHED", "FINISHED", **fields)))
-        return replace(story.truth(scope), created=(finished,) if finished.key in scope.conditional_ids else ())
+        return replace(story.truth(scope), created=(finished,) if finished.key in scope.by_id else ())
 
     story.venue = venue
     ended = await story.run(PERIOD_S + GRACE_S)
     assert ("order BTCUSDT:algo-7 TRIGGERED, venue FINISHED" in ended) is not told
-    assert story.asked[0][1].conditional_ids == (finished.key,)
+    (first, *_) = (scope.by_id for _, scope in story.asked if scope.settings)
+    assert first == (finished.key,)
 
 
 async def test_of_many_triggered_conditional_orders_all_have_their_turn() -> None:
     story = Story()
-    for number in range(PACE.conditional_by_id + 5):
+    for number in range(PACE.orders_by_id + 5):
         row = {"order_id": f"algo-{number}", "algo_id": str(number), "actual_order_id": str(9000 + number)}
         story.stream(event(10, "ALGO_TRIGGERED", "TRIGGERED", **row))
     await story.run(2 * PERIOD_S)
-    first, second = (scope.conditional_ids for _, scope in story.asked[:2])
-    assert len(first) == len(second) == PACE.conditional_by_id
+    first, second, *_ = (scope.by_id for _, scope in story.asked if scope.settings)
+    assert len(first) == len(second) == PACE.orders_by_id
     assert {*first, *second} == set(story.account.triggered_orders())
 
 
@@ -495,8 +567,13 @@ async def test_an_order_that_was_young_when_it_ended_unheard_is_found_all_the_sa
     gone.apply((snapshot(positions=[rest_position(-50, "0.5")], orders=[rest_order(-50)]),), "rest")
     story.at(44, lambda: story.stream(event(44_000, "NEW", order_id="77")))
     story.at(44.5, story.light.due)
-    story.venue = lambda scope: story.answer(scope, gone)
-    assert await story.run(PERIOD_S) == "drift from the venue: order BTCUSDT:77 NEW, venue none"
+    canceled = rest_order(44_000, "CANCELED", order_id="77")
+
+    def venue(scope: CheckScope) -> Check:
+        return replace(story.answer(scope, gone), created=(canceled,) if canceled.key in scope.by_id else ())
+
+    story.venue = venue
+    assert await story.run(PERIOD_S) == "drift from the venue: order BTCUSDT:77 NEW, venue CANCELED"
     assert story.clock.elapsed_s <= 44.5 + 2 * GRACE_S
 
 

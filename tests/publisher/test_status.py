@@ -30,6 +30,7 @@ def test_at_the_start_nothing_is_claimed() -> None:
         "malformedFrames": 0,
         "malformedMarketFrames": 0,
         "drifts": 0,
+        "walletCorrections": 0,
         "eventsSinceMs": 0,
         "eventsCompleteMs": 0,
         "contract": "1",
@@ -42,6 +43,7 @@ def test_what_is_counted_and_when_it_happened_is_in_the_fields() -> None:
     one.reconciled(12)
     one.log_begins(13)
     one.set_malformed_market_frames(5)
+    one.count_wallet_correction()
     for count in (one.count_unknown_event, one.count_malformed_frame, one.count_malformed_frame, one.count_drift):
         count()
     assert fields(one) | {
@@ -52,6 +54,7 @@ def test_what_is_counted_and_when_it_happened_is_in_the_fields() -> None:
         "unknownEvents": 1,
         "malformedFrames": 2,
         "drifts": 1,
+        "walletCorrections": 1,
     } == fields(one)
 
 

@@ -212,8 +212,10 @@ def snapshot(
 def refresh(
     at: int,
     *,
-    balances: Iterable[Balance] = (),
+    balances: Iterable[Balance] | None = None,
     positions: Iterable[Position] = (),
     total: Totals | None = None,
 ) -> Check:
-    return Check(total or totals(at, "1000"), tuple(balances), tuple(positions), NOW + at)
+    """A check, asked for at `at`: 1,000 USDT and nothing else, unless said otherwise."""
+    rows = (rest_balance(-100, "1000", taken=at),) if balances is None else tuple(balances)
+    return Check(total or totals(at, "1000"), rows, tuple(positions), NOW + at)

@@ -97,6 +97,7 @@ class Parts:
             tuning,
             log_kept_ms=1,
         )
+        self.pace = traits.checks
         self.schedule = CheckSchedule(traits.checks, 60.0, Random(1).uniform)
         self.reconciler = Reconciler(
             venue,
@@ -123,6 +124,7 @@ class Parts:
             self.status,
             clock,
             log,
+            proof_s=0.0,
         )
         self.intake = Intake(self.account, self.catch_up, self.updater, self.sync, self.reconciler, self.status, log)
 

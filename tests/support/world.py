@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from random import Random
 from typing import Any, TypeVar, cast
@@ -33,6 +33,7 @@ from statecast.venues.registry import SharedLimits
 
 KEY, SECRET = "demo-key", "demo-secret"
 DEADLINE_S = 40.0
+PROOF_S = 0.2
 
 T = TypeVar("T")
 
@@ -244,6 +245,9 @@ async def published(
     given = account_values(server, account, **values)
     built = config.build(settings.Settings(given, (given,)))
     clock = clock or SystemClock()
+    tuning = tuning or Tuning()
+    if tuning.proof_s is None:  # The simulated exchange is not behind, unless a test says so.
+        tuning = replace(tuning, proof_s=PROOF_S)
     async with (
         connect(redis_url, client_name="statecast-test") as client,
         publishing(built, publisher_redis_url or redis_url, clock, chance or system_chance(), tuning, limits) as work,

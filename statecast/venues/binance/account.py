@@ -151,6 +151,7 @@ class BinanceAccount:
             taken_ms=taken_ms,
             totals_asset=wire.MULTI_ASSETS_TOTALS if multi_assets else wire.SINGLE_ASSET_TOTALS,
             totals_are_wallet=not multi_assets,  # EU accounts are counted in BNFCR
+            answered_ms=self.clock.now_ms(),
         )
 
     async def fetch_check(self, scope: CheckScope = FIGURES_ONLY) -> Check:
@@ -170,7 +171,7 @@ class BinanceAccount:
             calls += [(wire.ACCOUNT_CONFIG, NO_PARAMS), (wire.SYMBOL_CONFIG, NO_PARAMS)]
         weight = sum(call.weight for call, _ in calls) + (scope.created_since_ms > 0) * wire.ALL_ORDERS.weight
         weight += len(scope.conditional_since_ms) * wire.ALL_ALGO_ORDERS.weight
-        weight += len(scope.conditional_ids) * wire.ALGO_ORDER.weight
+        weight += len(scope.by_id) * wire.ORDER.weight
         self._rest.check_limits("check", weight)
         began_mono_s = self._machine_clock.monotonic()
         bodies = (self._rest.read(call, params) for call, params in calls)
@@ -196,6 +197,7 @@ class BinanceAccount:
             conditional_until_ms={symbol: min(ms, taken_ms) for symbol, ms in created.conditional_until_ms.items()},
             symbol_configs=configs,
             multi_assets=multi_assets,
+            answered_ms=self.clock.now_ms(),
         )
 
     # The account's past

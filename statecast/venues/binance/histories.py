@@ -7,11 +7,10 @@ orders is listed of all symbols at once; a venue that wants a symbol is not aske
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from statecast.domain import event_ids
-from statecast.domain.event_ids import CONDITIONAL_PREFIX
 from statecast.domain.history import PastOrder, PastTrade
 from statecast.domain.models import Order, OrderKey
 from statecast.errors import AuthFailed, FrameError, Rejected
@@ -73,15 +72,12 @@ class Histories:
 
     async def order(self, key: OrderKey, waiting: Waiting) -> PastOrder | None:
         """One order; None when the venue has forgotten it."""
-        algo_id = event_ids.algo_id(key.order_id)
+
+        async def read(call: wire.Call, params: Params) -> object:
+            return await self._rest.read_when_allowed(call, params, waiting, paged=False)
+
         try:
-            if algo_id != key.order_id:
-                params: Params = {"algoId": algo_id}
-                return history.algo_order(
-                    await self._rest.read_when_allowed(wire.ALGO_ORDER, params, waiting, paged=False)
-                )
-            params = {"symbol": key.symbol, "orderId": key.order_id}
-            return history.order(await self._rest.read_when_allowed(wire.ORDER, params, waiting, paged=False))
+            return await self._by_id(key, read)
         except Rejected as error:
             if error.code == NO_SUCH_ORDER:
                 return None
@@ -139,7 +135,7 @@ class Histories:
             [
                 self._list_ordinary(scope.created_since_ms, created),
                 *(self._list_conditional(symbol, since_ms, created) for symbol, since_ms in scope.conditional_since_ms),
-                *(self._add_conditional(key, created) for key in scope.conditional_ids),
+                *(self._add_by_id(key, created) for key in scope.by_id),
             ]
         )
         return created
@@ -167,16 +163,21 @@ class Histories:
         created.orders.extend(listed)
         created.conditional_until_ms[symbol] = until_ms
 
-    async def _add_conditional(self, key: OrderKey, created: Created) -> None:
-        """Nothing of one that the venue has forgotten."""
+    async def _add_by_id(self, key: OrderKey, created: Created) -> None:
+        """Nothing of one that the venue does not know, or will not say."""
         try:
-            algo_id = key.order_id.removeprefix(CONDITIONAL_PREFIX)
-            body = await self._rest.read(wire.ALGO_ORDER, {"algoId": algo_id})
+            past = await self._by_id(key, self._rest.read)
         except AuthFailed:
             raise
         except Rejected:
             return
-        created.orders.append(history.algo_order(body).order)
+        created.orders.append(past.order)
+
+    async def _by_id(self, key: OrderKey, read: Callable[[wire.Call, Params], Awaitable[object]]) -> PastOrder:
+        algo_id = event_ids.algo_id(key.order_id)
+        if algo_id != key.order_id:
+            return history.algo_order(await read(wire.ALGO_ORDER, {"algoId": algo_id}))
+        return history.order(await read(wire.ORDER, {"symbol": key.symbol, "orderId": key.order_id}))
 
     async def _list(self, query: HistoryQuery, since_ms: int, into: list[Order]) -> int:
         """Orders created since then, page by page while there is weight to spare; returns until when they all are."""

@@ -64,8 +64,15 @@ class KeyPermissions:
         return not (self.can_trade or self.can_withdraw or self.extra)
 
 
-def account(body: object, taken_ms: int) -> tuple[Totals, tuple[Balance, ...]]:
-    """`GET /fapi/v3/account`: the totals and the assets.
+def proven_ms(rows_of_answer: list[Json], asked_ms: int, event: str) -> int:
+    """As of when the figures of an answer are that have no time of their own: of its youngest row, or what REST is
+    usually behind the question, whichever is later."""
+    youngest_ms = max((time_ms(row, "updateTime", event) for row in rows_of_answer), default=0)
+    return max(youngest_ms, asked_ms - wire.REST_RECENT_MS)
+
+
+def account(body: object, asked_ms: int) -> tuple[Totals, tuple[Balance, ...]]:
+    """`GET /fapi/v3/account`, asked for at a time: the totals and the assets.
 
     {"totalInitialMargin":"114.06","totalMaintMargin":"9.13","totalWalletBalance":"10250.11873421",…,
      "assets":[{"asset":"USDT","walletBalance":"10250.11873421","crossWalletBalance":"10250.11873421","unrealizedProfit":"4.11",
@@ -82,6 +89,7 @@ def account(body: object, taken_ms: int) -> tuple[Totals, tuple[Balance, ...]]:
     event = str(wire.ACCOUNT)
     whole_account = obj(body, event, "body")
     assets = rows(whole_account.get("assets"), event, "assets")
+    taken_ms = proven_ms(assets, asked_ms, event)
     balances = tuple(_balance(row, taken_ms, event) for row in assets if _is_held(row, event))
     empty = not balances and not rows(whole_account.get("positions", []), event, "positions")
 
@@ -125,8 +133,9 @@ def _balance(row: Json, taken_ms: int, event: str) -> Balance:
     )
 
 
-def positions(body: object, taken_ms: int, configs: Mapping[str, SymbolConfig]) -> tuple[Position, ...]:
-    """`GET /fapi/v3/positionRisk`: the open positions; flat rows (a symbol with orders alone) are dropped.
+def positions(body: object, asked_ms: int, configs: Mapping[str, SymbolConfig]) -> tuple[Position, ...]:
+    """`GET /fapi/v3/positionRisk`, asked for at a time: the open positions; flat rows (a symbol with orders alone) are
+    dropped.
 
     [{"symbol":"BTCUSDT","positionSide":"BOTH","positionAmt":"0.025","entryPrice":"91250.4","breakEvenPrice":"91286.9",
       "markPrice":"91414.9","unRealizedProfit":"4.11250000","liquidationPrice":"0","notional":"2285.37","marginAsset":"USDT",
@@ -136,11 +145,9 @@ def positions(body: object, taken_ms: int, configs: Mapping[str, SymbolConfig]) 
     `liquidationPrice` of 0 is the venue's word for "none".
     """
     event = str(wire.POSITION_RISK)
-    return tuple(
-        _position(row, taken_ms, configs, event)
-        for row in rows(body, event, "body")
-        if number(row, "positionAmt", event)
-    )
+    listed = rows(body, event, "body")
+    taken_ms = proven_ms(listed, asked_ms, event)
+    return tuple(_position(row, taken_ms, configs, event) for row in listed if number(row, "positionAmt", event))
 
 
 def _position(row: Json, taken_ms: int, configs: Mapping[str, SymbolConfig], event: str) -> Position:

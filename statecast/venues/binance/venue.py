@@ -54,7 +54,7 @@ TRAITS = Traits(
         # Two of weight for each symbol, 80 for all.
         orders_by_symbol=20,
         # A weight of one each.
-        conditional_by_id=20,
+        orders_by_id=20,
         conditional_by_symbol=True,
     ),
 )

@@ -18,18 +18,21 @@ from support.changes import (
 )
 from support.story import BOTH, Frame, Story, btc, expect_amounts, expect_totals, expect_wallets, known
 
+from statecast.domain import gaps
+from statecast.domain.changes import LoggedEvent, OrderUpdate
 from statecast.domain.models import SymbolConfig
+from statecast.domain.snapshot_merge import AHEAD_MS, Asked
 
 # Frames of before a snapshot
 
 
 def test_a_position_that_was_closed_unheard_is_not_opened_by_a_frame_that_comes_again() -> None:
     opened = position(10, "0.5")
-    heard, unheard = Story([snapshot()], [opened], [snapshot(20_000)]), Story([snapshot(20_000)])
+    heard, unheard = Story([snapshot()], [opened], [snapshot(80_000)]), Story([snapshot(80_000)])
     for story in (heard, unheard):
         story.apply(opened)
         assert story.account.positions == {}
-        story.apply(position(18_000, "0.5"))  # REST may not have known it yet.
+        story.apply(position(78_000, "0.5"))  # REST may not have known it yet.
         expect_amounts(story, BTCUSDT_BOTH="0.5")
 
 
@@ -92,19 +95,80 @@ def test_a_wallet_that_the_stream_knows_better_still_takes_what_only_rest_knows(
     assert (row.wallet_balance, row.available_balance, row.available_balance_time_ms) == (D(990), D(700), NOW + 40)
 
 
-def test_rows_that_a_snapshot_does_not_list_are_gone_unless_younger_than_the_question() -> None:
+def test_what_a_snapshot_does_not_list_is_gone_where_it_lists_something_younger() -> None:
     story = Story(
         [snapshot()],
-        [wallet(30, "1", "BNB"), position(30, "0.5"), event(30, "NEW")],
-        [wallet(50, "2", "BTC"), position(50, "3", symbol="ETHUSDT"), event(50, "NEW", order_id="1002")],
-        [snapshot(40)],
+        [wallet(30, "1", "BNB"), position(30, "0.5")],
+        [wallet(50, "2", "BTC"), position(50, "3", symbol="ETHUSDT")],
+        [
+            snapshot(
+                60,
+                balances=[rest_balance(40, "1000", taken=60)],
+                positions=[rest_position(40, "1", symbol="XRPUSDT", taken=60)],
+            )
+        ],
     )
     expect_wallets(story, USDT="1000", BTC="2")
-    expect_amounts(story, ETHUSDT_BOTH="3")
-    assert list(story.account.orders) == btc("1002")
+    expect_amounts(story, ETHUSDT_BOTH="3", XRPUSDT_BOTH="1")
     delta = story.deltas[-1]
     assert delta.replaces
-    assert (delta.balance_count, delta.position_count, delta.order_count) == (2, 1, 1)
+    assert (delta.balance_count, delta.position_count) == (2, 2)
+
+
+@pytest.mark.parametrize(("asked", "stands"), [(500, True), (59_000, True), (61_000, False)])
+def test_a_position_that_a_snapshot_of_nothing_does_not_list_stands_for_a_minute(asked: int, stands: bool) -> None:
+    """REST may be behind, and nothing in the answer says how far."""
+    story = Story([snapshot()], [position(30, "0.5")], [snapshot(asked)])
+    assert bool(story.account.positions) is stands
+
+
+def test_a_position_that_was_filled_since_does_not_stand_against_a_snapshot_of_nothing() -> None:
+    story = Story([snapshot()], [position(30, "0.5")], [LoggedEvent(fill(1_100, "0.05").event)], [snapshot(1_500)])
+    assert story.account.positions == {}
+
+
+@pytest.mark.parametrize("asked", [500, 15_000, 100_000])
+def test_an_order_that_a_snapshot_does_not_list_is_open_until_a_document_says_that_it_is_over(asked: int) -> None:
+    story = Story([snapshot()], [event(30, "NEW")], [snapshot(asked, knows_ends=True)])
+    assert list(story.account.orders) == btc("1001")
+
+
+@pytest.mark.parametrize(("asked", "stands"), [(500, True), (10_000, True), (10_100, False)])
+def test_where_nobody_asks_for_them_orders_that_a_snapshot_does_not_list_are_gone(asked: int, stands: bool) -> None:
+    """Those of a standby."""
+    story = Story([snapshot()], [event(30, "NEW")], [snapshot(asked)])
+    assert bool(story.account.orders) is stands
+
+
+@pytest.mark.parametrize("listed_ms", [10, 30])
+def test_a_listed_order_is_open_though_its_end_was_guessed(listed_ms: int) -> None:
+    """The venue did not know it when it was asked for by its id."""
+    guess = OrderUpdate(gaps.of_order(event(30, "NEW").event.order, NOW), open=False)
+    story = Story([snapshot()], [event(30, "NEW")], [guess])
+    assert story.account.orders == {}
+    story.apply(snapshot(500, orders=[rest_order(listed_ms)]))
+    assert list(story.account.orders) == btc("1001")
+    ended = Story([snapshot()], [event(30, "NEW")], [event(30, "CANCELED", "CANCELED")])
+    ended.apply(snapshot(500, orders=[rest_order(listed_ms)]))
+    assert ended.account.orders == {}, "an event said so"
+
+
+@pytest.mark.parametrize("behind_ms", [800, 7_000, 30_000])
+def test_an_answer_that_is_behind_turns_no_row_back(behind_ms: int) -> None:
+    story = Story(
+        [snapshot()], [wallet(30_030, "990"), position(30_030, "0.5"), event(30_030, "NEW"), fill(30_030, "0.025")]
+    )
+    answer = snapshot(
+        30_030 + behind_ms,
+        balances=[rest_balance(10, "1000")],
+        positions=[rest_position(10, "0.1")],
+        orders=[rest_order(10)],
+        knows_ends=True,
+    )
+    story.apply(answer)
+    expect_wallets(story, USDT="990")
+    expect_amounts(story, BTCUSDT_BOTH="0.5")
+    assert story.order().executed_qty == D("0.025")
 
 
 def test_a_snapshot_behind_the_stream_does_not_bring_closed_and_finished_rows_back() -> None:
@@ -188,32 +252,48 @@ def test_a_snapshot_does_not_turn_the_mark_price_back() -> None:
     expect_totals(story, "1000", "40", "1040")
 
 
+@pytest.mark.parametrize(("asked", "amount"), [(9_000, "0.01"), (12_000, "0.02")])
+def test_a_frame_that_was_passed_over_counts_once_rest_has_it_and_cannot_be_behind(asked: int, amount: str) -> None:
+    """The venue's clock may have been set back; or the frame came late, and REST is behind."""
+    story = Story(
+        [snapshot()], [position(900, "0.01"), wallet(900, "990")], [position(500, "0.02"), wallet(500, "980")]
+    )
+    expect_amounts(story, BTCUSDT_BOTH="0.01")
+    story.apply(
+        snapshot(asked, positions=[rest_position(500, "0.02")], balances=[rest_balance(500, "980", taken=asked)])
+    )
+    expect_amounts(story, BTCUSDT_BOTH=amount)
+    expect_wallets(story, USDT="990" if amount == "0.01" else "980")
+    story.apply(snapshot(30_000, positions=[rest_position(500, "0.02")]))
+    expect_amounts(story, BTCUSDT_BOTH="0.02")
+
+
 # How far REST may be behind
 
 
 @pytest.mark.parametrize(
-    ("ours", "theirs", "asked", "news"),
+    ("ours", "theirs", "asked", "stands"),
     [
         (50, 40, 60, True),
         (40, 40, 60, False),
         (30, 40, 60, False),
-        (50, 40, 50 + REST.lag_ms, True),
-        (50, 40, 51 + REST.lag_ms, False),
-        (60 + REST.lag_ms, 40, 60, True),
-        (61 + REST.lag_ms, 40, 60, False),
+        (50, 40, 50 + REST.believed_ms, True),
+        (50, 40, 51 + REST.believed_ms, False),
+        (60 + REST.lag_ms + AHEAD_MS, 40, 60, True),
+        (61 + REST.lag_ms + AHEAD_MS, 40, 60, False),
     ],
     ids=[
         "younger",
         "of the same time",
         "older",
-        "told as long ago as REST may be behind",
-        "told before that",
-        "told for a little later",
-        "told before the venue's clock was set back",
+        "as long ago as any answer may be behind",
+        "before that",
+        "of a little later than the answer",
+        "of before the venue's clock was set back",
     ],
 )
-def test_the_stream_knows_better_where_rest_may_be_behind(ours: int, theirs: int, asked: int, news: bool) -> None:
-    assert REST.stream_is_newer(ours, theirs, asked) is news
+def test_the_later_of_two_times_stands(ours: int, theirs: int, asked: int, stands: bool) -> None:
+    assert REST.stands(ours, theirs, Asked(asked, asked + REST.lag_ms)) is stands
 
 
 @pytest.mark.parametrize(

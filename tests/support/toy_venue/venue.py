@@ -76,7 +76,7 @@ TRAITS = Traits(
         least_symbols=0,
         orders_by_symbol=0,
         conditional_by_symbol=False,
-        conditional_by_id=0,
+        orders_by_id=0,
     ),
 )
 

@@ -202,9 +202,7 @@ async def test_conditional_orders_are_asked_for_one_by_one(account: BinanceAccou
     path, row = "/fapi/v1/algoOrder", REST["openAlgoOrders"][0]
     venue.bodies[path] = row | {"algoStatus": "FINISHED"}
     venue.next[path] = [lambda _: answer({"code": -2013, "msg": "Order does not exist."}, 400)]
-    told = await account.fetch_check(
-        CheckScope(conditional_ids=(OrderKey("BTCUSDT", "algo-5"), OrderKey("BTCUSDT", "algo-7")))
-    )
+    told = await account.fetch_check(CheckScope(by_id=(OrderKey("BTCUSDT", "algo-5"), OrderKey("BTCUSDT", "algo-7"))))
     assert [(order.algo_id, order.status) for order in told.created] == [(str(row["algoId"]), "FINISHED")]
     assert sorted(request.query["algoId"] for request in venue.requests if request.path == path) == ["5", "7"]
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from statecast.domain.models import Balance, Stamp, SymbolConfig
 from statecast.errors import FrameError
-from statecast.venues.binance import snapshot
+from statecast.venues.binance import snapshot, wire
 from statecast.venues.binance.snapshot import KeyPermissions
 
 FRAMES = next(p for p in Path(__file__).parents if p.name == "tests") / "frames" / "binance"
@@ -25,6 +25,8 @@ REST = {
 }
 
 TAKEN = 1793000009000
+PROVEN = TAKEN - wire.REST_RECENT_MS
+"""Its youngest row is older."""
 
 
 def body(name: str) -> Any:
@@ -41,15 +43,26 @@ def test_account() -> None:
             stamp=Stamp(1793000001046),
             source="rest",
             available_balance=Decimal("10140.17"),
-            available_balance_time_ms=TAKEN,
+            available_balance_time_ms=PROVEN,
             unrealized_profit=Decimal("4.11"),
-            unrealized_profit_time_ms=TAKEN,
+            unrealized_profit_time_ms=PROVEN,
         ),
     )
     assert (told.total_wallet_balance, told.available_balance) == (Decimal("10250.11873421"), Decimal("10140.17"))
     assert (told.total_margin_balance, told.total_unrealized_profit) == (Decimal("10254.23"), Decimal("4.11"))
     assert (told.total_initial_margin, told.total_maint_margin) == (Decimal("114.06"), Decimal("9.13"))
-    assert (told.margin_time_ms, told.available_balance_time_ms) == (TAKEN, TAKEN)
+    assert (told.margin_time_ms, told.available_balance_time_ms) == (PROVEN, PROVEN)
+
+
+@pytest.mark.parametrize(("moved", "proven"), [(0, PROVEN), (PROVEN - 1, PROVEN), (TAKEN - 5, TAKEN - 5)])
+def test_figures_are_of_no_later_time_than_the_answer_proves(moved: int, proven: int) -> None:
+    """REST may be behind the question, but not behind the youngest of its rows."""
+    account, risk = body("account"), body("positionRisk")
+    account["assets"][0]["updateTime"] = risk[0]["updateTime"] = moved
+    totals, (balance,) = snapshot.account(account, TAKEN)
+    (position,) = snapshot.positions(risk, TAKEN, {})
+    assert totals.available_balance_time_ms == balance.available_balance_time_ms == proven
+    assert position.mark_price_time_ms == position.liquidation_price_time_ms == proven
 
 
 @pytest.mark.parametrize(
@@ -93,9 +106,9 @@ def test_open_position_with_what_is_set_for_its_symbol() -> None:
     (position,) = snapshot.positions(body("positionRisk"), TAKEN, {"BTCUSDT": SymbolConfig(20, "cross")})
     assert (position.key, position.side) == (("BTCUSDT", "BOTH"), "long")
     assert (position.position_amt, position.entry_price) == (Decimal("0.025"), Decimal("91250.4"))
-    assert (position.mark_price, position.mark_price_time_ms) == (Decimal("91414.9"), TAKEN)
+    assert (position.mark_price, position.mark_price_time_ms) == (Decimal("91414.9"), PROVEN)
     assert (position.unrealized_profit, position.notional) == (Decimal("4.11250000"), Decimal("2285.37"))
-    assert (position.liquidation_price, position.liquidation_price_time_ms) == (Decimal(0), TAKEN)
+    assert (position.liquidation_price, position.liquidation_price_time_ms) == (Decimal(0), PROVEN)
     assert (position.leverage, position.margin_type, position.margin_asset) == (20, "cross", "USDT")
     assert position.stamp == Stamp(1793000001046)
 
