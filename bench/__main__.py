@@ -6,7 +6,7 @@ import argparse
 import platform
 import subprocess
 
-from bench import burst, groups, latency, reading
+from bench import burst, groups, latency, memory, reading
 from statecast.embedded.server import EmbeddedServer
 
 DESCRIPTION = """\
@@ -16,9 +16,10 @@ latency  1,000 order events a second, from the exchange's socket to a reader of 
          next to a bare XADD of as many fields straight from the exchange's process
 reading  a mirror's and a reader's answers about an account of 20 positions, next to a bare HGETALL
 groups   from the stream of order events to the consumers of 1, 16 and 64 groups, next to bare XREADGROUP loops
+memory   what order events weigh that wait for a snapshot or for Redis, as many as may wait
 """
 
-WHAT = ("burst", "latency", "reading", "groups")
+WHAT = ("burst", "latency", "reading", "groups", "memory")
 
 
 def main() -> None:
@@ -40,6 +41,8 @@ def main() -> None:
             reading.report(server.url)
         if not args.what or "groups" in args.what:
             groups.report(server.url)
+        if not args.what or "memory" in args.what:
+            memory.report()
 
 
 if __name__ == "__main__":

@@ -220,7 +220,7 @@ class EventFields(OrderFields):
     `event_id` is made of venue facts alone and stays the same however often it is delivered: the key for a handler that
     must not do a thing twice. From `last_qty` to `maker` it is one fill, else None.
 
-    An `event_type` of `GAP` is no event, but stands for those that the venue no longer has: `gap_info` says which. Its
+    An `event_type` of `GAP` is no event, but stands for those that are missing for good: `gap_info` says which. Its
     order is as it was last known, or empty.
     """
 

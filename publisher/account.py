@@ -43,6 +43,9 @@ from statecast.venues.registry import SharedLimits
 STOP_WITHIN_S = 2.5
 """Time to write what is left. The contract gives an orderly stop 5 s; closing the stream takes up to one of them."""
 
+WRITE_WITHIN_S = 1.5
+"""Of it, time for order events that wait: some ten thousand. What is left of them then is an entry of type GAP."""
+
 CLOSE_WITHIN_S = 1.0
 """Time to close the connections to REST."""
 
@@ -67,6 +70,7 @@ class AccountPublisher:
         self._publisher_id = publisher_id
         self._client = client
         self._config = config
+        self._clock = clock
         self._log = log = account_log(config.account_id)
         traits = venue.traits
         timing = RestTiming(traits.rest_lag_ms, traits.rest_recent_ms)
@@ -75,7 +79,7 @@ class AccountPublisher:
         route = Route(venue.name, connector, clock, rest.clock, traits.stream.ping_after_s)
 
         # To Redis
-        record = EventRecord(tuning.recorded_events)
+        record = EventRecord(tuning.recorded_events, tuning.most_unwritten)
         writer = AccountWriter(client, config.account_id, publisher_id, lease_ttl_ms=round(config.lease_s * 1000))
         self._status = status = Status(log)
         retry = RedisRetry(clock, log)
@@ -85,7 +89,7 @@ class AccountPublisher:
         # From the venue
         market = MarkPrices(rest, traits.stream, route, log)
         updater = Updater(account, committer, market.follow)
-        catch_up = CatchUp(account)
+        catch_up = CatchUp(account, max_events=tuning.unlogged_events, unwritten=lambda: record.unwritten)
         gap_filler = GapFiller(
             rest,
             traits,
@@ -135,6 +139,7 @@ class AccountPublisher:
         intake = Intake(account, catch_up, updater, sync, reconciler, status, log)
         stream = UserStream(rest, traits.stream, route, log, shared=config.shared_stream, unproven=reconciler.due)
         committer.bind(sync.resync, sync.lease_acquired)
+        self._sync = sync
         self._follower = Follower(
             venue,
             rest,
@@ -180,7 +185,8 @@ class AccountPublisher:
         others = True
         try:
             async with asyncio.timeout(STOP_WITHIN_S):
-                await self._committer.close()
+                self._sync.stop()
+                await self._committer.close(self._clock.monotonic() + WRITE_WITHIN_S)
                 others = bool(await other_publishers(self._client, self._config.account_id, self._publisher_id))
         except (StoreError, TimeoutError) as error:
             self._log.warning("stopped_without_saying_so", reason=str(error) or "no answer within the time-out")

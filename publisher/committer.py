@@ -84,17 +84,27 @@ class Committer:
         """Write `delta` after all that was submitted before it; an empty one is nothing to write."""
         if not delta:
             return
-        most = self._tuning.events_in_commit
-        while len(delta.events) > most:
-            self.submit(_events_only(delta.events[:most], delta))
-            delta = delta._replace(events=delta.events[most:])
-        self._record.add(delta.events, self._clock.monotonic())
-        if not self._hashes.may_write or self._queue.has_overflowed:
+        most, events = self._tuning.events_in_commit, delta.events
+        rest = max(0, len(events) - 1) // most * most
+        for start in range(0, rest, most):
+            self._submit(_events_only(events[start : start + most], delta))
+        self._submit(delta._replace(events=events[rest:]) if rest else delta)
+
+    def _submit(self, delta: Delta) -> None:
+        known = self._record.has_overflowed
+        lost = self._record.add(delta.events, self._clock.monotonic(), others_write=self._lease.is_standby)
+        if lost is not None and not known:
+            reason = f"more than {self._tuning.most_unwritten} order events waited for Redis"
+            self._log.error("order_events_lost", gap=lost.event_id, reason=reason)
+            self._queue.clear()
+        if not self._hashes.may_write or self._record.has_overflowed:
             return
         if self._hashes.must_rewrite:
             # The state will be written as it is by then; an older row after that would be a step back.
             delta = _events_only(delta.events, delta)
-        self._queue.push(delta)
+        if not self._queue.push(delta) and not self._hashes.must_rewrite:
+            self._hashes.rewrite()
+            self._log.warning("rewriting", reason=f"more than {self._tuning.queued_deltas} changes waited for Redis")
         self._schedule.wake()
 
     async def wait_for_capacity(self) -> None:
@@ -146,20 +156,39 @@ class Committer:
                 self._step_down()
                 self._log.warning("rewriting", reason=error.reason)
 
-    async def close(self) -> None:
-        """After `run` was cancelled: write what is queued and the state `stopped`, and give the lease back.
+    async def close(self, until_mono_s: float) -> None:
+        """After `run` was cancelled: write what is queued and the state `stopped`, and give the lease back. For events
+        that cannot be written by then, an entry of type GAP is.
 
         Tries once and lets errors through: there is no time to wait for a Redis that does not answer.
         """
-        complete = self._account.complete and not self._hashes.must_rewrite and not self._queue.has_overflowed
-        if self._hashes.may_write and complete:
-            while True:
-                self._in_flight = self._in_flight or self._next_batch()
-                await self._writer.send(self._in_flight.batch)
-                self._in_flight = None
-                if not self._queue:
-                    break
+        is_due = self._account.complete and not self._hashes.must_rewrite
+        while self._hashes.may_write and (is_due or self._queue or self._in_flight or self._record.has_overflowed):
+            is_due = False
+            if self._in_flight is None:
+                if self._clock.monotonic() > until_mono_s or self._record.has_overflowed:
+                    self._give_up_unwritten()
+                self._in_flight = self._next_batch()
+            await self._writer.send(self._in_flight.batch)
+            self._note_written(self._in_flight)
         await self._writer.release(self._status.state, self._status.reason)
+
+    def _give_up_unwritten(self) -> None:
+        """None of what is dropped may be written any more: the next publisher reads it in the histories, and would log
+        what is missing before it behind it."""
+        self._record.drop_unwritten()
+        self._queue.clear()
+        lost = self._record.take_overflow()
+        if lost is not None:
+            self._log.error("order_events_lost", gap=lost.event_id, reason="stopped before they could be written")
+            self._queue.push(self._account.apply([LoggedEvent(lost)], "rest"))
+            self._status.log_complete_until(min(self._status.events_complete_ms, self._status.published_complete_ms))
+
+    def _note_written(self, sent: _InFlight) -> None:
+        if not self._record.has_overflowed:  # Else they are dropped: that they are in the log, the next lease finds.
+            self._record.mark_written(sent.events)
+        self._in_flight = None
+        self._written.set()
 
     def _step_down(self) -> None:
         """What waits is in the account and in the record; whether the last batch was written, the log will show."""
@@ -173,15 +202,12 @@ class Committer:
         self.submit(self._account.apply([LoggedEvent(event) for event in acquired.missing], "stream"))
 
     async def _write(self) -> None:
-        while not self._queue.has_overflowed:
+        while not self._record.has_overflowed:
             while not (self._queue or self._schedule.is_due or self._can_rewrite):
                 await self._schedule.wait()
             self._in_flight = self._next_batch()
             await self._retry.until_answered(self._send)
-            self._record.mark_written(self._in_flight.events)
-            self._in_flight = None
-            self._written.set()
-        self._log.warning("rewriting", reason=f"more than {self._tuning.queued_deltas} changes waited for Redis")
+            self._note_written(self._in_flight)
         self._step_down()
 
     async def _send(self) -> None:
@@ -224,26 +250,27 @@ class Committer:
 
 
 class _Queue:
-    """Deltas that wait to be written. One beyond the limit drops them all: then everything is to be written again."""
+    """Deltas that wait to be written. Beyond the limit their rows are dropped, and the whole account is to be written
+    in their place; order events are kept, and the record limits how many."""
 
     def __init__(self, tuning: Tuning) -> None:
         self._tuning = tuning
         self._deltas: deque[Delta] = deque()
-        self._has_overflowed = False
 
     def __len__(self) -> int:
         return len(self._deltas)
 
-    @property
-    def has_overflowed(self) -> bool:
-        return self._has_overflowed
-
-    def push(self, delta: Delta) -> None:
-        if len(self._deltas) >= self._tuning.queued_deltas:
-            self._has_overflowed = True
-            self._deltas.clear()
-        elif delta:
+    def push(self, delta: Delta) -> bool:
+        """Whether the rows of what waits are kept."""
+        if delta:
             self._deltas.append(delta)
+        if len(self._deltas) <= self._tuning.queued_deltas:
+            return True
+        events, last = [event for one in self._deltas for event in one.events], self._deltas[-1]
+        most = self._tuning.events_in_commit
+        parts = (tuple(events[start : start + most]) for start in range(0, len(events), most))
+        self._deltas = deque(_events_only(part, last) for part in parts)
+        return False
 
     def take(self) -> list[Delta]:
         """Remove and return the oldest deltas, as many as one batch takes."""
@@ -257,7 +284,6 @@ class _Queue:
 
     def clear(self) -> None:
         self._deltas.clear()
-        self._has_overflowed = False
 
 
 class _Schedule:
@@ -334,6 +360,10 @@ class _Hashes:
 
     def end(self) -> None:
         self._may_write = False
+
+    def rewrite(self) -> None:
+        """Rows of theirs were not kept: the whole account is to be written once more."""
+        self._must_rewrite = True
 
     def gap_filled(self) -> None:
         self._waits_for_gap = False

@@ -163,7 +163,7 @@ class GapFiller:
             return GapFill(until_ms, until_ms)
         gap = await self._gap(since_ms, until_ms, snapshot, buffered())
         # What waits to be logged stands in neither account nor log, and may have gone on while nothing was received.
-        gap.symbols.update(event.order.symbol for event in buffered())
+        gap.symbols.update(event.order.symbol for event in buffered() if event.order.symbol)
         began_mono_s = self._progress_mono_s = self._clock.monotonic()
         found, lost, ended = await self._read_until_agreed(gap, {order.key: order for order in snapshot.orders})
         for one in lost:
@@ -211,7 +211,9 @@ class GapFiller:
         # No more of them than leave room for those that wait to be written, and are logged all the same.
         self._account.remember_events(event_id for event_id, _ in written[-REMEMBERED_EVENTS // 2 :])
         symbols |= {symbol for _, symbol in written if symbol}
-        logged = InLog(self._account, frozenset(event_id for event_id, _ in written))
+        # What waits to be written may be more than the account remembers.
+        to_be_written = (event.event_id for event in self._record)
+        logged = InLog(self._account, frozenset([*(event_id for event_id, _ in written), *to_be_written]))
         # Histories list orders by when they were placed. Which ones were open before the gap is known, as long as Redis
         # or the account has it. A conditional one that was triggered long before it ended stands among the open orders
         # no more, and what was triggered before this process began it does not know.

@@ -235,7 +235,7 @@ def triggered_orders(written: Iterable[tuple[str, str]]) -> frozenset[OrderKey]:
     steps: dict[OrderKey, str] = {}
     for event_id, symbol in written:
         parts = event_ids.parse(event_id) if event_id.startswith(event_ids.CONDITIONAL_PREFIX) else None
-        if parts is not None:
+        if parts is not None and not (parts.step == event_ids.GAP and parts.detail):
             steps[OrderKey(symbol, parts.order_id)] = parts.step
     return frozenset(key for key, step in steps.items() if step == "TRIGGERED")
 

@@ -74,6 +74,8 @@ class Intake:
     def _take_changes(self, frame: Frame, identity: Hashable | None) -> None:
         taken = self._catch_up.take(frame, identity)
         if isinstance(taken, Resync):
+            if taken.lost is not None:
+                self._log.error("order_events_lost", gap=taken.lost.event_id, reason=taken.reason)
             self._sync.need_snapshot(taken.reason)
         elif isinstance(taken, Apply):
             self._account.expect(taken.incomplete)

@@ -137,6 +137,11 @@ class Synchronizer:
             self._needed.set()  # What a standby began is finished by the publisher that writes.
         self._reconciler.due()
 
+    def stop(self) -> None:
+        """The publisher ends: log what may be logged of what still waits."""
+        events = self._catch_up.at_the_end()
+        self._updater.apply([LoggedEvent(event) for event in events], "stream")
+
     # The path to live
 
     async def run(self) -> None:

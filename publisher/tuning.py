@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from publisher.discrepancies import GRACE_S
 from publisher.log_window import OVERLAP_MS, WRITTEN_LATE_MS
+from statecast.domain.catch_up import MAX_WAITING_EVENTS
 from statecast.domain.order_tracking import Memory
 from statecast.store.trimming import MOST_PER_CALL
 
@@ -44,16 +45,19 @@ class Tuning:
     """Events of a history that are one commit with the snapshot behind them; more of them go ahead of it."""
 
     queued_deltas: int = 20_000
-    """Deltas kept while Redis cannot be written, by estimate some 40 MB. With more of them the queue is dropped, and
-    everything is written again from the account and the record of events."""
+    """Deltas kept while Redis is slower than the venue, by estimate some 40 MB. With more of them their rows are
+    dropped: the whole account is written in their place, behind their order events."""
 
     unwritten_events: int = 5_000
-    """Order events of a long history that may wait to be written: far below `recorded_events`, because an event that
-    leaves the record unwritten is lost with the lease."""
+    """Order events of a long history that may wait to be written: the venue has them still."""
+
+    unlogged_events: int = MAX_WAITING_EVENTS
+    """Order events of the stream that may wait, for a snapshot and to be written together. Beyond it they are dropped,
+    and an entry of the log says so."""
 
     recorded_events: int = 20_000
-    """Order events in the record, by estimate 40 MB. With more of them, the venue's histories have to say what Redis
-    has lost."""
+    """Order events that the record keeps when they are written, by estimate 40 MB. What Redis loses of more of them,
+    the venue's histories have to say."""
 
     log_margin: int = 5_000
     """The log is searched by so many entries further back than the record goes: other publishers may have written."""
@@ -82,3 +86,8 @@ class Tuning:
     trim_pause_s: float = 0.05
     """Pause between two calls of one round: a log that grew for months is trimmed in pieces, and other calls come in
     between."""
+
+    @property
+    def most_unwritten(self) -> int:
+        """Order events that may wait to be written: what a gap's histories have comes on top of the stream's."""
+        return self.unlogged_events + self.unlogged_events // 10

@@ -15,21 +15,33 @@ no clock, no Redis: what happened is an argument, what is to be done is the resu
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Container, Hashable, Iterable, Mapping
+from collections.abc import Callable, Container, Hashable, Iterable, Mapping
 from dataclasses import replace
 from decimal import Decimal
 from types import MappingProxyType
 from typing import NamedTuple
 
-from statecast.domain import event_ids
+from statecast.domain import event_ids, gaps
 from statecast.domain.account import Account
 from statecast.domain.changes import Change, Frame, LoggedEvent, OrderUpdate, Snapshot
 from statecast.domain.models import Order, OrderEvent, OrderKey
 from statecast.domain.order_tracking import BEFORE_OPENING, IncompleteOrder, MissingEvents
-from statecast.domain.orders import INTERMEDIATE_EVENTS, OPENING_EVENTS, filled_of, is_over
+from statecast.domain.orders import (
+    FILL_EVENTS,
+    HISTORY_EVENTS,
+    INTERMEDIATE_EVENTS,
+    OPENING_EVENTS,
+    filled_of,
+    is_over,
+)
 
-MAX_BUFFERED = 50_000
-"""Frames and order events that wait for a snapshot; with more, everything is asked for again."""
+MAX_WAITING_EVENTS = 300_000
+"""Order events that wait for a snapshot and to be written, together: some 450 MB (`bench/memory.py`), three times a
+flood of 100,000 in one go. With more they are dropped, and an entry of type GAP stands for what no history has of
+them."""
+
+MAX_WAITING_ROWS = 50_000
+"""Frames of balances, positions and settings that wait for a snapshot; with more, another one has what they said."""
 
 REMEMBERED_ROW_FRAMES = 5_000
 """Frames of balances, positions and settings that are recognised when they are received again: at 500 a second those of
@@ -54,9 +66,11 @@ class Repeat(NamedTuple):
 
 
 class Resync(NamedTuple):
-    """A snapshot is needed, for `reason`. The histories must say what happened before this moment."""
+    """A snapshot is needed, for `reason`. The histories must say what happened before this moment. `lost` is the entry
+    for order events that were dropped for want of room."""
 
     reason: str
+    lost: OrderEvent | None = None
 
 
 class GapFill(NamedTuple):
@@ -103,9 +117,21 @@ class Missing(NamedTuple):
 class CatchUp:
     """What one account has received and not applied."""
 
-    def __init__(self, account: Account, *, max_buffered: int = MAX_BUFFERED) -> None:
+    def __init__(
+        self,
+        account: Account,
+        *,
+        max_events: int = MAX_WAITING_EVENTS,
+        max_rows: int = MAX_WAITING_ROWS,
+        unwritten: Callable[[], int] = lambda: 0,
+    ) -> None:
+        """`max_events`: order events that may wait, those that are `unwritten` behind this counted in; `max_rows`:
+        frames of anything else."""
         self._account = account
-        self._max_buffered = max_buffered
+        self._unwritten = unwritten
+        self._max_events = max_events
+        self._max_rows = max_rows
+        self._waiting_events = self._waiting_rows = 0
         self._frames: deque[Frame] | None = deque()
         """What was received since the last resync; None while the account follows the stream."""
         self._events: list[OrderEvent] = []
@@ -113,6 +139,8 @@ class CatchUp:
         self._incomplete: dict[OrderKey, IncompleteOrder] = {}
         """Orders of which something was missing in what was buffered, and the histories were asked for it again."""
         self._row_frames: OrderedDict[Hashable, None] = OrderedDict()
+        self._log_is_behind = False
+        """Whether the log misses events that the account has applied."""
 
     @property
     def is_following(self) -> bool:
@@ -134,14 +162,33 @@ class CatchUp:
             if all(one.only_opening for one in missing):
                 return Apply(frame.changes, tuple(one.incomplete for one in missing))
             order = missing[0].incomplete.order
-            self._frames = deque((frame,))
+            self._begin(self._events, (frame,))
             return Resync(f"events of order {order.order_id} are missing before it was {order.status}")
-        self._frames.append(frame)
-        if len(self._frames) + len(self._events) > self._max_buffered:
-            # What they held is in the histories as well; a new beginning leaves room for what comes.
-            self.drop()
-            return Resync(f"more than {self._max_buffered} frames waited for a snapshot")
+        self._hold(frame)
+        if self._waiting_events + self._unwritten() > self._max_events:
+            lost = gaps.of_overflow(self.waiting_events())
+            self._row_frames.clear()
+            self._begin((lost,))
+            return Resync(f"more than {self._max_events} order events waited for a snapshot", lost)
+        if self._waiting_rows > self._max_rows:
+            self.begin_gap()
+            return Resync(f"more than {self._max_rows} frames waited for a snapshot")
         return Hold()
+
+    def _hold(self, frame: Frame) -> None:
+        assert self._frames is not None
+        self._frames.append(frame)
+        if events := len(_order_events((frame,))):
+            self._waiting_events += events
+        else:
+            self._waiting_rows += 1
+
+    def _begin(self, events: Iterable[OrderEvent], frames: Iterable[Frame] | None = ()) -> None:
+        """From now on, these wait; None: frames are applied as they are received."""
+        self._events, self._frames = list(events), None if frames is None else deque()
+        self._waiting_events, self._waiting_rows = len(self._events), 0
+        for frame in frames or ():
+            self._hold(frame)
 
     def _is_repeat(self, frame: Frame, identity: Hashable | None) -> bool:
         if identity is None or not frame.changes or isinstance(frame.changes[0], OrderUpdate):
@@ -157,10 +204,9 @@ class CatchUp:
 
     def begin_gap(self) -> None:
         """The stream has a gap from now on: rows of before it come with the next snapshot, order events are kept."""
-        self._events += _order_events(self._frames or ())
         if self._frames:
             self._row_frames.clear()  # What is thrown away here counts when it is received again.
-        self._frames = deque()
+        self._begin(self.waiting_events())
 
     def resync(self) -> None:
         """What is known is in doubt, though the stream lives.
@@ -179,22 +225,16 @@ class CatchUp:
             changes = tuple(change for change in frame.changes if not isinstance(change, OrderUpdate))
             if changes:
                 rows.append(frame._replace(changes=changes))
-        self._events += _order_events(self._frames or ())
-        self._frames = rows
+        self._begin(self.waiting_events(), rows)
 
     def forget_events(self) -> None:
         """Somebody else logs the order events of before now."""
-        self._events.clear()
+        self._begin((), self._frames)
 
     def put_first(self, events: Iterable[OrderEvent]) -> None:
-        """These order events come before all that waits."""
-        self._events[:0] = events
-
-    def drop(self) -> None:
-        """Forget everything that waits."""
-        self._frames = deque()
-        self._row_frames.clear()
-        self._events.clear()
+        """These order events come before all that waits, and behind what the log misses of what was applied."""
+        self._log_is_behind = True
+        self._begin([*events, *self._events], self._frames)
 
     # A gap ends
 
@@ -221,8 +261,42 @@ class CatchUp:
     def follow(self) -> None:
         """The merge was applied: from now on frames are applied as they are received."""
         self._incomplete.clear()
-        self._events.clear()
-        self._frames = None
+        self._begin((), None)
+        self._log_is_behind = False
+
+    def at_the_end(self) -> list[OrderEvent]:
+        """What is to be logged of what waits where the publisher ends before the gap is filled.
+
+        The next one fills it, from the same time on, and logs what this one has not, behind what it has. So an order's
+        events are logged where nothing can be missing before them: they go on from its logged ones, or begin with its
+        opening. Of the others the next publisher finds the opening, fills and end in the histories; for what no history
+        has, there is an entry of type GAP.
+        """
+        of_order: dict[OrderKey, list[OrderEvent]] = {}
+        waiting = without_late_events(self.waiting_events())
+        for event in waiting:
+            if event.event_type != gaps.GAP:
+                of_order.setdefault(event.order.key, []).append(event)
+        updates = [
+            OrderUpdate(event, not is_over(event.order), self._is_first(event))
+            for events in of_order.values()
+            for event in events
+        ]
+        withheld = {one.incomplete.order.key for one in self._account.missing_before(updates)}
+        if self._log_is_behind:
+            withheld |= {key for key, events in of_order.items() if events[0].event_type not in OPENING_EVENTS}
+        logged = [event for event in waiting if event.order.key not in withheld]
+        return logged + [
+            gaps.of_unlogged(events)
+            for key, events in of_order.items()
+            if key in withheld and not all(_is_in_history(event) for event in events)
+        ]
+
+    def _is_first(self, event: OrderEvent) -> bool:
+        """Whether nothing of the order came before this event, where nothing of it is known."""
+        if event.event_type == "CALCULATED":
+            return filled_of(event.order) == (event.last_qty or 0)
+        return event.event_type in OPENING_EVENTS or event.order.key in self._account.triggered
 
     def _missing_before(self, snapshot: Snapshot, gap: GapFill) -> tuple[MissingEvents, ...]:
         """What must have happened to orders before the buffered frames, and nobody has said."""
@@ -262,6 +336,10 @@ class CatchUp:
 
 def _order_events(frames: Iterable[Frame]) -> list[OrderEvent]:
     return [c.event for frame in frames for c in frame.changes if isinstance(c, OrderUpdate)]
+
+
+def _is_in_history(event: OrderEvent) -> bool:
+    return event.event_type in HISTORY_EVENTS or (event.event_type in FILL_EVENTS and bool(event.trade_id))
 
 
 def merge_with_stream(gap: GapFill, buffered: Iterable[OrderEvent]) -> MergePlan:

@@ -9,6 +9,7 @@
     algo-<ID>:<STATUS>                                               a conditional order has come to this status
     algo-<ID>:NEW:ACTIVATED                                          a trailing stop was activated: its second NEW
     <SYMBOL>:<ORDERID>:GAP, algo-<ID>:GAP                            nobody knows what became of the order
+    <SYMBOL>:<ORDERID>:GAP:<ms>, algo-<ID>:GAP:<ms>                  its events from then on were received, not logged
     GAP:<ms>:<KIND>, <SYMBOL>:GAP:<ms>:<KIND>                        nobody knows what happened from then on (gaps.py)
 
 They are made of what streams and histories both have: one event has one id wherever it was found. Symbols may hold
@@ -42,11 +43,11 @@ class EventId(NamedTuple):
 
 _ORDINARY = re.compile(
     r"(?P<symbol>.+?):(?P<order_id>[^:]+):(?:"
-    r"(?P<a>FILL|AMENDMENT|CALCULATED):(?P<b>.+)"
+    r"(?P<a>FILL|AMENDMENT|CALCULATED|GAP):(?P<b>.+)"
     r"|(?P<c>[A-Z_]+):(?P<d>[A-Z_]+:\d+:[^:]*)"
     r"|(?P<e>[A-Z_]+))"
 )
-_CONDITIONAL = re.compile(r"(?P<order_id>algo-[^:]+):(?P<step>[A-Z_]+)(?::(?P<detail>ACTIVATED))?")
+_CONDITIONAL = re.compile(r"(?P<order_id>algo-[^:]+):(?P<step>[A-Z_]+)(?::(?P<detail>ACTIVATED|\d+))?")
 _GAP = re.compile(r"(?:(?P<symbol>.+):)?GAP:(?P<detail>\d+:[A-Z]+)")
 
 
@@ -155,6 +156,11 @@ def _shortest(quantity: Decimal | None) -> str:
 def of_lost_order(order: Order) -> str:
     """That nobody knows what became of an order."""
     return f"{order.order_id if order.algo_id is not None else order.key}:{GAP}"
+
+
+def of_unlogged_order(order: Order, since_ms: int) -> str:
+    """That events of an order from `since_ms` on were received and not logged."""
+    return f"{of_lost_order(order)}:{since_ms}"
 
 
 def of_gap(symbol: str, since_ms: int, kind: str) -> str:

@@ -79,6 +79,8 @@ OPENING_EVENTS = _events("opening")
 FIRST_EVENTS = _events("may be first")
 INTERMEDIATE_EVENTS = _events("intermediate")
 FILL_EVENTS = _events("fill")
+HISTORY_EVENTS = OPENING_EVENTS | _events("end")
+"""Every history has them, and the fills."""
 IMMEDIATE_ENDS = _events("immediate end")
 
 OVER_STATUSES = frozenset(status for status, phase in ORDINARY.items() if phase == "over" and status != LOST)

@@ -88,7 +88,8 @@ async def test_what_the_record_has_dropped_while_redis_was_away_is_fetched(
     own_redis: EmbeddedServer, account_name: str
 ) -> None:
     """More events than the record holds, and fewer than the account remembers to have been logged."""
-    tuning = Tuning(recorded_events=50, queued_deltas=20)
+    few = {"events_at_once": 20, "history_slice": 20, "unwritten_events": 20}
+    tuning = Tuning(recorded_events=50, queued_deltas=20, unlogged_events=50, **few)
     async with world(own_redis.url, account_name, RECONCILE_S="5", tuning=tuning) as here:
         here.trade(20)
         await here.agree()
@@ -99,6 +100,9 @@ async def test_what_the_record_has_dropped_while_redis_was_away_is_fetched(
         own_redis.start()
         await here.state("live")
         await here.agree()
+        entries = await until(here.log, lambda entries: any(entry["eventType"] == "GAP" for entry in entries))
+        (gap,) = (entry for entry in entries if entry["eventType"] == "GAP")
+        assert gap["eventId"].endswith(":OVERFLOW")
         await here.agree_on_events_after_gaps()
 
 

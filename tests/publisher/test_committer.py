@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 from structlog.testing import capture_logs
-from support.changes import event, fill, position, wallet
+from support.changes import NOW, event, fill, position, wallet
 from support.committers import BRISK, Place, asleep, at, numbers
 from support.link import Fate, linked_url
 from support.written import eventually
@@ -270,6 +270,76 @@ async def test_beyond_the_limit_only_order_events_are_kept_and_the_state_is_writ
     assert int((await place.stored.status())["seq"]) < 200, "two hundred wallets are one commit"
     await place.stored.expect(first.account)
     await place.stored.expect_without_holes()
+
+
+async def test_a_flood_beyond_queue_and_record_loses_no_event_and_no_lease(place: Place) -> None:
+    first = await place.live(tuning=replace(BRISK, queued_deltas=20, recorded_events=10, events_in_commit=50))
+    epoch = (await place.stored.status())["epoch"]
+    first.writer.awake.clear()
+    first.take(wallet(50, "500"))
+    first.orders(range(1, 1001))
+    first.take(wallet(60, "600"))
+    first.writer.awake.set()
+    assert await place.events(1000) == numbers(range(1, 1001))
+    status = await place.shows(eventSeq="1000", seq=str(first.writer.seq))
+    assert (status["epoch"], status["state"]) == (epoch, "live")
+    await place.stored.expect(first.account)
+    await place.stored.expect_without_holes()
+    await place.verified_after(int(status["verifiedAtMs"]))
+    first.orders([1001])
+    await place.events(1001)
+    assert len(first.record) == 10, "what is written may be forgotten"
+
+
+async def test_events_that_there_is_no_room_for_are_an_entry_of_the_log_and_a_line(place: Place) -> None:
+    first = await place.live(tuning=replace(BRISK, recorded_events=10, unlogged_events=20))
+    first.writer.awake.clear()
+    with capture_logs() as logs:
+        first.orders(range(1, 31))
+    (line,) = (line for line in logs if line["event"] == "order_events_lost")
+    assert line["gap"] == f"GAP:{NOW + 1}:OVERFLOW"
+    assert line["reason"] == "more than 22 order events waited for Redis"
+    first.writer.awake.set()
+    await place.events(8)
+    entries = await place.stored.events()
+    assert [entry["eventId"] for entry in entries if entry["eventType"] == "GAP"] == [line["gap"]]
+    assert [entry["orderId"] for entry in entries] == ["", *numbers(range(24, 31))]
+    assert entries[0]["venueTimeMs"] == str(NOW + 23)
+    await place.stored.expect_without_holes(of_commits=False)
+    await place.shows(state="live", seq=str(first.writer.seq))
+    await place.stored.expect(first.account)
+
+
+async def test_a_stop_writes_events_that_wait_for_the_state_to_be_written_whole(place: Place) -> None:
+    """The queue has overflowed: the rows are gone, the events are not."""
+    first = await place.live(tuning=replace(BRISK, queued_deltas=20))
+    first.writer.awake.clear()
+    first.orders(range(1, 101))
+    first.writer.awake.set()
+    await first.stop()
+    assert await place.events(100) == numbers(range(1, 101))
+    assert (await place.stored.status())["state"] == "stopped"
+
+
+async def test_what_a_stop_has_no_time_for_is_an_entry_of_the_log(place: Place) -> None:
+    first = await place.live(tuning=replace(BRISK, events_in_commit=10))
+    first.status.log_complete_until(7)
+    await place.shows(eventsCompleteMs="7")
+    first.writer.awake.clear()
+    first.orders(range(1, 101))
+    first.status.log_complete_until(9)
+    await asyncio.sleep(0)
+    first.writer.awake.set()
+    with capture_logs() as logs:
+        await first.stop(within_s=-1.0)
+    entries = await place.stored.events()
+    *written, gap = entries
+    assert [entry["orderId"] for entry in written] == numbers(range(1, len(written) + 1))
+    assert len(written) < 100
+    assert (gap["eventId"], gap["venueTimeMs"]) == (f"GAP:{NOW + len(written) + 1}:OVERFLOW", str(NOW + 100))
+    assert [line["gap"] for line in logs if line["event"] == "order_events_lost"] == [gap["eventId"]]
+    status = await place.stored.status()
+    assert (status["state"], status["eventsCompleteMs"]) == ("stopped", "7"), "the next publisher asks from there"
 
 
 async def test_a_process_that_did_not_run_verifies_nothing_until_it_has_read_what_came(place: Place) -> None:

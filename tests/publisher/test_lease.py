@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 from structlog.testing import capture_logs
+from support.changes import NOW
 from support.committers import BRISK, Place, asleep, at, numbers
 from support.written import eventually
 
@@ -95,8 +96,8 @@ async def test_events_that_another_wrote_meanwhile_are_not_doubled_however_many_
     await place.stored.expect_without_holes()
 
 
-async def test_events_beyond_the_record_are_left_to_the_histories(place: Place) -> None:
-    first = await place.live(tuning=replace(BRISK, queued_deltas=10, recorded_events=20))
+async def test_events_that_there_was_no_room_for_are_left_to_the_histories_and_the_log_says_so(place: Place) -> None:
+    first = await place.live(tuning=replace(BRISK, queued_deltas=10, recorded_events=10, unlogged_events=20))
     first.record.begin(5)
     first.keep_acquired()
     first.orders([1])
@@ -112,7 +113,9 @@ async def test_events_beyond_the_record_are_left_to_the_histories(place: Place) 
 
     await eventually(told)
     assert (first.acquired[0].gap, first.acquired[0].complete_ms) == (True, 7), "until then the log is complete"
-    assert [event.order.order_id for event in first.acquired[0].missing] == numbers(range(82, 102))
+    lost, *missing = first.acquired[0].missing
+    assert (lost.event_id, lost.order.venue_time_ms) == (f"GAP:{NOW + 2}:OVERFLOW", NOW + 93)
+    assert [event.order.order_id for event in missing] == numbers(range(94, 102))
     assert int((await place.stored.status())["eventSeq"]) >= 1
 
 

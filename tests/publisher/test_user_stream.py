@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import replace
+from itertools import pairwise
 from random import Random
 from typing import Protocol, cast
 
@@ -21,7 +22,7 @@ from support.clocks import NOW_MS, ManualClock, eventually
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-from publisher.connection import LOOK_S, READY_WITHIN_S, Route
+from publisher.connection import LOOK_S, MESSAGES_AT_ONCE, READY_WITHIN_S, Route
 from publisher.handover import AFTERWARDS_S, LAG_S, NOT_SHARED, OVERLAP_S, Message
 from publisher.logs import account_log
 from publisher.user_stream import END_OF_LIFE, ROTATE_BY, UserStream
@@ -284,6 +285,22 @@ async def test_frames_are_passed_on_from_the_first_connection(venue: Plain) -> N
         await venue.connections[0].close()
         assert "connection closed" in await here.ended()
         assert here.stream.since_ms == 0
+
+
+async def test_while_a_flood_is_received_others_have_their_turns(venue: Plain) -> None:
+    async with following(venue) as here:
+        at_turns: list[int] = []
+
+        async def writer() -> None:
+            while True:
+                at_turns.append(len(here.messages))
+                await asyncio.sleep(0)
+
+        writing = asyncio.create_task(writer())
+        await venue.send(*(str(number) for number in range(2_000)))
+        await here.received(*(str(number) for number in range(2_000)))
+        writing.cancel()
+    assert max(after - before for before, after in pairwise(at_turns)) <= MESSAGES_AT_ONCE
 
 
 async def test_a_frame_that_makes_no_sense_is_passed_on_as_such(venue: Plain) -> None:

@@ -64,7 +64,7 @@ class Publisher:
         self.acquired: list[LeaseAcquired] = []
         """What was found each time when the lease was taken, where `keep_acquired` was called before."""
         self.writer = writer = NotingWriter(client, account_id, name)
-        self.record = record = EventRecord(tuning.recorded_events)
+        self.record = record = EventRecord(tuning.recorded_events, tuning.most_unwritten)
         clock, log = SystemClock(), account_log(account_id)
         self.status = status = Status(log)
         retry = RedisRetry(clock, log)
@@ -93,10 +93,10 @@ class Publisher:
         with suppress(asyncio.CancelledError):
             await self.task
 
-    async def stop(self) -> None:
+    async def stop(self, within_s: float = 10.0) -> None:
         await self.crash()
         self.status.move("stop", "the publisher was stopped")
-        await self.committer.close()
+        await self.committer.close(SystemClock().monotonic() + within_s)
 
     async def stands_by(self) -> None:
         async def so() -> bool:

@@ -74,7 +74,7 @@ class Parts:
         self.account = new_account()
         writer = AccountWriter(Client("redis://127.0.0.1:1/0", client_name="test"), AccountId("binance", "main"), "p-1")
         self.status = Status(log)
-        self.record = EventRecord(tuning.recorded_events)
+        self.record = EventRecord(tuning.recorded_events, tuning.most_unwritten)
         retry = RedisRetry(clock, log)
         self.lease = lease = Lease(writer, self.account, self.record, self.status, retry, clock, log, tuning)
         common = writer, self.account, self.record, self.status, lease, retry, clock, log, tuning

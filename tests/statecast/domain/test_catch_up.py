@@ -139,10 +139,25 @@ def test_rows_that_were_thrown_away_count_when_they_are_received_again() -> None
     assert isinstance(catch_up.take(frame(WALLET), "rows"), Hold)
 
 
-def test_more_than_may_wait_is_thrown_away_and_asked_for_again() -> None:
-    catch_up = CatchUp(new_account(), max_buffered=2)
-    assert take(catch_up, frame(NEW), frame(HALF), frame(FULL)) == ["Hold", "Hold", "Resync"]
-    assert catch_up.waiting_events() == []
+def test_order_events_that_there_is_no_room_for_are_an_entry_of_the_log() -> None:
+    catch_up = CatchUp(new_account(), max_events=2)
+    assert take(catch_up, frame(NEW), frame(WALLET), frame(HALF)) == ["Hold", "Hold", "Hold"]
+    taken = catch_up.take(frame(FULL), "full")
+    assert isinstance(taken, Resync)
+    assert taken.lost is not None
+    assert (taken.lost.event_id, taken.lost.order.venue_time_ms) == (f"GAP:{NOW}:OVERFLOW", NOW + 30)
+    assert take(catch_up, frame(OTHER)) == ["Hold"]
+    merged = catch_up.merge(snapshot(100), GapFill(0, 0), connected_ms=0)
+    assert isinstance(merged, Merge)
+    assert names(merged.changes) == [taken.lost.event_id, "snapshot", "other"]
+
+
+def test_rows_that_there_is_no_room_for_come_with_another_snapshot_and_no_order_event_is_dropped() -> None:
+    catch_up = CatchUp(new_account(), max_rows=2)
+    assert take(catch_up, frame(WALLET), frame(NEW), frame(WALLET)) == ["Hold", "Hold", "Hold"]
+    assert catch_up.take(frame(WALLET), "w") == Resync("more than 2 frames waited for a snapshot")
+    assert take(catch_up, frame(WALLET), frame(HALF)) == ["Hold", "Hold"], "there is room again"
+    assert [one.event_id for one in catch_up.waiting_events()] == ["new", "half"]
 
 
 # A gap
@@ -163,7 +178,6 @@ BEGUN: dict[str, Begun] = {
     "a new gap keeps order events and drops rows": Begun(CatchUp.begin_gap, ["half", "full", "snapshot"]),
     "rows may go on waiting": Begun(CatchUp.keep_rows, ["half", "full", "snapshot", "balance"]),
     "what somebody else logs is forgotten": Begun(_standby, ["snapshot"]),
-    "everything may be dropped": Begun(CatchUp.drop, ["snapshot"]),
     "a doubt before the first snapshot drops nothing": Begun(CatchUp.resync, ["snapshot", "half", "balance", "full"]),
     "what a former writer left comes first": Begun(
         lambda catch_up: catch_up.put_first([NEW.event]), ["new", "snapshot", "half", "balance", "full"]
@@ -179,6 +193,76 @@ def test_what_waits_is_merged_behind_the_gap(case: str) -> None:
     merged = catch_up.merge(snapshot(100), GapFill(0, 0), connected_ms=0)
     assert isinstance(merged, Merge)
     assert names(merged.changes) == BEGUN[case].left
+
+
+# The end
+
+
+@dataclass(frozen=True)
+class Ended:
+    known: tuple[Change, ...]
+    waiting: tuple[OrderUpdate, ...]
+    logged: list[str]
+
+
+GONE = f"BTCUSDT:1001:GAP:{NOW + 20}"
+ACTIVATED = event(5, "ALGO_NEW", event_id="algo-5:NEW", order_id="algo-5", algo_id="5")
+TRIGGERED = event(10, "ALGO_TRIGGERED", "TRIGGERED", event_id="triggered", order_id="algo-5", algo_id="5")
+FINISHED = event(20, "ALGO_FINISHED", "FINISHED", event_id="finished", order_id="algo-5", algo_id="5")
+LIQUIDATED = fill(20, "0.050", event_id="liquidated")._replace(may_be_first=True)
+LIQUIDATED = LIQUIDATED._replace(event=LIQUIDATED.event._replace(event_type="CALCULATED"))
+LIQUIDATED_ON = LIQUIDATED._replace(event=LIQUIDATED.event._replace(last_qty=Decimal("0.010")))
+
+ENDED: dict[str, Ended] = {
+    "amendments of an order that the log has": Ended((NEW,), (MOVED,), ["moved"]),
+    "an order from its opening on": Ended((), (NEW, HALF, MOVED, FULL), ["new", "half", "moved", "full"]),
+    "an order of which a fill is missing, as no history has all of it": Ended((NEW,), (MOVED, FULL), [GONE]),
+    "an order of which a fill is missing, as histories have all of it": Ended((NEW,), (FULL,), []),
+    "an order whose opening is missing": Ended((), (MOVED, OTHER), ["other", GONE]),
+    "an order that ended at once, without its opening": Ended((), (REJECTED,), []),
+    "a conditional order that the log has": Ended((ACTIVATED,), (TRIGGERED, FINISHED), ["triggered", "finished"]),
+    "a conditional order that was triggered": Ended((ACTIVATED, TRIGGERED), (FINISHED,), ["finished"]),
+    "a conditional order that may have been placed in the gap": Ended((), (FINISHED,), []),
+    "a liquidation from its first fill on": Ended((), (LIQUIDATED,), ["liquidated"]),
+    "a liquidation whose first fill is missing": Ended((), (LIQUIDATED_ON,), []),
+    "what the log has already": Ended((NEW, HALF), (HALF, FULL), ["half", "full"]),
+}
+
+
+def ending(*known: Change) -> CatchUp:
+    """An account that has followed its stream until now, and must wait for a snapshot."""
+    catch_up, _ = following(*known)
+    catch_up.begin_gap()
+    return catch_up
+
+
+@pytest.mark.parametrize("case", ENDED)
+def test_at_the_end_an_orders_events_are_logged_where_nothing_can_be_missing_before_them(case: str) -> None:
+    told = ENDED[case]
+    catch_up = ending(*told.known)
+    take(catch_up, *(frame(one) for one in told.waiting))
+    assert [one.event_id for one in catch_up.at_the_end()] == told.logged
+
+
+def test_at_the_end_an_entry_for_what_was_dropped_stays_before_what_is_logged() -> None:
+    account = new_account()
+    account.apply((snapshot(), NEW), "rest")
+    catch_up = CatchUp(account, max_events=1)
+    take(catch_up, frame(MOVED), frame(MOVED), frame(FULL), frame(OTHER))
+    assert [one.event_id for one in catch_up.at_the_end()] == [f"GAP:{NOW + 15}:OVERFLOW"]
+
+
+def test_at_the_end_nothing_goes_on_from_a_log_that_misses_what_was_applied() -> None:
+    """The account has applied an order's events that the log has lost, and the next publisher puts them in."""
+    catch_up = ending(NEW, HALF)
+    catch_up.put_first([HALF.event])
+    take(catch_up, frame(MOVED), frame(OTHER))
+    assert [one.event_id for one in catch_up.at_the_end()] == ["other", f"BTCUSDT:1001:GAP:{NOW + 10}"]
+
+
+def test_at_the_end_of_a_stream_that_is_followed_nothing_waits() -> None:
+    catch_up, _ = following(NEW)
+    assert catch_up.at_the_end() == []
 
 
 def gap(*history: OrderUpdate, until: int = 1_000, **filled: str) -> GapFill:

@@ -85,8 +85,12 @@ def test_gaps_are_made_and_read(symbol: str) -> None:
     assert event_ids.parse(event_ids.of_gap(symbol, NOW, "REFUSED")) == EventId(symbol, "", "GAP", f"{NOW}:REFUSED")
     lost = event_ids.of_lost_order(order(0, symbol=symbol))
     assert event_ids.parse(lost) == EventId(symbol, "1001", "GAP")
+    unlogged = event_ids.of_unlogged_order(order(0, symbol=symbol), NOW)
+    assert event_ids.parse(unlogged) == EventId(symbol, "1001", "GAP", f"{NOW}")
     conditional: Order = order(0, symbol=symbol, order_id="algo-7", algo_id="7")
     assert event_ids.parse(event_ids.of_lost_order(conditional)) == EventId("", "algo-7", "GAP")
+    unlogged = event_ids.of_unlogged_order(conditional, NOW)
+    assert event_ids.parse(unlogged) == EventId("", "algo-7", "GAP", f"{NOW}")
 
 
 @pytest.mark.parametrize("foreign", ["", "whatever", "a:b", ":", "BTCUSDT:1001:new", "algo-7", "algo-7::"])

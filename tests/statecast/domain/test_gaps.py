@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from support.changes import NOW, order
+from support.changes import NOW, event, order
 
 from statecast.domain import gaps
 from statecast.domain.gaps import GapInfo
@@ -35,6 +35,22 @@ MADE: dict[str, tuple[OrderEvent, GapInfo]] = {
     "everything of a symbol that the venue does not list": (
         gaps.of_time("REFUSED", "xyz:TSLA", NOW, NOW + HOUR_MS, 0),
         GapInfo("all", "xyz:TSLA", "", NOW, NOW + HOUR_MS),
+    ),
+    "what there was no room for": (
+        gaps.of_overflow([event(at, "NEW").event for at in (5, HOUR_MS, 0)]),
+        GapInfo("unlogged", "", "", NOW, NOW + HOUR_MS),
+    ),
+    "what there was no room for, more than once": (
+        gaps.of_overflow([gaps.of_time("OVERFLOW", "", NOW - 50, NOW, 0), event(7, "NEW").event]),
+        GapInfo("unlogged", "", "", NOW - 50, NOW + 7),
+    ),
+    "what could not be logged of an order": (
+        gaps.of_unlogged([event(at, "AMENDMENT").event for at in (5, 9)]),
+        GapInfo("unlogged", "BTCUSDT", "1001", NOW + 5, NOW + 9),
+    ),
+    "what could not be logged of a conditional order": (
+        gaps.of_unlogged([event(5, "ALGO_TRIGGERING", order_id="algo-5", algo_id="5").event]),
+        GapInfo("unlogged", "BTCUSDT", "algo-5", NOW + 5, NOW + 5),
     ),
     "an order": (gaps.of_order(order(0), 0), GapInfo("order", "BTCUSDT", "1001", None, NOW)),
     "a conditional order": (
@@ -73,6 +89,21 @@ def test_a_gap_is_a_sentence(event_id: str, symbol: str, order_id: str, sentence
     fields = {"eventType": "GAP", "eventId": event_id, "symbol": symbol, "orderId": order_id}
     found = gaps.parse(fields | {"venueTimeMs": f"{NOW + 3_600_000}"})
     assert str(found) == f"the venue no longer has {sentence}"
+
+
+@pytest.mark.parametrize(
+    ("event_id", "symbol", "order_id", "of"),
+    [
+        (f"GAP:{NOW}:OVERFLOW", "", "", ""),
+        (f"BTCUSDT:77:GAP:{NOW}", "BTCUSDT", "77", " of order 77 of BTCUSDT"),
+        (f"algo-5:GAP:{NOW}", "BTCUSDT", "algo-5", " of order algo-5 of BTCUSDT"),
+    ],
+)
+def test_what_was_received_and_not_logged_is_a_sentence(event_id: str, symbol: str, order_id: str, of: str) -> None:
+    fields = {"eventType": "GAP", "eventId": event_id, "symbol": symbol, "orderId": order_id}
+    found = gaps.parse(fields | {"venueTimeMs": f"{NOW + HOUR_MS}"})
+    what = f"order events{of} between {FROM} and {UNTIL} were received and could not be logged"
+    assert str(found) == f"{what}; no history has all of them"
 
 
 def test_what_happened_is_no_gap() -> None:
