@@ -9,7 +9,7 @@ script can write all of it.
     …:positions              hash     <SYMBOL>:<POSITIONSIDE>.<field>           publisher  permanent
     …:orders                 hash     <SYMBOL>:<ORDERID>.<field>                publisher  permanent
     …:order-events           stream   EVENT_FIELDS, in this order               publisher  see trim.lua
-    …:changes                stream   CHANGE_FIELDS                             publisher  about CHANGES_LENGTH entries
+    …:changes                stream   CHANGE_FIELDS                             publisher  about CHANGES_BYTES
     …:status                 hash     is this true, and who says so             publisher  permanent
     …:lease                  string   the id of the publisher that may write    publisher  LEASE_TTL_MS, renewed
     …:publishers             zset     publisher ids by their last heartbeat     publisher  a member for REGISTERED_MS
@@ -41,7 +41,12 @@ CONTRACT = "1"
 ACCOUNTS_KEY = "statecast:accounts"
 
 CHANGES_LENGTH = 20_000
-"""Entries kept of `…:changes`: ten minutes at 33 commits a second, for a reader that lost its connection."""
+"""Entries kept of `…:changes` at the most: ten minutes at 33 commits a second, for a reader that lost its
+connection."""
+
+CHANGES_BYTES = 20_000_000
+"""Of these, the youngest that have so many bytes together: with 500 positions, whose mark prices are 160 kB each
+second, two minutes. A reader that was away for longer reads the hashes again."""
 
 LEASE_TTL_MS = 2_500
 """A writer that was killed holds the account this long; it renews with every batch, and at least once a second."""

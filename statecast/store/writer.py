@@ -6,6 +6,7 @@ recognised by its numbers and not written twice. The writer knows nothing of the
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import InvalidOperation
@@ -19,6 +20,7 @@ from statecast.store.client import Client
 from statecast.store.codec import Argument, commit, entities, order_of, pack
 from statecast.store.keys import (
     ACCOUNTS_KEY,
+    CHANGES_BYTES,
     CHANGES_LENGTH,
     CONTRACT,
     LEASE_TTL_MS,
@@ -88,6 +90,34 @@ class PreviousState:
         return bool(self.last_event_ms or self.events_complete_ms)
 
 
+class _ChangesLength:
+    """How many of the youngest entries of `…:changes` are kept.
+
+    What another epoch has written counts no more: a reader that finds a new one reads the hashes again.
+    """
+
+    def __init__(self, most: int, most_bytes: int) -> None:
+        self._most = most
+        self._most_bytes = most_bytes
+        self._sizes: deque[int] = deque()
+        self._bytes = 0
+
+    def begin(self) -> None:
+        """A new epoch."""
+        self._sizes.clear()
+        self._bytes = 0
+
+    def after(self, commits: Sequence[Sequence[object]]) -> int:
+        """The number, once these are written too."""
+        for *_, entry in commits:
+            size = sum(map(len, cast("list[str]", entry)))
+            self._sizes.append(size)
+            self._bytes += size
+        while len(self._sizes) > 1 and (len(self._sizes) > self._most or self._bytes > self._most_bytes):
+            self._bytes -= self._sizes.popleft()
+        return len(self._sizes)
+
+
 class AccountWriter:
     """Writes one account. `open()` first, then `encode()` and `send()`; after `LeaseLost` or `StoreDiverged`, `open()`
     again and write everything (`Delta.replaces`)."""
@@ -99,7 +129,10 @@ class AccountWriter:
         publisher_id: str,
         *,
         lease_ttl_ms: int = LEASE_TTL_MS,
+        changes_length: int = CHANGES_LENGTH,
+        changes_bytes: int = CHANGES_BYTES,
     ) -> None:
+        """Of the changes, about the youngest `changes_length` entries are kept, and no more than `changes_bytes`."""
         self.account_id = account_id
         self.publisher_id = publisher_id
         self.epoch = 0
@@ -116,8 +149,9 @@ class AccountWriter:
         self._sent_seq = 0
         """The number that was reached if batches were written whose replies were lost."""
         self._client = client
-        self._keys = keys = AccountKeys(account_id)
+        self._changes_length = _ChangesLength(changes_length, changes_bytes)
         self.lease_ttl_ms = lease_ttl_ms
+        keys = self._keys
         self.keys = (
             keys.lease,
             keys.status,
@@ -134,6 +168,10 @@ class AccountWriter:
             name: client.redis.register_script(scripts.joinpath(f"{name}.lua").read_text("utf-8"))
             for name in ("open", "commit", "release", "event_ids")
         }
+
+    @property
+    def _keys(self) -> AccountKeys:
+        return AccountKeys(self.account_id)
 
     async def open(self, state: str, reason: str, least_event_seq: int = 0, *, patient: bool = False) -> Holder | None:
         """Take the lease and open a new epoch. `seq` goes on from the highest that Redis or this writer has known,
@@ -175,6 +213,7 @@ class AccountWriter:
             case ["TYPE", key, kind]:
                 raise StoreRefused(self._client.server, f"{key} is a {kind}; it is not one of ours, move it away")
         self._seq_is_others = False
+        self._changes_length.begin()
         self.epoch, self.seq, self.event_seq = int(answer[1]), int(answer[2]), int(answer[3])
         self.verified_at_ms = int(answer[5])
         return None
@@ -186,13 +225,11 @@ class AccountWriter:
         *,
         verified: bool,
         published: bool,
-        changes_length: int = CHANGES_LENGTH,
     ) -> Batch:
         """Number and encode a batch. `status` fields are written with it, and with them the heartbeat.
 
         `verified` says that the state is the venue's as of this batch. `published` says whether this publisher has
-        written the account's hashes; once it has, they must exist. Of the changes, about the youngest `changes_length`
-        entries are kept.
+        written the account's hashes; once it has, they must exist.
         """
         assert published or not verified or any(delta.replaces for delta in deltas), "there is nothing to verify"
         seq, event_seq = self.seq, self.event_seq
@@ -210,7 +247,7 @@ class AccountWriter:
             self.event_seq,
             len(deltas),
             event_seq - self.event_seq,
-            changes_length,
+            self._changes_length.after(commits),
             1 if verified else 0,
             1 if fresh else 0,
             pack(commits),

@@ -23,7 +23,9 @@ from support.written import HASHES, Desk, Stored, eventually
 from statecast.embedded.server import EmbeddedServer, ServerBinary
 from statecast.errors import ContractMismatch, LeaseLost, StoreDiverged, StoreRefused, StoreUnreachable
 from statecast.store.client import Client, connect
+from statecast.store.feed import read_changes
 from statecast.store.keys import ACCOUNTS_KEY, EVENT_FIELDS, STATUS_FIELDS, AccountId
+from statecast.store.reader import read_account
 from statecast.store.writer import AccountWriter
 
 FULL = snapshot(
@@ -313,12 +315,60 @@ async def test_a_random_story_is_in_redis_and_in_its_changes(desk: Desk, stored:
     await stored.expect_without_holes()
 
 
-async def test_the_changes_are_trimmed_and_the_order_events_are_not(desk: Desk, stored: Stored) -> None:
+@pytest.mark.parametrize("limit", [{"changes_length": 50}, {"changes_bytes": 20_000}], ids=["entries", "bytes"])
+async def test_the_changes_are_trimmed_and_the_order_events_are_not(
+    client: Client, account_id: AccountId, stored: Stored, limit: dict[str, int]
+) -> None:
+    desk = Desk(client, account_id, **limit)
+    await desk.open()
+    await desk.commit([snapshot()])
     for start in range(0, 500, 100):
-        deltas = [desk.fold(event(start + n, "NEW", order_id=str(start + n))) for n in range(100)]
-        await desk.writer.send(desk.writer.encode(deltas, {}, verified=False, published=True, changes_length=50))
-    assert 50 <= await stored.redis.xlen(stored.keys.changes) < 300
+        await desk.commit(*([event(start + n, "NEW", order_id=str(start + n))] for n in range(100)))
+    assert 20 <= await stored.redis.xlen(stored.keys.changes) < 150
     assert await stored.redis.xlen(stored.keys.order_events) == 500
+
+
+async def test_however_large_an_account_its_changes_have_a_bounded_size(
+    client: Client, account_id: AccountId, stored: Stored
+) -> None:
+    """500 positions, whose mark prices move all the time."""
+    desk = Desk(client, account_id, changes_bytes=1_000_000)
+    await desk.open()
+    symbols = [f"COIN{number}USDT" for number in range(500)]
+    await desk.commit([snapshot(positions=[rest_position(-50, "0.5", symbol=symbol) for symbol in symbols])])
+    for round_ in range(1, 31):
+        await desk.commit([mark(1_000 * round_, str(100 + round_ / 8), symbol) for symbol in symbols])
+    changes = await stored.changes()
+    assert 800_000 < sum(len(change["change"]) for change in changes) <= 1_000_000
+    assert changes[-1]["seq"] == "31"
+
+
+async def test_what_an_earlier_epoch_wrote_is_trimmed_too(
+    client: Client, account_id: AccountId, stored: Stored
+) -> None:
+    for number in range(5):
+        desk = Desk(client, account_id, f"publisher-{number}")
+        await desk.open()
+        await desk.commit([snapshot()])
+        for at in range(200):
+            await desk.commit([wallet(at, str(500 + at))])
+        await desk.writer.release("stopped", "")
+    assert await stored.redis.xlen(stored.keys.changes) < 400
+
+
+async def test_a_reader_whose_place_was_trimmed_sees_that_entries_are_missing(
+    client: Client, account_id: AccountId, stored: Stored
+) -> None:
+    desk = Desk(client, account_id, changes_bytes=5_000)
+    await desk.open()
+    await desk.commit([snapshot()])
+    place = await read_account(client, account_id, last_change=True)
+    for at in range(200):
+        await desk.commit([wallet(at, str(500 + at))])
+    page = await read_changes(client, account_id, place.last_change)
+    assert page.complete
+    assert page.changes[0].seq > int(place.status["seq"]) + 1
+    assert page.changes[-1].seq == desk.writer.seq
 
 
 # Heartbeats
