@@ -93,23 +93,35 @@ def load(
     """
     shared, accounts = _file(config_file, names.all) if config_file is not None else ({}, [])
     dotenv = dotenv_values((directory or Path()) / ".env", interpolate=False)
-    over: dict[str, str] = {}
-    for name in names.all:
-        for source in (dotenv, environ):
-            if text := source.get(PREFIX + name):
-                over[name] = text
-        if text := options.get(name):
-            over[name] = text
-    values = {**shared, **over}
-    if not accounts:
-        return Settings(values, (values,))
-    if len(accounts) == 1:
-        values |= accounts[0] | over
+    over = _joined(
+        names,
+        {name: text for name in names.all if (text := dotenv.get(PREFIX + name))},
+        {name: text for name in names.all if (text := environ.get(PREFIX + name))},
+        {name: text for name in names.all if (text := options.get(name))},
+    )
+    if len(accounts) <= 1:
+        values = _joined(names, shared, *accounts, over)
         return Settings(values, (values,))
     # What distinguishes several accounts of a file cannot be said once for all of them.
     own = {"ACCOUNT", "VENUE", *names.of_credentials}
-    over = {name: value for name, value in over.items() if name not in own}
-    return Settings(values, tuple({**shared, **account, **over} for account in accounts))
+    for_all = {name: value for name, value in over.items() if name not in own}
+    return Settings(
+        _joined(names, shared, over), tuple(_joined(names, shared, account, for_all) for account in accounts)
+    )
+
+
+def _joined(names: Names, *sources: Mapping[str, str]) -> dict[str, str]:
+    """The later source counts. A credential is one setting in two forms: where a source has one of them, what earlier
+    ones have of it in the other form does not count either."""
+    values: dict[str, str] = {}
+    for source in sources:
+        for name in names.credentials:
+            forms = name, f"{name}_FILE"
+            if any(form in source for form in forms):
+                for form in forms:
+                    values.pop(form, None)
+        values |= source
+    return values
 
 
 def _file(path: Path, names: Collection[str]) -> tuple[dict[str, str], list[dict[str, str]]]:
@@ -146,7 +158,7 @@ def secret(values: Mapping[str, str], name: str) -> Secret | None:
     """A credential, given as such or as the file that holds it; None where it was not given.
 
     Raises:
-        ConfigError: both were given, or the file cannot be read or is empty.
+        ConfigError: one source gave both, or the file cannot be read or is empty.
     """
     text, path = values.get(name), values.get(f"{name}_FILE")
     setting = f"{PREFIX}{name}_FILE"

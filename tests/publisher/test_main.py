@@ -64,6 +64,16 @@ async def test_settings_that_cannot_work_end_it_with_one_line(
     assert not any(secret in lines[0] for secret in ("some-secret", "some-key", "hunter2"))
 
 
+async def test_a_key_of_the_environment_counts_before_a_key_file_of_the_config_file(
+    tmp_path: Path, redis_url: str, account_name: str, exchange: SimulatorServer
+) -> None:
+    (tmp_path / "accounts.toml").write_text('api_key_file = "/nowhere"\n')
+    settings = account_values(exchange, account_name, REDIS_URL=redis_url)
+    async with program(tmp_path, "publisher", "--config", "accounts.toml", **settings) as publisher:
+        await expect_state(redis_url, account_name, "live")
+        assert await publisher.stop() == 0
+
+
 async def test_a_config_file_with_an_unknown_name_is_told(tmp_path: Path) -> None:
     (tmp_path / "statecast.toml").write_text('redis_uri = "redis://127.0.0.1"\n')
     code, lines = await run(tmp_path, "publisher", "--config", "statecast.toml")

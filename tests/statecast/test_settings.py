@@ -76,6 +76,34 @@ def test_every_setting_can_be_set_in_every_way(tmp_path: Path, name: str) -> Non
     assert loaded(tmp_path, dotenv=f"STATECAST_{name}=x") == told
 
 
+KEY_FILE, KEY = {"API_KEY_FILE": "/a/file"}, {"API_KEY": "a key"}
+"""A credential in its two forms."""
+
+
+@pytest.mark.parametrize(("under", "over"), [(KEY_FILE, KEY), (KEY, KEY_FILE)], ids=["key over file", "file over key"])
+def test_a_credential_counts_in_the_form_that_the_first_source_gives(
+    tmp_path: Path, under: Mapping[str, str], over: Mapping[str, str]
+) -> None:
+    def lines(prefix: str, values: Mapping[str, str]) -> str:
+        return "".join(f'{prefix}{name if prefix else name.lower()} = "{value}"\n' for name, value in values.items())
+
+    def environ(values: Mapping[str, str]) -> dict[str, str]:
+        return {f"STATECAST_{name}": value for name, value in values.items()}
+
+    assert loaded(tmp_path, config=lines("", under), environ=environ(over)).values == over
+    assert loaded(tmp_path, config="[[accounts]]\n" + lines("", under), environ=environ(over)).values == over
+    assert loaded(tmp_path, environ=environ(under), options=over).values == over
+    both = loaded(tmp_path, config=lines("", under) + "[[accounts]]\n[[accounts]]\n" + lines("", over))
+    assert both.accounts == (under, over), "an account's own over the shared ones"
+    assert loaded(tmp_path, dotenv=lines("STATECAST_", under), environ=environ(over)).values == over
+
+
+def test_one_source_that_gives_both_forms_of_a_credential_is_refused(tmp_path: Path) -> None:
+    found = loaded(tmp_path, environ={"STATECAST_API_KEY": "a key", "STATECAST_API_KEY_FILE": "/a/file"})
+    with pytest.raises(ConfigError, match="one of STATECAST_API_KEY and STATECAST_API_KEY_FILE, not both"):
+        secret(found.values, "API_KEY")
+
+
 def test_empty_text_counts_as_not_set(tmp_path: Path) -> None:
     found = loaded(
         tmp_path,
