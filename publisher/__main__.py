@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from publisher import stop_signals
+
+if __name__ == "__main__":  # A stop may be asked for while the rest is imported.
+    stop_signals.OF_PROCESS.install()
+
 import argparse
 import asyncio
 import os
@@ -102,7 +107,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the service; the exit code."""
+    """Run the service as the last thing that a process does; the exit code."""
+    signals = stop_signals.OF_PROCESS
+    signals.install()
+    try:
+        return _run(args, signals)
+    finally:
+        signals.ignore()
+
+
+def _run(args: argparse.Namespace, signals: stop_signals.StopSignals) -> int:
     from publisher import config, logs
     from publisher.service import serve
     from statecast import settings
@@ -116,7 +130,7 @@ def run(args: argparse.Namespace) -> int:
         built = config.build(settings.load(names, options, os.environ, args.config))
         logs.configure()
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(serve(built, SystemClock()))
+            runner.run(serve(built, SystemClock(), signals))
     except ConfigError as error:
         print(f"statecast: {error}", file=sys.stderr)
         return 2

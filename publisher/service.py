@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -16,6 +15,7 @@ import structlog
 
 from publisher.account import AccountPublisher
 from publisher.config import EMBEDDED, Config
+from publisher.stop_signals import StopSignals
 from publisher.tuning import Tuning
 from publisher.websocket import Connector
 from statecast.clock import Clock
@@ -43,28 +43,25 @@ def system_chance() -> Chance:
     return Chance(Random(), lambda: f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}")
 
 
-async def serve(config: Config, clock: Clock) -> None:
-    """Publish until SIGINT or SIGTERM, then stop in an orderly way.
+async def serve(config: Config, clock: Clock, signals: StopSignals) -> None:
+    """Publish until SIGINT or SIGTERM, then stop in an orderly way. Where one was received before, do nothing.
 
     Raises:
         ConfigError: Redis refuses the password, or there is no server to embed.
         StoreError: the keys are of another contract version.
     """
+    if signals.received:
+        return
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    try:
-        with redis_server(config.redis_url) as url:
-            async with publishing(config, url, clock, system_chance()) as work:
-                stopping = asyncio.create_task(stop.wait())
-                await asyncio.wait((stopping, work), return_when=asyncio.FIRST_COMPLETED)
-                stopping.cancel()
-                if work.done():
-                    work.result()
-    finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
+    signals.then(lambda: loop.is_closed() or loop.call_soon_threadsafe(stop.set))
+    with redis_server(config.redis_url) as url:
+        async with publishing(config, url, clock, system_chance()) as work:
+            stopping = asyncio.create_task(stop.wait())
+            await asyncio.wait((stopping, work), return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+            if work.done():
+                work.result()
 
 
 @contextmanager

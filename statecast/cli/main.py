@@ -7,9 +7,8 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 
-from statecast.cli import demo, events, groups, publish, redis, show, simulate
+from publisher import stop_signals
 
 DESCRIPTION = "Keep the true state of an exchange account in Redis, for any number of trading bots."
 
@@ -26,6 +25,10 @@ Start here:
 
 def parser() -> argparse.ArgumentParser:
     """The command line of all commands."""
+    from importlib.metadata import version
+
+    from statecast.cli import demo, events, groups, publish, redis, show, simulate
+
     top = argparse.ArgumentParser(
         prog="statecast",
         description=DESCRIPTION,
@@ -41,6 +44,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code. Ctrl-C is an end like any other; so is a reader of our output that has gone."""
+    if arguments is None and sys.argv[1:2] == ["publish"]:  # It may be stopped while modules are imported.
+        stop_signals.OF_PROCESS.install()
     try:
         top = parser()
         args = top.parse_args(arguments)

@@ -126,6 +126,34 @@ async def test_an_orderly_stop_says_so_and_exits_0(
         assert word not in publisher.output
 
 
+@pytest.mark.parametrize("command", ["publisher", "statecast.cli.main"])
+async def test_a_stop_while_modules_are_imported_is_an_orderly_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")  # A line for each module.
+    words = ("statecast.cli.main", "publish") if command.endswith("main") else (command,)
+    async with program(tmp_path, *words, **GOOD, REDIS_URL="redis://127.0.0.1:1/0") as publisher:
+        await publisher.prints(" dotenv.main")
+        assert await publisher.stop() == 0
+    assert any("publisher.service" in line for line in publisher.lines), "it had not begun"
+    assert not any("cannot_write" in line for line in publisher.lines)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+async def test_more_signals_do_not_cut_an_orderly_stop_short(
+    tmp_path: Path, redis_url: str, account_name: str, exchange: SimulatorServer, number: signal.Signals
+) -> None:
+    settings = account_values(exchange, account_name, REDIS_URL=redis_url)
+    async with program(tmp_path, "publisher", **settings) as publisher:
+        await expect_state(redis_url, account_name, "live")
+        while publisher.process.returncode is None:
+            publisher.process.send_signal(number)
+            await asyncio.sleep(0.002)
+        assert publisher.process.returncode == 0, publisher.output
+    assert (await status_of(redis_url, account_name))["state"] == "stopped"
+    assert "Traceback" not in publisher.output
+
+
 async def test_redis_that_comes_back_is_used_again(
     tmp_path: Path, own_redis: EmbeddedServer, account_name: str, exchange: SimulatorServer
 ) -> None:
