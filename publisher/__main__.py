@@ -121,7 +121,7 @@ def _run(args: argparse.Namespace, signals: stop_signals.StopSignals) -> int:
     from publisher.service import serve
     from statecast import settings
     from statecast.clock import SystemClock
-    from statecast.errors import ConfigError, StatecastError
+    from statecast.errors import ConfigError, ContractMismatch, StatecastError
     from statecast.venues import registry
 
     try:
@@ -131,7 +131,7 @@ def _run(args: argparse.Namespace, signals: stop_signals.StopSignals) -> int:
         logs.configure()
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(serve(built, SystemClock(), signals))
-    except ConfigError as error:
+    except (ConfigError, ContractMismatch) as error:
         print(f"statecast: {error}", file=sys.stderr)
         return 2
     except StatecastError as error:

@@ -178,6 +178,10 @@ class AccountPublisher:
         except BaseExceptionGroup as group:
             raise group.exceptions[0] from None
 
+    def refuse(self, error: StoreError) -> None:
+        """After `run` has ended: nothing is written any more, for this reason, until the program is started again."""
+        self._status.move("refused", str(error))
+
     async def stop(self) -> None:
         """Write what is left and `stopped`, free the lease, close. Never raises: there is nobody left to act on it."""
         refused = f"; {self._status.reason}" if self._status.state == "refused" else ""

@@ -20,7 +20,7 @@ from publisher.tuning import Tuning
 from publisher.websocket import Connector
 from statecast.clock import Clock
 from statecast.embedded.server import EmbeddedServer
-from statecast.errors import ConfigError, StoreAuthFailed, StoreRefused, StoreUnreachable
+from statecast.errors import ConfigError, ContractMismatch, StoreAuthFailed, StoreRefused, StoreUnreachable
 from statecast.store.client import ACCEPTED_URLS, Client, connect
 from statecast.venues import registry
 from statecast.venues.registry import SharedLimits
@@ -48,7 +48,7 @@ async def serve(config: Config, clock: Clock, signals: StopSignals) -> None:
 
     Raises:
         ConfigError: Redis refuses the password, or there is no server to embed.
-        StoreError: the keys are of another contract version.
+        ContractMismatch: the keys of all accounts are of another contract version.
     """
     if signals.received:
         return
@@ -87,7 +87,8 @@ async def publishing(
     """Publish all accounts while the context lasts; at its end they stop in an orderly way. `limits` are those that the
     accounts share.
 
-    The task ends only by an error that does not pass by itself.
+    The task ends only by an error that does not pass by itself. An account that is written under another contract
+    version ends alone, and the task with the last one: ContractMismatch.
     """
     async with connect(redis_url, client_name="statecast-publisher") as client:
         await _check_server(client)
@@ -134,12 +135,23 @@ async def publishing(
 
 
 async def _run_all(publishers: list[AccountPublisher]) -> None:
+    refused: list[ContractMismatch] = []
+
+    async def run(publisher: AccountPublisher) -> None:
+        try:
+            await publisher.run()
+        except ContractMismatch as error:
+            publisher.refuse(error)
+            refused.append(error)  # The other accounts go on.
+
     try:
         async with asyncio.TaskGroup() as tasks:
             for publisher in publishers:
-                tasks.create_task(publisher.run())
+                tasks.create_task(run(publisher))
     except BaseExceptionGroup as group:
         raise group.exceptions[0] from None
+    if refused:  # No account is left.
+        raise refused[0]
 
 
 async def _check_server(client: Client) -> None:

@@ -208,7 +208,10 @@ class AccountWriter:
             case ["HELD", holder, left_ms]:
                 return Holder(holder, int(left_ms))
             case ["CONTRACT", version]:
-                reason = f"{self.account_id} is written under contract {version}, this program writes {CONTRACT}"
+                reason = (
+                    f"{self.account_id} is written under contract {version}, this program writes {CONTRACT}; "
+                    "use a statecast of that contract, or another account name"
+                )
                 raise ContractMismatch(self._client.server, reason)
             case ["TYPE", key, kind]:
                 raise StoreRefused(self._client.server, f"{key} is a {kind}; it is not one of ours, move it away")

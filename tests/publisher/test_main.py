@@ -14,7 +14,7 @@ from support.world import KEY, SECRET, account_values, new_server, until
 from statecast.embedded.server import EmbeddedServer
 from statecast.simulator.server import SimulatorServer
 from statecast.store.client import connect
-from statecast.store.keys import AccountId
+from statecast.store.keys import AccountId, AccountKeys
 from statecast.store.reader import read_account
 
 
@@ -90,6 +90,17 @@ async def test_wrong_redis_password_ends_it_without_showing_one(tmp_path: Path, 
     assert (code, len(lines)) == (2, 1), lines
     assert "password" in lines[0]
     assert "battery-staple" not in lines[0]
+
+
+async def test_an_account_of_another_contract_ends_it_with_one_sentence(
+    tmp_path: Path, redis_url: str, account_name: str
+) -> None:
+    async with connect(redis_url, client_name="test") as client:
+        await client.redis.hset(AccountKeys(AccountId("binance", account_name)).status, "contract", "99")
+    code, lines = await run(tmp_path, "publisher", REDIS_URL=redis_url, ACCOUNT=account_name, **GOOD)
+    assert code == 2, lines
+    assert "is written under contract 99, this program writes 1; use a statecast of that contract" in lines[-1]
+    assert "Traceback" not in "".join(lines)
 
 
 @pytest.mark.parametrize(

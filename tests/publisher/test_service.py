@@ -9,6 +9,7 @@ from decimal import Decimal
 from urllib.parse import urlsplit
 
 import pytest
+from structlog.testing import capture_logs
 from support.venues import registered
 from support.world import account_values, new_server, until
 
@@ -263,6 +264,41 @@ async def test_keys_of_another_contract_are_left_alone_and_told(
         began = now()
     await expect_end(before, began)
     assert await client.redis.hgetall(keys.status) == {"contract": "99"}
+
+
+async def test_an_account_of_another_contract_is_refused_alone(
+    redis_url: str, account_name: str, exchange: SimulatorServer, client: Client
+) -> None:
+    other, own = f"{account_name}-other", f"{account_name}-own"
+    keys = AccountKeys(AccountId("binance", other))
+    await client.redis.hset(keys.status, "contract", "99")
+    with capture_logs() as logs:
+        async with publishing(built(exchange, other, own), redis_url, SystemClock(), system_chance()) as work:
+            await expect_state(client, own, "live")
+            refused = [line for line in logs if line.get("state") == "refused"]
+            order = OrderRequest(symbol="BTCUSDT", side=Side.BUY, type=OrderType.MARKET, qty=Decimal("0.1"))
+            exchange.exchange.publish(exchange.exchange.ledger.place(order, 1), SystemClock().now_ms())
+            await until(
+                lambda: read_account(client, AccountId("binance", own)),
+                lambda stored: "BTCUSDT:BOTH" in (stored.positions or {}),
+            )
+            assert not work.done()
+    (line,) = refused
+    assert line["account"] == f"binance:{other}"
+    assert f"binance:{other} is written under contract 99, this program writes 1" in line["reason"]
+    assert await client.redis.hgetall(keys.status) == {"contract": "99"}
+    await expect_state(client, own, "stopped")
+
+
+async def test_where_all_accounts_are_of_another_contract_the_service_ends(
+    redis_url: str, account_name: str, exchange: SimulatorServer, client: Client
+) -> None:
+    accounts = [f"{account_name}-a", f"{account_name}-b"]
+    for account in accounts:
+        await client.redis.hset(AccountKeys(AccountId("binance", account)).status, "contract", "99")
+    async with publishing(built(exchange, *accounts), redis_url, SystemClock(), system_chance()) as work:
+        with pytest.raises(ContractMismatch, match="99"):
+            await asyncio.wait_for(asyncio.shield(work), 10)
 
 
 async def test_a_portfolio_margin_key_is_refused_every_time(

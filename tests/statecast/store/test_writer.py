@@ -203,7 +203,7 @@ async def test_an_account_of_another_contract_is_left_alone(
     desk = Desk(client, account_id)
     with pytest.raises(ContractMismatch) as refused:
         await desk.open()
-    assert str(refused.value).endswith(f"{account_id} is written under contract 2, this program writes 1")
+    assert f"{account_id} is written under contract 2, this program writes 1; use" in str(refused.value)
     assert await stored.status() == {"contract": "2", "state": "live"}
     assert not await stored.redis.exists(stored.keys.lease)
 
