@@ -101,14 +101,20 @@ class Reconciler:
         """The account was read whole, asked for at the first moment, and follows the stream from here on. An answer to
         a question from the second moment on has what happened before the stream was connected. Orders created until
         that venue time are logged, conditional ones in those symbols.
+
+        The state is `live` from now on only where the first question was late enough to be proof, and is not too old: a
+        gap fill may wait a minute for the venue's limits. Else the first comparison decides.
         """
         self._discrepancies.forget()
         self._compared = None
         self._coverage.begins(orders_since_ms, symbols)
         self._schedule.begins(asked_mono_s, proof_mono_s)
         self._verified(asked_mono_s)
-        self._in_doubt = self._schedule.awaits_proof
-        if self._in_doubt:
+        self._in_doubt = self._schedule.awaits_proof or self._is_overdue
+        if self._is_overdue:
+            age_s = self._clock.monotonic() - asked_mono_s
+            self._status.move("degrade", f"comparing with the venue once more: the snapshot is {age_s:.0f} s old")
+        elif self._in_doubt:
             self._status.move("degrade", "stream connected, asking the venue once more: REST may have been behind")
         else:
             self._status.reconciled(self._clock.now_ms())
@@ -203,7 +209,7 @@ class Reconciler:
                 explain_mono_s = now + EXPLAIN_S
             if now > self._verified_until_mono_s and not self._in_doubt:
                 self._in_doubt = True
-                self._status.move("degrade", f"not compared with the venue for too long: {self._trouble}")
+                self._status.move("degrade", self._not_compared)
             due = self._schedule.next(
                 now,
                 again_s=self._again_s(),
@@ -240,6 +246,8 @@ class Reconciler:
             if not self._discrepancies.of_history:
                 self._hooks.agreed(self._coverage.agreed(answer))
             self._verified(asked_mono_s)
+            took_s = self._clock.monotonic() - asked_mono_s
+            self._trouble = f"the last answer took {took_s:.0f} s" if self._is_overdue else "no newer answer agrees"
         else:
             self._status.verify_until(self._verified_until_mono_s)
         self._show()
@@ -252,15 +260,25 @@ class Reconciler:
         self._verified_until_mono_s = asked_mono_s + period_s + self._discrepancies.grace_s
         self._status.verify_until(self._verified_until_mono_s)
 
+    @property
+    def _is_overdue(self) -> bool:
+        """Whether the last answer that agreed is too old."""
+        return self._clock.monotonic() > self._verified_until_mono_s
+
     def _show(self) -> None:
         """Readers see `recovering` where a difference outlasts a second answer, and `live` when it is gone."""
-        overdue = self._clock.monotonic() > self._verified_until_mono_s
         if self._discrepancies.repeated:
             self._in_doubt = True
             self._status.move("degrade", f"the venue differs: {self._discrepancies}")
-        elif self._in_doubt and not (self._discrepancies.doubtful or overdue or self._schedule.awaits_proof):
+        elif self._in_doubt and self._is_overdue:
+            self._status.move("degrade", self._not_compared)
+        elif self._in_doubt and not (self._discrepancies.doubtful or self._schedule.awaits_proof):
             self._in_doubt = False
             self._status.move("reconciled", "the venue agrees")
+
+    @property
+    def _not_compared(self) -> str:
+        return f"not compared with the venue for too long: {self._trouble}"
 
     def _put_off(self, error: VenueError | FrameError) -> None:
         """Everything is compared once the venue may be asked again."""
@@ -268,4 +286,6 @@ class Reconciler:
         if isinstance(error, RateLimited):
             wait_s = max(1.0, (error.retry_at_ms - self._venue.clock.now_ms()) / 1000)
         self._trouble = str(error)
+        if self._in_doubt and self._is_overdue:
+            self._status.move("degrade", self._not_compared)
         self._schedule.failed(self._clock.monotonic(), wait_s)

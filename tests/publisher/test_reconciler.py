@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import cast
 
 import pytest
+from structlog.testing import capture_logs
 from support.changes import (
     NOW,
     event,
@@ -99,6 +100,8 @@ class Story:
         )
         self._plans: list[asyncio.Task[None]] = []
         self.account.apply((snapshot(positions=[rest_position(-50, "0.5")], orders=[rest_order(-50)]),), "rest")
+        self.takes_s = 0.0
+        """How long the venue takes for an answer."""
         now = self.clock.monotonic()
         self.light.begins(now, now + proof_s, EVERYTHING.created_since_ms, self.symbols)
 
@@ -141,7 +144,10 @@ class Story:
 
     async def _fetch(self, scope: CheckScope) -> Check:
         self.asked.append((self.clock.elapsed_s, scope))
-        return self.venue(scope)
+        answer = self.venue(scope)
+        if self.takes_s:
+            await self.clock.sleep(self.takes_s)
+        return answer
 
     async def run(self, seconds: float) -> str:
         """Until a time after the beginning; how it ended before, else nothing."""
@@ -357,6 +363,42 @@ async def test_after_a_take_over_the_state_is_verified_for_a_standbys_minute_and
     assert PACE.standby_pause_s + GRACE_S == 65.0
     assert story.status.is_verified(until_mono_s)
     assert not story.status.is_verified(until_mono_s + 0.001)
+
+
+SLOW_S = 40.0
+"""More than a period of 5 s and the grace."""
+
+
+async def test_a_snapshot_that_is_too_old_when_it_is_applied_is_compared_before_the_state_is_live() -> None:
+    """The histories of the gap have waited for the venue's limits meanwhile."""
+    story = Story(period_s=5.0)
+    reconciled_ms = story.fields["reconciledAtMs"]
+    story.status.move("degrade", "connection closed")
+    await story.clock.advance(SLOW_S)
+    with capture_logs() as logs:
+        asked_mono_s = story.clock.monotonic() - SLOW_S
+        story.light.begins(asked_mono_s, asked_mono_s, EVERYTHING.created_since_ms, ())
+        story.light.due()
+        assert not story.verified
+        assert story.status.reason == "comparing with the venue once more: the snapshot is 40 s old"
+        assert story.fields["reconciledAtMs"] == reconciled_ms, "it was not compared now"
+        await story.run(SLOW_S + 1)
+    assert story.verified
+    assert [line["state"] for line in logs if line["event"] == "state"] == ["recovering", "live"], "no live in between"
+    assert len(story.asked) == 1
+
+
+async def test_answers_that_come_too_late_are_said_to() -> None:
+    story = Story(period_s=5.0)
+    story.takes_s = SLOW_S
+    await story.run(100)
+    assert not story.verified
+    assert story.status.state == "recovering"
+    assert story.status.reason == "not compared with the venue for too long: the last answer took 40 s"
+    story.light.moved()
+    story.takes_s = 0.0
+    await story.run(110)
+    assert story.verified
 
 
 async def test_a_pause_that_the_venue_wants_is_kept() -> None:
