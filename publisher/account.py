@@ -188,9 +188,10 @@ class AccountPublisher:
         self._status.move("stop", "the publisher was stopped" + refused)
         others = True
         try:
+            until_mono_s = self._clock.monotonic() + WRITE_WITHIN_S
+            self._sync.stop()  # Of very many events, this alone takes seconds: then their entry has still time.
             async with asyncio.timeout(STOP_WITHIN_S):
-                self._sync.stop()
-                await self._committer.close(self._clock.monotonic() + WRITE_WITHIN_S)
+                await self._committer.close(until_mono_s)
                 others = bool(await other_publishers(self._client, self._config.account_id, self._publisher_id))
         except (StoreError, TimeoutError) as error:
             self._log.warning("stopped_without_saying_so", reason=str(error) or "no answer within the time-out")

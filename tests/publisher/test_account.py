@@ -7,6 +7,7 @@ from decimal import Decimal
 from random import Random
 
 from structlog.testing import capture_logs
+from support.link import linked_url
 from support.world import World, new_server, published, until, world
 
 from publisher.service import Chance
@@ -173,3 +174,25 @@ async def test_what_there_was_no_room_for_in_doubt_is_an_entry_of_the_log_and_th
         assert count(entries, first) == {"NEW": 1, "AMENDMENT": 1}
         assert count(entries, second) == {"NEW": 1, "AMENDMENT": 3}
         assert [int(entry["eventSeq"]) for entry in entries] == list(range(1, len(entries) + 1))
+
+
+async def test_what_comes_while_redis_hangs_for_longer_than_the_lease_is_logged_whole(
+    redis_url: str, account_name: str
+) -> None:
+    tuning = Tuning(queued_deltas=100, recorded_events=100)
+    async with (
+        new_server() as server,
+        linked_url(redis_url) as way,
+        published(server, redis_url, account_name, publisher_redis_url=way.url, tuning=tuning) as here,
+    ):
+        order_id = place(here)
+        await here.agree()
+        way.stall()
+        amend(here, order_id, 1_000)
+        lease = AccountKeys(here.account_id).lease
+        await until(lambda: here.client.redis.exists(lease), lambda held: not held)
+        amend(here, order_id, 1_000)
+        way.resume()
+        await until(here.log, lambda entries: len(entries) >= 2_001)
+        await here.agree()
+        await here.agree_on_events()
