@@ -180,7 +180,10 @@ class Position(Answer):
 @dataclass(frozen=True, kw_only=True)
 class OrderFields:
     """What an order and an order's event have in common. Quantities count `quantity_asset`, or where that is None the
-    symbol's base asset; `contracts` is the venue's own count of `quantity`."""
+    symbol's base asset; `contracts` is the venue's own count of `quantity`.
+
+    With `close_position` a conditional order closes the whole position and has `quantity` 0. A trailing stop has no
+    `stop_price`, but an `activate_price` (0: active at once) and a `callback_rate` in percent."""
 
     symbol: str
     order_id: str
@@ -203,6 +206,9 @@ class OrderFields:
     actual_order_id: str | None
     quantity_asset: str | None = None
     contracts: Decimal | None = None
+    close_position: bool | None = None
+    activate_price: Decimal | None = None
+    callback_rate: Decimal | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -100,7 +100,9 @@ class Order(NamedTuple):
 
     A conditional order lives in a number space of its own (`algo_id`); `actual_order_id` is the ordinary order
     that its trigger created. Quantities count `quantity_asset` (None: the symbol's base asset); `contracts` is the
-    venue's own count of `quantity`.
+    venue's own count of `quantity`. With `close_position` a conditional order closes the whole position, whatever its
+    size is by then, and has no quantity of its own. A trailing stop begins to follow the price at `activate_price` (0:
+    at once) and triggers when it has turned by `callback_rate` percent; it has no `stop_price`.
     """
 
     order_id: str
@@ -124,6 +126,9 @@ class Order(NamedTuple):
     actual_order_id: str | None = None
     quantity_asset: str | None = None
     contracts: Decimal | None = None
+    close_position: bool | None = None
+    activate_price: Decimal | None = None
+    callback_rate: Decimal | None = None
 
     @property
     def key(self) -> OrderKey:

@@ -142,6 +142,9 @@ def order_cells(row: Order) -> Cells:
         row.actual_order_id,
         row.quantity_asset,
         _number(row.contracts),
+        _flag(row.close_position),
+        _number(row.activate_price),
+        _number(row.callback_rate),
     )
 
 
@@ -150,6 +153,9 @@ def order_of(cells: Mapping[str, str]) -> Order:
 
     def number(name: str) -> Decimal | None:
         return Decimal(cells[name]) if cells.get(name) else None
+
+    def flag(name: str) -> bool | None:
+        return {"true": True, "false": False}.get(cells.get(name, ""))
 
     return Order(
         order_id=cells["orderId"],
@@ -166,13 +172,16 @@ def order_of(cells: Mapping[str, str]) -> Order:
         quantity=number("quantity"),
         executed_qty=number("executedQty"),
         avg_price=number("avgPrice"),
-        reduce_only={"true": True, "false": False}.get(cells.get("reduceOnly", "")),
+        reduce_only=flag("reduceOnly"),
         venue_time_ms=int(cells["venueTimeMs"]),
         source="rest" if cells.get("source") == "rest" else "stream",
         algo_id=cells.get("algoId") or None,
         actual_order_id=cells.get("actualOrderId") or None,
         quantity_asset=cells.get("quantityAsset") or None,
         contracts=number("contracts"),
+        close_position=flag("closePosition"),
+        activate_price=number("activatePrice"),
+        callback_rate=number("callbackRate"),
     )
 
 

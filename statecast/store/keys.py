@@ -132,8 +132,8 @@ _ORDER_FIELDS = (
     "algoId",
     "actualOrderId",
 )
-_COUNTED_FIELDS = ("quantityAsset", "contracts")
-ORDER_FIELDS = (*_ORDER_FIELDS, *_COUNTED_FIELDS)
+_LATER_ORDER_FIELDS = ("quantityAsset", "contracts", "closePosition", "activatePrice", "callbackRate")
+ORDER_FIELDS = (*_ORDER_FIELDS, *_LATER_ORDER_FIELDS)
 EVENT_FIELDS = (
     "eventSeq",
     "eventId",
@@ -148,7 +148,7 @@ EVENT_FIELDS = (
     "maker",
     "receivedAtMs",
     "epoch",
-    *_COUNTED_FIELDS,
+    *_LATER_ORDER_FIELDS,
 )
 """The order after the event, between what names the event and what it adds; fields that came later are at the end."""
 

@@ -76,6 +76,15 @@ def test_what_a_venue_counts_in_contracts_is_read_where_it_is_given() -> None:
     assert tables(account=without).totals().totals_asset is None, "a publisher of before"
 
 
+def test_what_a_trailing_stop_and_a_closing_order_have_is_read_where_it_is_given() -> None:
+    given = {"closePosition": "true", "activatePrice": "93000.5", "callbackRate": "1.5"}
+    row = {f"BTCUSDT:1001.{name}": text for name, text in given.items()}
+    read = tables(orders=hashes()["orders"] | row).snapshot().open_orders
+    order, without = read["BTCUSDT:1001"], read["BTCUSDT:algo-7"]
+    assert (order.close_position, order.activate_price, order.callback_rate) == (True, D("93000.5"), D("1.5"))
+    assert (without.close_position, without.activate_price, without.callback_rate) == (None, None, None)
+
+
 def test_empty_text_counts_as_missing() -> None:
     told = hashes()["positions"] | {"BTCUSDT:BOTH.liquidationPrice": "", "BTCUSDT:BOTH.leverage": ""}
     position = tables(positions=told).snapshot().position("BTCUSDT")

@@ -10,7 +10,7 @@ import pytest
 from support.link import linked
 from support.world import World, new_server, published, until, world
 
-from statecast.simulator.orders import OrderRequest, OrderType, Side
+from statecast.simulator.orders import AlgoRequest, OrderRequest, OrderType, Side
 
 REST_PATHS = {
     "account": "/fapi/v3/account",
@@ -46,6 +46,36 @@ async def test_what_the_stream_says_during_the_first_snapshot_is_not_lost(redis_
         await here.agree()
         entries = await here.log()
         assert [int(entry["eventSeq"]) for entry in entries] == list(range(1, len(entries) + 1))
+
+
+async def test_the_terms_of_trailing_stops_and_closing_orders_are_read_of_stream_and_rest_alike(
+    redis_url: str, account_name: str
+) -> None:
+    terms = {"activation_price": Decimal("99000.5"), "callback_rate": Decimal("1.5"), "qty": Decimal("0.01")}
+    trailing = AlgoRequest(symbol="BTCUSDT", side=Side.SELL, type=OrderType.TRAILING_STOP_MARKET, **terms)
+    closing = AlgoRequest(
+        symbol="BTCUSDT", side=Side.SELL, type=OrderType.STOP_MARKET, trigger_price=Decimal(80_000), close_position=True
+    )
+    async with world(redis_url, account_name) as here:
+        buy(here)
+        for request in (trailing, closing):
+            here.exchange.publish(here.ledger.place_algo(request, here.now_ms()), here.now_ms())
+        await here.agree()
+        of_stream = (await here.stored()).orders
+        here.exchange.fault("cut_sockets", {"kind": "private"}, here.now_ms())
+        await expect_state_through(here, "recovering", "live")
+        await here.agree()
+        of_rest = (await here.stored()).orders
+        entries = {entry["orderId"]: entry for entry in await here.log() if entry["eventType"] == "ALGO_NEW"}
+    assert of_stream is not None
+    assert of_rest is not None
+    names = ("stopPrice", "closePosition", "activatePrice", "callbackRate")
+    first, second = (f"algo-{algo.algo_id}" for algo in here.ledger.open_algos())
+    for rows in (of_stream, of_rest):
+        assert [rows[f"BTCUSDT:{first}"].get(name) for name in names] == [None, "false", "99000.5", "1.5"]
+        assert [rows[f"BTCUSDT:{second}"].get(name) for name in names] == ["80000", "true", None, None]
+    assert [entries[first][name] for name in names] == ["", "false", "99000.5", "1.5"]
+    assert [entries[second][name] for name in names] == ["80000", "true", "", ""]
 
 
 async def test_nothing_is_live_before_the_stream_is_connected(redis_url: str, account_name: str) -> None:

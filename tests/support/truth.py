@@ -47,6 +47,7 @@ ORDER = {
     "quantity": "origQty",
     "executedQty": "executedQty",
     "avgPrice": "avgPrice",
+    "closePosition": "closePosition",
 }
 ALGO = {
     "clientOrderId": "clientAlgoId",
@@ -58,12 +59,15 @@ ALGO = {
     "price": "price",
     "stopPrice": "triggerPrice",
     "quantity": "quantity",
+    "closePosition": "closePosition",
+    "activatePrice": "activatePrice",
+    "callbackRate": "callbackRate",
 }
 Identity = tuple[str, ...]
 IDENTITY_FIELDS = ("symbol", "orderId", "eventType", "status", "executedQty", "tradeId", "lastQty")
 """The fields of an entry in the log that have to be the ledger's, as `ledger_identity` has them."""
 
-NUMBERS = {"price", "stopPrice", "quantity", "executedQty", "avgPrice"}
+NUMBERS = {"price", "stopPrice", "quantity", "executedQty", "avgPrice", "activatePrice", "callbackRate"}
 
 
 def differences(stored: StoredAccount, ledger: Mapping[str, Any]) -> list[str]:
@@ -95,8 +99,10 @@ def differences(stored: StoredAccount, ledger: Mapping[str, Any]) -> list[str]:
     for name in stored.orders.keys() & orders.keys():
         truth, fields = orders[name]
         for ours, theirs in fields.items():
-            value, expected = stored.orders[name].get(ours, ""), truth[theirs]
-            same = Decimal(value or 0) == Decimal(expected) if ours in NUMBERS else value == str(expected)
+            value, expected = stored.orders[name].get(ours, ""), truth.get(theirs, "")
+            if isinstance(expected, bool):
+                expected = "true" if expected else "false"
+            same = Decimal(value or 0) == Decimal(expected or 0) if ours in NUMBERS else value == str(expected)
             if not same:
                 found.append(f"order {name} {ours} {value}, ledger {expected}")
     return found

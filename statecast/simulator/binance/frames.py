@@ -250,6 +250,9 @@ def _algo(event: AlgoChanged, texts: dict[Refusal, str]) -> Json:
         body |= {"AP": plain(algo.activation_price), "cr": plain(algo.callback_rate)}
     if algo.status in (AlgoStatus.TRIGGERED, AlgoStatus.FINISHED):
         body |= {"ap": average(algo.average_price), "aq": plain(algo.filled_qty), "act": algo_type(algo.type)}
+    if algo.status is AlgoStatus.CANCELED:  # as recorded in production, 2026-09-19
+        for key in ("V", "wt", "pm", "cp", "pP"):
+            del body[key]
     return body
 
 

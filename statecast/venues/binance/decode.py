@@ -282,13 +282,16 @@ def _order_trade_update(body: Json, received_at_ms: int) -> Frame:
         time_in_force=text(o, "f", event),
         status=status,
         price=maybe_number(o, "p", event),
-        stop_price=maybe_number(o, "sp", event),
+        stop_price=None if trails(o, "o", "ot") else maybe_number(o, "sp", event),
         quantity=number(o, "q", event),
         executed_qty=number(o, "z", event),
         avg_price=maybe_number(o, "ap", event),
         reduce_only=maybe_flag(o, "R", event),
         venue_time_ms=time_ms(o, "T", event),
         source="stream",
+        close_position=maybe_flag(o, "cp", event),
+        activate_price=maybe_number(o, "AP", event) if trails(o, "o", "ot") else None,
+        callback_rate=maybe_number(o, "cr", event) if trails(o, "o", "ot") else None,
     )
     trade_id = str(whole(o, "t", event) or "")  # 0 without a trade
     event_id = event_ids.of_order(order, execution, trade_id)
@@ -322,7 +325,10 @@ def _algo_update(body: Json, received_at_ms: int) -> Frame:
     """One step of a conditional order, which lives in a number space of its own (`aid`).
 
     {"e":"ALGO_UPDATE","T":…,"E":…,"o":{"caid":"sl-0007","aid":2148719,"at":"CONDITIONAL","o":"STOP_MARKET","s":"BTCUSDT","S":"SELL",
-     "ps":"BOTH","f":"GTC","q":"0.025","X":"NEW","ai":"","tp":"88000","p":"0",…,"R":true,"tt":0,"gtd":0,"rm":"","ia":false}}
+     "ps":"BOTH","f":"GTC","q":"0.025","X":"NEW","ai":"","tp":"88000","p":"0",…,"cp":false,"R":true,"tt":0,"gtd":0,"rm":"","ia":false}}
+
+    `cp` is close-all, whose `q` is 0; a trailing stop has `AP` and `cr` (percent). A cancelled one lacks `cp` (seen
+    2026-09).
 
     The order that a trigger creates (`ai`) has events of its own, which may come before the one that names it here.
     FINISHED says that it was filled or cancelled, not which. `detail` is the venue's reason (`rm`) of a rejection.
@@ -344,7 +350,7 @@ def _algo_update(body: Json, received_at_ms: int) -> Frame:
         time_in_force=text(o, "f", event),
         status=status,
         price=maybe_number(o, "p", event),
-        stop_price=maybe_number(o, "tp", event),
+        stop_price=None if trails(o, "o") else maybe_number(o, "tp", event),
         quantity=maybe_number(o, "q", event),
         executed_qty=maybe_number(o, "aq", event),
         avg_price=maybe_number(o, "ap", event),
@@ -353,9 +359,12 @@ def _algo_update(body: Json, received_at_ms: int) -> Frame:
         source="stream",
         algo_id=algo_id,
         actual_order_id=maybe_id(o, "ai", event),
+        close_position=maybe_flag(o, "cp", event),
+        activate_price=maybe_number(o, "AP", event) if trails(o, "o") else None,
+        callback_rate=maybe_number(o, "cr", event) if trails(o, "o") else None,
     )
     # Since 2026-08-21.
-    activated = status == "NEW" and order_type == "TRAILING_STOP_MARKET" and maybe_flag(o, "ia", event) is True
+    activated = status == "NEW" and trails(o, "o") and maybe_flag(o, "ia", event) is True
     made = event_ids.of_activation(order.order_id) if activated else event_ids.of_conditional(order.order_id, status)
     order_event = OrderEvent(made, f"ALGO_{status}", order, received_at_ms)
     return Frame(
@@ -468,6 +477,12 @@ def margin_type(row: Json, key: str, event: str) -> str:
     """`cross` or `isolated`, whichever way the venue spells it; another word as it is, in lower case."""
     word = name(row, key, event).lower()
     return "cross" if word == "crossed" else word
+
+
+def trails(row: Json, *types: str) -> bool:
+    """Whether an order is a trailing stop, or was one, by the fields that hold its types. It has an activation price and
+    a callback rate, and its stop price means nothing ("sp … please ignore with TRAILING_STOP_MARKET order")."""
+    return any(row.get(key) == "TRAILING_STOP_MARKET" for key in types)
 
 
 def _short(value: object) -> str:

@@ -15,7 +15,7 @@ from statecast.domain.models import Balance, Order, Position, Stamp, SymbolConfi
 from statecast.domain.orders import is_over
 from statecast.errors import FrameError
 from statecast.venues.binance import wire
-from statecast.venues.binance.decode import margin_type
+from statecast.venues.binance.decode import margin_type, trails
 from statecast.venues.binance.fields import (
     Json,
     flag,
@@ -234,13 +234,16 @@ def order_row(row: Json, event: str) -> Order:
         time_in_force=text(row, "timeInForce", event),
         status=one_of(row, "status", wire.ORDER_STATUSES, event),
         price=maybe_number(row, "price", event),
-        stop_price=maybe_number(row, "stopPrice", event),
+        stop_price=None if trails(row, "type", "origType") else maybe_number(row, "stopPrice", event),
         quantity=number(row, "origQty", event),
         executed_qty=number(row, "executedQty", event),
         avg_price=maybe_number(row, "avgPrice", event),
         reduce_only=maybe_flag(row, "reduceOnly", event),
         venue_time_ms=time_ms(row, "updateTime", event),
         source="rest",
+        close_position=maybe_flag(row, "closePosition", event),
+        activate_price=maybe_number(row, "activatePrice", event) if trails(row, "type", "origType") else None,
+        callback_rate=maybe_number(row, "priceRate", event) if trails(row, "type", "origType") else None,
     )
 
 
@@ -274,7 +277,7 @@ def algo_order_row(row: Json, event: str) -> Order:
         time_in_force=text(row, "timeInForce", event),
         status=one_of(row, "algoStatus", wire.ALGO_STATUSES, event),
         price=maybe_number(row, "price", event),
-        stop_price=maybe_number(row, "triggerPrice", event),
+        stop_price=None if trails(row, "orderType") else maybe_number(row, "triggerPrice", event),
         quantity=maybe_number(row, "quantity", event),
         executed_qty=maybe_number(row, "actualQty", event) if actual_order_id else None,
         avg_price=maybe_number(row, "actualPrice", event) if actual_order_id else None,
@@ -283,6 +286,9 @@ def algo_order_row(row: Json, event: str) -> Order:
         source="rest",
         algo_id=algo_id,
         actual_order_id=actual_order_id,
+        close_position=maybe_flag(row, "closePosition", event),
+        activate_price=maybe_number(row, "activatePrice", event) if trails(row, "orderType") else None,
+        callback_rate=maybe_number(row, "callbackRate", event) if trails(row, "orderType") else None,
     )
 
 

@@ -160,15 +160,34 @@ def test_an_order_is_written_in_the_words_of_the_contract() -> None:
         "actualOrderId": None,
         "quantityAsset": None,
         "contracts": None,
+        "closePosition": None,
+        "activatePrice": None,
+        "callbackRate": None,
     }
 
 
+def test_what_a_trailing_stop_and_a_closing_order_have_is_written_and_read_again() -> None:
+    trailing = rest_order(5, stop_price=None, close_position=True, activate_price=D("93000.50"), callback_rate=D("1.0"))
+    cells = dict(zip(ORDER_FIELDS, order_cells(trailing), strict=True))
+    found = {name: cells[name] for name in ("stopPrice", "closePosition", "activatePrice", "callbackRate")}
+    assert found == {
+        "stopPrice": None,
+        "closePosition": "true",
+        "activatePrice": "93000.50",
+        "callbackRate": "1.0",
+    }
+    assert order_of({name: text for name, text in cells.items() if text is not None}) == trailing
+    entry = event_entry(event(5, "NEW").event, order_cells(trailing), 1, EPOCH_TEXT)
+    assert entry[-6:] == ["closePosition", "true", "activatePrice", "93000.50", "callbackRate", "1.0"], "at the end"
+
+
 def test_an_event_has_all_fields_in_one_order_and_nothing_for_what_the_venue_did_not_give() -> None:
+    trailing = {"close_position": False, "activate_price": D(5), "callback_rate": D(1)}
     bare, full = (
         event_entry(told.event, order_cells(told.order), number, EPOCH_TEXT)
         for number, told in (
             (7, event(10, "CANCELED", "CANCELED", price=None, reduce_only=None)),
-            (8, fill(10, "0.025", algo_id="5", actual_order_id="6", quantity_asset="USD", contracts=D(3))),
+            (8, fill(10, "0.025", algo_id="5", actual_order_id="6", quantity_asset="USD", contracts=D(3), **trailing)),
         )
     )
     assert tuple(bare[::2]) == tuple(full[::2]) == EVENT_FIELDS
@@ -187,6 +206,9 @@ def test_an_event_has_all_fields_in_one_order_and_nothing_for_what_the_venue_did
         "maker",
         "quantityAsset",
         "contracts",
+        "closePosition",
+        "activatePrice",
+        "callbackRate",
     ]
     assert found["eventSeq"] == "7"
     assert found["epoch"] == str(EPOCH)
@@ -267,6 +289,9 @@ orders = st.builds(
     actual_order_id=maybe(names),
     quantity_asset=maybe(names),
     contracts=maybe(numbers),
+    close_position=maybe(st.booleans()),
+    activate_price=maybe(numbers),
+    callback_rate=maybe(numbers),
 )
 events = st.builds(
     OrderEvent,
@@ -282,7 +307,7 @@ events = st.builds(
 MONEY = """walletBalance crossWalletBalance availableBalance unrealizedProfit positionAmt entryPrice breakEvenPrice
     markPrice unRealizedProfit isolatedWallet liquidationPrice notional price stopPrice quantity executedQty
     avgPrice lastQty lastPrice commission realizedProfit totalWalletBalance totalUnrealizedProfit
-    totalMarginBalance totalInitialMargin totalMaintMargin contracts contractSize"""
+    totalMarginBalance totalInitialMargin totalMaintMargin contracts contractSize activatePrice callbackRate"""
 
 
 def expect_plain_numbers(fields: dict[str, str]) -> None:

@@ -49,6 +49,21 @@ def test_a_fill() -> None:
     assert (trade["E"], trade["T"], trade["o"]["T"]) == (NOW + 3, NOW, NOW)
 
 
+def test_a_trailing_stop_and_an_order_that_closes_the_position() -> None:
+    ledger = new_ledger()
+    ledger.place(buy(), NOW)
+    terms = {"activation_price": Decimal("99000.5"), "callback_rate": Decimal("1.5"), "qty": Decimal("0.1")}
+    trailing = AlgoRequest(symbol="BTCUSDT", side=Side.SELL, type=OrderType.TRAILING_STOP_MARKET, **terms)
+    closing = AlgoRequest(
+        symbol="BTCUSDT", side=Side.SELL, type=OrderType.STOP_MARKET, trigger_price=Decimal(88_000), close_position=True
+    )
+    placed, closes = (frames(ledger.place_algo(request, NOW))[0]["o"] for request in (trailing, closing))
+    assert (placed["AP"], placed["cr"], placed["cp"]) == ("99000.5", "1.5", False)
+    assert (closes["q"], closes["cp"], missing(closes, "AP cr")) == ("0", True, {"AP", "cr"})
+    (cancelled,) = frames(ledger.cancel_algo(closes["aid"], NOW))
+    assert missing(cancelled["o"], ALGO) == {"V", "wt", "pm", "cp", "pP"}, "as recorded"
+
+
 def test_conditional_orders() -> None:
     ledger = new_ledger(50)
     request = AlgoRequest(

@@ -107,6 +107,32 @@ def test_closed_position_and_margin_asset_of_a_position_row() -> None:
     assert (position.margin_type, position.margin_asset) == ("isolated", "USDC")
 
 
+def test_a_conditional_order_that_closes_the_position_says_so() -> None:
+    order = only_order(user(algo_frame(cp=True, q="0"))).order
+    assert (order.close_position, order.quantity, order.stop_price) == (True, Decimal(0), Decimal(88000))
+    assert (order.activate_price, order.callback_rate) == (None, None)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        algo_frame(o="TRAILING_STOP_MARKET", tp="0", AP="93000.5", cr="1.5", ia=False),
+        order_frame(o="TRAILING_STOP_MARKET", ot="TRAILING_STOP_MARKET", sp="91000", AP="93000.5", cr="1.5"),
+        order_frame(o="MARKET", ot="TRAILING_STOP_MARKET", sp="91000", AP="93000.5", cr="1.5"),
+    ],
+    ids=["conditional", "ordinary", "triggered"],
+)
+def test_a_trailing_stop_has_an_activation_price_and_a_rate_and_no_stop_price(frame: Any) -> None:
+    order = only_order(user(frame)).order
+    assert (order.activate_price, order.callback_rate) == (Decimal("93000.5"), Decimal("1.5"))
+    assert order.stop_price is None, "the venue's means nothing for it"
+
+
+def test_a_cancelled_conditional_order_comes_with_fewer_fields() -> None:
+    order = only_order(user(algo_frame(X="CANCELED", V=..., wt=..., pm=..., cp=..., pP=...))).order
+    assert (order.status, order.close_position) == ("CANCELED", None)
+
+
 def test_partial_fill() -> None:
     update = only_order(user(USER["ORDER_TRADE_UPDATE"]))
     assert update.open
@@ -134,6 +160,7 @@ def test_partial_fill() -> None:
         reduce_only=False,
         venue_time_ms=1793000001046,
         source="stream",
+        close_position=False,
     )
     assert str(event.order.quantity) == "0.050", "digits stay as the venue sent them"
 
@@ -246,6 +273,7 @@ def test_conditional_order() -> None:
         venue_time_ms=1793000004010,
         source="stream",
         algo_id="2148719",
+        close_position=False,
     )
 
 

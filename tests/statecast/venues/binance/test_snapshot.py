@@ -141,6 +141,21 @@ def test_open_conditional_order() -> None:
     assert (order.avg_price, order.executed_qty) == (None, None)
 
 
+def test_open_trailing_stop_and_closing_order() -> None:
+    row = body("openAlgoOrders")[0]
+    trailing = {"orderType": "TRAILING_STOP_MARKET", "triggerPrice": "91000", "activatePrice": "93000.5"}
+    order, closing = snapshot.open_algo_orders(
+        [{**row, **trailing, "callbackRate": "1.5"}, {**row, "algoId": 5, "closePosition": True, "quantity": "0"}]
+    )
+    assert (order.activate_price, order.callback_rate, order.stop_price) == (Decimal("93000.5"), Decimal("1.5"), None)
+    assert (closing.close_position, closing.quantity, closing.stop_price) == (True, Decimal(0), Decimal("88000.0"))
+    old = {**body("openOrders")[0], "type": "TRAILING_STOP_MARKET", "activatePrice": "93000.5", "priceRate": "1.5"}
+    (ordinary,) = snapshot.open_orders([old])
+    assert (ordinary.activate_price, ordinary.callback_rate) == (Decimal("93000.5"), Decimal("1.5"))
+    (limit,) = snapshot.open_orders([{**body("openOrders")[0], "activatePrice": "0", "priceRate": "0"}])
+    assert (limit.activate_price, limit.callback_rate) == (None, None), "zeros of what is no trailing stop"
+
+
 def test_triggered_conditional_order_stands_among_the_ordinary_ones() -> None:
     assert snapshot.open_algo_orders([{**body("openAlgoOrders")[0], "algoStatus": "TRIGGERED"}]) == ()
 
