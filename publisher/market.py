@@ -21,7 +21,7 @@ STEADY_S = 60.0
 """A connection that lasted this long was a good one: the pauses start over."""
 
 FOLLOW_PAUSE_S = 0.2
-"""Between two changes of what is subscribed to: positions come in groups, and venues take few requests a second."""
+"""Between two requests for other symbols: positions come in groups, and venues take few requests a second."""
 
 
 class MarkPrices:
@@ -96,8 +96,9 @@ class MarkPrices:
     async def _subscribe(self, connection: Connection, session: MarketSession, carrying: asyncio.Task[None]) -> None:
         while self._symbols:
             self._changed.clear()
-            if connection.ready.is_set():
-                await connection.send(session.follow(self._symbols))
+            if connection.ready.is_set() and (requests := session.follow(self._symbols)):
+                await connection.send(requests)
+                self._changed.set()  # There may be more to send, after the pause.
             changed = asyncio.create_task(self._changed.wait())
             try:
                 await asyncio.wait((changed, carrying), return_when=asyncio.FIRST_COMPLETED)

@@ -253,7 +253,8 @@ class MarketSession(Session, Protocol):
     """A session of mark prices, whose symbols may change."""
 
     def follow(self, symbols: frozenset[str]) -> Sequence[str]:
-        """What to send so that the prices of these symbols come, and no others."""
+        """What to send next so that the prices of these symbols come, and no others: as much as the venue takes at a
+        time. Ask again, after a pause, until it is nothing."""
 
 
 class StreamSpec(NamedTuple):

@@ -14,7 +14,7 @@ from typing import cast
 import orjson
 from structlog.testing import capture_logs
 from support.clocks import ManualClock, eventually
-from support.world import World, until, world
+from support.world import World, new_server, until, world
 from websockets.asyncio.server import Request, Response, ServerConnection, serve
 
 from publisher.connection import Route
@@ -192,6 +192,20 @@ async def test_a_venue_that_answers_a_handshake_with_nonsense_is_asked_again() -
             async with following(f"ws://{host}:{port}", clock):
                 await clock.advance_until(lambda: asked > 3, "asked again and again")
     assert {line["event"] for line in logs} == {"market_stream_lost"}
+
+
+async def test_hundreds_of_symbols_are_followed_and_exchanged_for_others() -> None:
+    """The exchange takes no notice of a request that is too long."""
+    async with new_server() as server, following(server.ws_url, SystemClock()) as marks:
+
+        async def carried() -> set[str]:
+            sockets = [one for one in server.exchange.streams if one.root == "market"]
+            return {name.partition("@")[0].upper() for one in sockets for name in one.subscriptions}
+
+        for prefix in ("A", "B"):
+            symbols = frozenset(f"{prefix}{number}USDT" for number in range(500))
+            marks.follow(symbols)
+            await until(carried, lambda names, wanted=symbols: names == wanted)  # type: ignore[misc]
 
 
 async def test_frames_that_make_no_sense_are_counted_and_lose_no_price() -> None:

@@ -36,7 +36,7 @@ from statecast.simulator.binance.limits import Limits
 from statecast.simulator.binance.rest import WEIGHT_LIMIT, Params, RestApi
 from statecast.simulator.binance.routes import ROUTES, Security
 from statecast.simulator.binance.signing import ApiKey, split_signature
-from statecast.simulator.binance.streams import Stream, mark_streams, parse_target
+from statecast.simulator.binance.streams import MAX_URL_BYTES, Stream, mark_streams, parse_target
 from statecast.simulator.events import Event, OrderChanged
 from statecast.simulator.exchange import Json, Response
 from statecast.simulator.faults import (
@@ -242,6 +242,8 @@ class Exchange:
         stream = parse_target(path, query)
         if stream is None:
             return Response(404, {}, b"")
+        if len(path) + len(query) > MAX_URL_BYTES:
+            return Response(414, {}, b"")
         if fault := self.faults.handshake(path):
             return Response(fault.status, {}, fault.body.encode(), fault.delay_ms)
         if self.faults.maintenance:

@@ -20,6 +20,10 @@ from statecast.simulator.exchange import ABNORMAL_CLOSURE
 
 CLIENT_FRAMES_PER_SECOND = 10
 """Pings, pongs and requests of a client; more closes the socket."""
+MAX_REQUEST_BYTES = 4_088
+"""Of a longer request the venue takes no notice (measured on Spot, binance/binance-connector-rust#27)."""
+MAX_URL_BYTES = 8_000
+"""By reports between 8,004 and 16,000 (oliver-zehentleitner/unicorn-binance-websocket-api#19, #120)."""
 MAX_STREAMS = 1024
 MAX_BACKLOG = 100_000
 """Frames that wait for a client which does not read; more drops the connection."""
@@ -92,8 +96,11 @@ class Stream:
     # -- from the client ---------------------------------------------------------------------------------------------
 
     def receive(self, text: str | bytes, now_ms: int) -> None:
-        """A text frame of the client: SUBSCRIBE, UNSUBSCRIBE or LIST_SUBSCRIPTIONS; the reply goes to the outbox."""
+        """A text frame of the client: SUBSCRIBE, UNSUBSCRIBE or LIST_SUBSCRIPTIONS; the reply goes to the outbox. One
+        that is too long has no effect and no reply."""
         self.count_frame(now_ms)
+        if len(text.encode() if isinstance(text, str) else text) > MAX_REQUEST_BYTES:
+            return None
         try:
             request = orjson.loads(text)
         except orjson.JSONDecodeError:

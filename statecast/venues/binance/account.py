@@ -29,7 +29,7 @@ from statecast.venues.binance.histories import Created, Histories
 from statecast.venues.binance.limits import WeightBudget
 from statecast.venues.binance.listen_key import ListenKeyStream
 from statecast.venues.binance.rest import NO_PARAMS, BinanceRest
-from statecast.venues.binance.session import MarkPriceSession, url_symbols
+from statecast.venues.binance.session import MarkPriceSession
 from statecast.venues.binance.snapshot import KeyPermissions
 from statecast.venues.clock import ProbedClock
 from statecast.venues.http import all_of
@@ -89,7 +89,7 @@ class BinanceAccount:
 
     def market_stream(self, symbols: frozenset[str]) -> tuple[Secret, MarkPriceSession]:
         """The mark prices of these symbols: a URL, and the dialogue there."""
-        return Secret(self._urls.market_stream_url(url_symbols(symbols))), MarkPriceSession(symbols)
+        return Secret(self._urls.market_stream_url(wire.url_symbols(symbols))), MarkPriceSession(symbols)
 
     # The account as it is
 

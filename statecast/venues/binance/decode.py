@@ -480,8 +480,8 @@ def margin_type(row: Json, key: str, event: str) -> str:
 
 
 def trails(row: Json, *types: str) -> bool:
-    """Whether an order is a trailing stop, or was one, by the fields that hold its types. It has an activation price and
-    a callback rate, and its stop price means nothing ("sp … please ignore with TRAILING_STOP_MARKET order")."""
+    """Whether an order is a trailing stop, or was one, by the fields that hold its types. It has an activation price
+    and a callback rate, and its stop price is to be ignored ("Order Update")."""
     return any(row.get(key) == "TRAILING_STOP_MARKET" for key in types)
 
 

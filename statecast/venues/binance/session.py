@@ -10,10 +10,7 @@ from collections.abc import Sequence
 
 from statecast.venues.adapter import Delivery, Received
 from statecast.venues.binance.decode import decode_market_frame, decode_user_frame
-from statecast.venues.binance.wire import mark_price_requests
-
-MANY_SYMBOLS = 200
-"""More of them than this do not fit a URL safely; then all are subscribed to after connecting."""
+from statecast.venues.binance.wire import mark_price_request, url_symbols
 
 
 class UserSession:
@@ -57,15 +54,15 @@ class MarkPriceSession:
         return self._ready
 
     def opened(self, now_ms: int) -> Sequence[str]:
-        """The subscriptions that the URL does not have."""
+        """The first subscription that the URL does not have."""
         self._ready = True
-        return self._requests()
+        return self._next_request()
 
     def follow(self, symbols: frozenset[str]) -> Sequence[str]:
-        """What to send so that the prices of these symbols come, and no others: two messages at the most. Nothing
-        before the socket is open; then `opened` has it."""
+        """One message of what is still needed (the venue allows ten a second). Nothing before the socket is open; then
+        `opened` has it."""
         self._wanted = symbols
-        return self._requests() if self._ready else ()
+        return self._next_request() if self._ready else ()
 
     def received(self, raw: str | bytes, now_ms: int) -> Received:
         """A frame. Raises FrameError, also where the venue refuses a request."""
@@ -75,13 +72,10 @@ class MarkPriceSession:
         """The venue pings; nothing has to be sent."""
         return None
 
-    def _requests(self) -> tuple[str, ...]:
-        requests = mark_price_requests(self._carried, self._wanted, self._request_id)
-        self._carried = self._wanted
-        self._request_id += 2
-        return requests
-
-
-def url_symbols(symbols: frozenset[str]) -> list[str]:
-    """Which of the symbols stand in the URL of the market stream: all, or none of very many."""
-    return sorted(symbols) if len(symbols) <= MANY_SYMBOLS else []
+    def _next_request(self) -> tuple[str, ...]:
+        request = mark_price_request(self._carried, self._wanted, self._request_id)
+        if request is None:
+            return ()
+        self._carried = request.carried
+        self._request_id += 1
+        return (request.text,)

@@ -7,7 +7,7 @@ first path segment (`/public`, `/market`, `/private`): on the old paths a socket
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Set
+from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 from urllib.parse import quote, urlsplit
@@ -120,6 +120,13 @@ CONNECTS_WITHIN_S = 300.0
 """The venue allows an IP address 300 attempts in five minutes (documented for Spot); half of them are the bots' behind
 the same address."""
 
+MAX_REQUEST_BYTES = 4_000
+"""Of a request on a market socket, and of its URL. Of a request of more than 4,088 bytes the venue takes no notice, and
+does not say so (measured on Spot, binance/binance-connector-rust#27); a URL could have some 8,000."""
+
+_FRAMING_BYTES = 200
+"""Of them what stands around the names of streams: host and path, or method and number."""
+
 SINGLE_ASSET_TOTALS = "USDT"
 MULTI_ASSETS_TOTALS = "USD"
 """What the account's totals count, in each margin mode ("Account Information V3")."""
@@ -193,8 +200,7 @@ class BinanceUrls:
     def market_stream_url(self, symbols: Iterable[str]) -> str:
         """Where the mark prices of `symbols` come, one per symbol and second; up to 1,024 on one socket.
 
-        Without symbols it is the bare stream, to which `mark_price_requests` subscribe; so it should be for many
-        hundreds of them, which would make a URL longer than servers commonly take (8 kB).
+        Without symbols it is the bare stream, to which a `mark_price_request` subscribes.
         """
         streams = "/".join(quote(mark_price_stream(symbol), safe="@!") for symbol in symbols)
         return f"{self.market_ws}{MARKET_PATH}" + (f"?streams={streams}" if streams else "")
@@ -205,17 +211,40 @@ def mark_price_stream(symbol: str) -> str:
     return f"{symbol.lower()}@markPrice@1s"
 
 
-def mark_price_requests(before: Set[str], after: Set[str], request_id: int) -> tuple[str, ...]:
-    """What to send on an open market socket that carries `before` so that it carries `after`; nothing if they are
-    equal.
+def url_symbols(symbols: Iterable[str]) -> list[str]:
+    """Which of the symbols stand in the URL of the market stream: as many as fit into it."""
+    return _that_fit(symbols, lambda stream: len(quote(stream, safe="@!")) + 1)
 
-    At most two messages, with the ids `request_id` and `request_id + 1`. The venue allows ten messages a second.
-    """
-    wanted = (("UNSUBSCRIBE", before - after), ("SUBSCRIBE", after - before))
-    return tuple(
-        orjson.dumps({"method": method, "params": sorted(map(mark_price_stream, symbols)), "id": number}).decode()
-        for number, (method, symbols) in enumerate((change for change in wanted if change[1]), start=request_id)
-    )
+
+class MarkPriceRequest(NamedTuple):
+    """A message for an open market socket, and the symbols that the socket carries after it."""
+
+    text: str
+    carried: frozenset[str]
+
+
+def mark_price_request(carried: Set[str], wanted: Set[str], request_id: int) -> MarkPriceRequest | None:
+    """The next message that is needed so that a socket which carries the marks of some symbols carries those that are
+    wanted; None where it does. Each message has as many symbols as fit into it."""
+    for method, symbols in (("UNSUBSCRIBE", carried - wanted), ("SUBSCRIBE", wanted - carried)):
+        if symbols:
+            part = frozenset(_that_fit(symbols, lambda stream: len(stream.encode()) + 3))
+            streams = sorted(map(mark_price_stream, part))
+            text = orjson.dumps({"method": method, "params": streams, "id": request_id}).decode()
+            return MarkPriceRequest(text, frozenset(carried - part if method == "UNSUBSCRIBE" else carried | part))
+    return None
+
+
+def _that_fit(symbols: Iterable[str], size: Callable[[str], int]) -> list[str]:
+    """The first of the symbols, so that the names of their streams take up no more than a request or URL may have. One
+    always fits."""
+    room, found = MAX_REQUEST_BYTES - _FRAMING_BYTES, list[str]()
+    for symbol in sorted(symbols):
+        room -= size(mark_price_stream(symbol))
+        if room < 0 and found:
+            break
+        found.append(symbol)
+    return found
 
 
 def _base(url: str | None, setting: str, scheme: str, default: str) -> str:

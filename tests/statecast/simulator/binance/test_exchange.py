@@ -326,3 +326,9 @@ def test_whoever_folds_the_frames_of_2000_steps_holds_what_rest_says(seed: int, 
     identities = [(one["s"], one["i"], one["x"], one["X"], one["T"], one["z"], one["t"]) for one in events]
     assert len(identities) == account.ledger.order_events_seen
     assert len(set(identities)) == len(identities)
+
+
+@pytest.mark.parametrize(("count", "opens"), [(300, True), (400, False)])
+def test_a_url_that_is_too_long_opens_no_socket(count: int, opens: bool) -> None:
+    streams = "streams=" + "/".join(f"s{number}usdt@markPrice@1s" for number in range(count))
+    assert isinstance(Account().exchange.connect("/market/stream", streams, NOW), Stream) is opens

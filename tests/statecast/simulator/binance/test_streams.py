@@ -5,7 +5,7 @@ import json
 import pytest
 
 from statecast.simulator.binance.frames import Frame
-from statecast.simulator.binance.streams import MAX_BACKLOG, Stream, mark_streams, parse_target
+from statecast.simulator.binance.streams import MAX_BACKLOG, MAX_REQUEST_BYTES, Stream, mark_streams, parse_target
 
 FRAME = Frame("ORDER_TRADE_UPDATE", {"e": "ORDER_TRADE_UPDATE"})
 
@@ -63,6 +63,18 @@ def test_subscribing_later() -> None:
     assert not one.wants("KEY", FRAME.event)
     answers = [json.loads(frame) for frame in one.take(0)]
     assert answers == [{"result": None, "id": "a1"}, {"result": ["KEY"], "id": 2}, {"result": None, "id": 3}]
+
+
+@pytest.mark.parametrize("method", ["SUBSCRIBE", "UNSUBSCRIBE"])
+def test_a_request_that_is_too_long_has_no_effect_and_no_reply(method: str) -> None:
+    names = [f"s{number}usdt@markPrice@1s" for number in range(300)]
+    one = stream("/market/stream?streams=" + "/".join(names[:100]))
+    text = json.dumps({"method": method, "params": names, "id": 1}, separators=(",", ":"))
+    assert len(text) > MAX_REQUEST_BYTES
+    one.receive(text, 0)
+    one.receive(text.encode(), 0)
+    assert one.take(0) == []
+    assert list(one.subscriptions) == names[:100]
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"method":"DANCE"}', '{"method":"SUBSCRIBE","params":"x"}'])

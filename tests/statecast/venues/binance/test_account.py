@@ -31,10 +31,11 @@ from statecast.domain.models import OrderKey
 from statecast.errors import AuthFailed, FrameError, RateLimited, VenueUnreachable
 from statecast.secret import Secret
 from statecast.venues.adapter import CheckScope, KeyReport
+from statecast.venues.binance import wire
 from statecast.venues.binance.account import BinanceAccount
 from statecast.venues.binance.errors import FIREWALL_PAUSE_MS
 from statecast.venues.binance.limits import WeightBudget
-from statecast.venues.binance.session import MANY_SYMBOLS, UserSession
+from statecast.venues.binance.session import UserSession
 
 ORDER = {**REST["openOrders"][0], "time": START_MS}
 
@@ -371,11 +372,12 @@ async def test_the_private_stream_has_one_connection_and_a_listen_key(account: B
     assert [request.path for request in venue.requests] == ["/fapi/v1/time", "/fapi/v1/listenKey"]
 
 
-@pytest.mark.parametrize(("count", "in_url"), [(2, True), (MANY_SYMBOLS, True), (MANY_SYMBOLS + 1, False)])
-async def test_mark_prices_of_a_few_symbols_stand_in_the_url(account: BinanceAccount, count: int, in_url: bool) -> None:
-    url, session = account.market_stream(frozenset(f"S{number}USDT" for number in range(count)))
-    assert url.reveal().count("@markPrice@1s") == (count if in_url else 0)
-    assert len(session.opened(0)) == (0 if in_url else 1)
+@pytest.mark.parametrize("count", [2, 1_000])
+async def test_mark_prices_of_as_many_symbols_as_fit_stand_in_the_url(account: BinanceAccount, count: int) -> None:
+    symbols = frozenset(f"S{number}USDT" for number in range(count))
+    url, session = account.market_stream(symbols)
+    assert url.reveal().count("@markPrice@1s") == len(wire.url_symbols(symbols))
+    assert len(session.opened(0)) == (0 if len(wire.url_symbols(symbols)) == count else 1)
 
 
 @pytest.mark.parametrize(

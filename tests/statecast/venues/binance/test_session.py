@@ -9,7 +9,8 @@ import pytest
 
 from statecast.domain.changes import MarkPriceUpdate
 from statecast.errors import FrameError
-from statecast.venues.binance.session import MANY_SYMBOLS, MarkPriceSession, UserSession
+from statecast.venues.binance.session import MarkPriceSession, UserSession
+from statecast.venues.binance.wire import url_symbols
 
 NOW_MS = 1_793_000_000_000
 LEVERAGE = '{"e":"ACCOUNT_CONFIG_UPDATE","E":1793000000000,"T":1793000000000,"ac":{"s":"BTCUSDT","l":20}}'
@@ -66,24 +67,29 @@ def test_symbols_of_the_url_are_not_subscribed_to_again() -> None:
     assert session.opened(NOW_MS) == ()
     assert session.ready
     assert sent(session, "BTCUSDT", "ETHUSDT") == []
-    assert sent(session, "BTCUSDT", "SOLUSDT") == [("UNSUBSCRIBE", ["ethusdt"], 5), ("SUBSCRIBE", ["solusdt"], 6)]
-    assert sent(session, "BTCUSDT") == [("UNSUBSCRIBE", ["solusdt"], 7)]
+    assert sent(session, "BTCUSDT", "SOLUSDT") == [("UNSUBSCRIBE", ["ethusdt"], 1)]
+    assert sent(session, "BTCUSDT", "SOLUSDT") == [("SUBSCRIBE", ["solusdt"], 2)]
+    assert sent(session, "BTCUSDT", "SOLUSDT") == []
+    assert sent(session, "BTCUSDT") == [("UNSUBSCRIBE", ["solusdt"], 3)]
 
 
-def test_very_many_symbols_are_subscribed_to_when_the_socket_is_open() -> None:
-    symbols = frozenset(f"S{number}USDT" for number in range(MANY_SYMBOLS + 1))
-    (message,) = MarkPriceSession(symbols).opened(NOW_MS)
-    method, names, _ = said(message)
-    assert (method, len(names)) == ("SUBSCRIBE", len(symbols))
+def test_very_many_symbols_are_subscribed_to_one_message_after_another() -> None:
+    symbols = frozenset(f"S{number}USDT" for number in range(1_000))
+    session = MarkPriceSession(symbols)
+    messages = list(session.opened(NOW_MS))
+    assert len(messages) == 1
+    while more := session.follow(symbols):
+        messages += more
+    assert len(messages) > 3
+    names = {name for message in messages for name in said(message)[1]}
+    assert names == {symbol.lower() for symbol in symbols} - {symbol.lower() for symbol in url_symbols(symbols)}
 
 
 def test_what_changes_before_the_socket_is_open_is_sent_then() -> None:
     session = MarkPriceSession(frozenset({"BTCUSDT"}))
     assert sent(session, "ETHUSDT") == []
-    assert [said(message)[:2] for message in session.opened(NOW_MS)] == [
-        ("UNSUBSCRIBE", ["btcusdt"]),
-        ("SUBSCRIBE", ["ethusdt"]),
-    ]
+    assert [said(message)[:2] for message in session.opened(NOW_MS)] == [("UNSUBSCRIBE", ["btcusdt"])]
+    assert sent(session, "ETHUSDT") == [("SUBSCRIBE", ["ethusdt"], 2)]
 
 
 def test_mark_prices_and_refusals() -> None:

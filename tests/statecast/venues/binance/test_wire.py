@@ -8,7 +8,7 @@ import pytest
 
 from statecast.errors import ConfigError
 from statecast.secret import Secret
-from statecast.venues.binance.wire import BinanceUrls, mark_price_requests
+from statecast.venues.binance.wire import MAX_REQUEST_BYTES, BinanceUrls, mark_price_request, url_symbols
 
 
 def choose(
@@ -97,18 +97,41 @@ def test_password_in_a_url_is_not_repeated() -> None:
     assert "STATECAST_WS_URL" in str(caught.value)
 
 
-def test_change_of_symbols_is_one_message_each_way() -> None:
-    leave, join = mark_price_requests({"BTCUSDT", "ETHUSDT"}, {"ETHUSDT", "XRPUSDT", "币安USDT"}, 7)
-    assert json.loads(leave) == {"method": "UNSUBSCRIBE", "params": ["btcusdt@markPrice@1s"], "id": 7}
+SUPPORTED = 1_024
+"""Streams that the venue allows on one socket."""
+
+
+def test_a_change_of_symbols_is_one_message_each_way() -> None:
+    wanted = {"ETHUSDT", "XRPUSDT", "币安USDT"}
+    leave = mark_price_request({"BTCUSDT", "ETHUSDT"}, wanted, 7)
+    assert leave is not None
+    assert json.loads(leave.text) == {"method": "UNSUBSCRIBE", "params": ["btcusdt@markPrice@1s"], "id": 7}
+    assert leave.carried == {"ETHUSDT"}
+    join = mark_price_request(leave.carried, wanted, 8)
+    assert join is not None
     streams = ["xrpusdt@markPrice@1s", "币安usdt@markPrice@1s"]
-    assert json.loads(join) == {"method": "SUBSCRIBE", "params": streams, "id": 8}
+    assert json.loads(join.text) == {"method": "SUBSCRIBE", "params": streams, "id": 8}
+    assert join.carried == wanted
+    assert mark_price_request(join.carried, wanted, 9) is None
 
 
-def test_no_change_of_symbols_is_no_message() -> None:
-    assert mark_price_requests({"BTCUSDT"}, {"BTCUSDT"}, 1) == ()
+@pytest.mark.parametrize("name", ["S{}USDT", "币安人生{}USDT", "{}" + "X" * 60])
+@pytest.mark.parametrize("joins", [True, False])
+def test_no_message_is_longer_than_the_venue_reads(name: str, joins: bool) -> None:
+    many = frozenset(name.format(number) for number in range(SUPPORTED))
+    carried, wanted = (frozenset[str](), many) if joins else (many, frozenset[str]())
+    sent: list[str] = []
+    while request := mark_price_request(carried, wanted, len(sent)):
+        assert len(request.text.encode()) <= MAX_REQUEST_BYTES
+        sent += json.loads(request.text)["params"]
+        carried = request.carried
+    assert sorted(sent) == sorted(f"{symbol.lower()}@markPrice@1s" for symbol in many)
 
 
-def test_first_symbols_are_one_message() -> None:
-    (join,) = mark_price_requests(set(), {"BTCUSDT"}, 1)
-    assert json.loads(join)["method"] == "SUBSCRIBE"
-    assert json.loads(join)["id"] == 1
+@pytest.mark.parametrize("name", ["S{}USDT", "币安人生{}USDT"])
+def test_the_url_has_as_many_symbols_as_fit(name: str) -> None:
+    symbols = [name.format(number) for number in range(SUPPORTED)]
+    url = choose().market_stream_url(url_symbols(symbols))
+    assert MAX_REQUEST_BYTES * 0.8 < len(url) <= MAX_REQUEST_BYTES
+    assert url_symbols(["ETHUSDT", "BTCUSDT"]) == ["BTCUSDT", "ETHUSDT"]
+    assert url_symbols([]) == []
