@@ -88,7 +88,7 @@ class AccountPublisher:
 
         # From the venue
         market = MarkPrices(rest, traits.stream, route, log)
-        updater = Updater(account, committer, market.follow)
+        updater = Updater(account, committer, market.follow, rest.clock, status, log)
         catch_up = CatchUp(account, max_events=tuning.unlogged_events, unwritten=lambda: record.unwritten)
         gap_filler = GapFiller(
             rest,

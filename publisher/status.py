@@ -9,6 +9,16 @@ from publisher.lifecycle import Move, State, after
 from publisher.logs import Log
 from statecast.store.keys import CONTRACT
 
+COUNTERS = (
+    "unknownEvents",
+    "malformedFrames",
+    "malformedMarketFrames",
+    "futureMarkPrices",
+    "drifts",
+    "walletCorrections",
+)
+"""Fields of the status hash that count what happened since the start."""
+
 
 class Status:
     """The one owner of state, reason, counters and marks of completeness, and of how long the state counts as verified.
@@ -22,13 +32,7 @@ class Status:
         self._reason = "connecting"
         self._stream_since_ms = 0
         self._reconciled_at_ms = 0
-        self._counters = {
-            "unknownEvents": 0,
-            "malformedFrames": 0,
-            "malformedMarketFrames": 0,
-            "drifts": 0,
-            "walletCorrections": 0,
-        }
+        self._counters = dict.fromkeys(COUNTERS, 0)
         self._events_since_ms = 0
         self._events_complete_ms = 0
         self._published_complete_ms = 0
@@ -110,6 +114,10 @@ class Status:
     def set_malformed_market_frames(self, count: int) -> None:
         """So many frames of the market stream could not be decoded, since the start."""
         self._counters["malformedMarketFrames"] = count
+
+    def count_future_mark_price(self) -> None:
+        """A mark price was of later than the venue's time, and was not taken."""
+        self._counters["futureMarkPrices"] += 1
 
     # Completeness of the log of order events
 

@@ -398,7 +398,7 @@ class Account:
         # Wallets and sizes are the stream's alone: its rows of one moment come together, and REST's do not. What it has
         # lost is found by comparing (publisher/discrepancies.py).
         self._wallets.take_figures(check.totals, check.balances)
-        self._positions.take_figures(check.positions)
+        self._positions.take_figures(check.positions, check.taken_ms)
         self._positions.take_configs(check.symbol_configs or {})
         self._commit.touch(self._positions.take_marks(check.positions))
 

@@ -160,6 +160,7 @@ class Positions:
 
     def merge(self, snapshot: Snapshot) -> None:
         """The whole account by REST; rows of the stream stand where they are newer."""
+        self._forget_future(snapshot.taken_ms)
         self._configs = dict(snapshot.symbol_configs)
         self._margin_assets.update(snapshot.margin_assets)
         merged = merged_positions(
@@ -171,8 +172,9 @@ class Positions:
         latest_ms = snapshot.taken_ms + self._rest.lag_ms
         self._closed = {key: stamp for key, stamp in self._closed.items() if stamp.venue_time_ms <= latest_ms}
 
-    def take_figures(self, positions: Iterable[Position]) -> None:
+    def take_figures(self, positions: Iterable[Position], asked_ms: int) -> None:
         """What no event carries, of positions that still have the size for which REST says it."""
+        self._forget_future(asked_ms)
         for answer in positions:
             if answer.margin_asset is not None:
                 self._margin_assets[answer.symbol] = answer.margin_asset
@@ -195,6 +197,18 @@ class Positions:
             if row.mark_price is not None and row.mark_price_time_ms is not None
         )
         return max((self.apply_mark(mark) for mark in marks), default=0)
+
+    def _forget_future(self, asked_ms: int) -> None:
+        """Marks and profits of later than the venue's time were stamped by a clock that was wrong: to them everything
+        true is old. An answer shows that time, to within its lag."""
+        latest_ms = asked_ms + self._rest.lag_ms
+        self._marks = {symbol: mark for symbol, mark in self._marks.items() if mark.time_ms <= latest_ms}
+        for row in list(self.table.rows.values()):
+            if (row.mark_price_time_ms or 0) > latest_ms:
+                self._put(replace(row, mark_price=None, mark_price_time_ms=None, notional=None))
+        for row in list(self.table.rows.values()):
+            if (row.unrealized_profit_time_ms or 0) > latest_ms:
+                self._put(replace(row, unrealized_profit=None, unrealized_profit_time_ms=None))
 
     def _configured(self, row: Position) -> Position:
         """A row of REST with what no position row carries, at the newest mark price."""

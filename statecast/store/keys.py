@@ -170,6 +170,7 @@ STATUS_FIELDS = (
     "unknownEvents",
     "malformedFrames",
     "malformedMarketFrames",
+    "futureMarkPrices",
     "drifts",
     "eventsSinceMs",
     "eventsCompleteMs",

@@ -95,6 +95,27 @@ async def test_nonsense_and_prices_beyond_reckoning_do_not_end_the_service(redis
         await here.agree()
 
 
+async def test_mark_prices_stamped_an_hour_ahead_freeze_nothing(redis_url: str, account_name: str) -> None:
+    async with world(redis_url, account_name) as here:
+        deal(here, Side.BUY, "BTCUSDT")
+        (socket,) = await expect_subscriptions(here, "BTCUSDT")
+        await here.agree()
+        dear = {"e": "markPriceUpdate", "E": here.now_ms() + 3_600_000, "s": "BTCUSDT", "p": "99999"}
+        socket.send(orjson.dumps(dear), here.now_ms())  # type: ignore[attr-defined]
+        await until(here.status, lambda status: status["futureMarkPrices"] == "1")
+        now_ms = here.now_ms()
+        moved = here.ledger.marks["BTCUSDT"] - 10
+        here.exchange.publish(here.ledger.move_mark("BTCUSDT", moved, here.exchange.server_ms(now_ms)), now_ms)
+        here.exchange.publish_marks(now_ms)
+
+        async def marked() -> str:
+            return ((await here.stored()).positions or {})["BTCUSDT:BOTH"]["markPrice"]
+
+        await until(marked, lambda price: Decimal(price) == moved)
+        assert (await here.status())["state"] == "live"
+        await here.agree()
+
+
 @asynccontextmanager
 async def following(url: str, clock: Clock, *, traits: StreamTraits = TRAITS) -> AsyncIterator[MarkPrices]:
     """The mark prices of one symbol from the venue at `url`."""

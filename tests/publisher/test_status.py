@@ -29,6 +29,7 @@ def test_at_the_start_nothing_is_claimed() -> None:
         "unknownEvents": 0,
         "malformedFrames": 0,
         "malformedMarketFrames": 0,
+        "futureMarkPrices": 0,
         "drifts": 0,
         "walletCorrections": 0,
         "eventsSinceMs": 0,
@@ -44,6 +45,7 @@ def test_what_is_counted_and_when_it_happened_is_in_the_fields() -> None:
     one.log_begins(13)
     one.set_malformed_market_frames(5)
     one.count_wallet_correction()
+    one.count_future_mark_price()
     for count in (one.count_unknown_event, one.count_malformed_frame, one.count_malformed_frame, one.count_drift):
         count()
     assert fields(one) | {
@@ -51,6 +53,7 @@ def test_what_is_counted_and_when_it_happened_is_in_the_fields() -> None:
         "reconciledAtMs": 12,
         "eventsSinceMs": 13,
         "malformedMarketFrames": 5,
+        "futureMarkPrices": 1,
         "unknownEvents": 1,
         "malformedFrames": 2,
         "drifts": 1,

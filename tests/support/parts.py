@@ -82,7 +82,7 @@ class Parts:
         self.committer.submitted = []
         asked = {"fetch_snapshot": self.fetch_snapshot, "history_queries": lambda kind, symbols: ()}
         venue = cast("VenueAccount", SimpleNamespace(clock=_VenueClock(clock), **asked))
-        self.updater = Updater(self.account, self.committer, lambda symbols: None)
+        self.updater = Updater(self.account, self.committer, lambda symbols: None, venue.clock, self.status, log)
         self.catch_up = CatchUp(self.account)
         self.gap_filler = GapFiller(
             venue,

@@ -299,6 +299,26 @@ def test_a_margin_type_that_no_event_tells_is_learnt_from_rest() -> None:
     assert account.symbol_configs["BTCUSDT"] == SymbolConfig(20, "isolated"), "an event tells it from then on"
 
 
+@pytest.mark.parametrize("size", ["0.5", "0.7"], ids=["of the answer's size", "of another size"])
+def test_a_figure_that_an_answer_shows_to_be_of_the_future_goes(size: str) -> None:
+    """As of a venue whose clock was ahead when the mark was taken, and is not any more."""
+    held = snapshot(positions=[rest_position(-10, "0.5")])
+    story = Story([held], [mark(3_600_000, "50")], [position(20, size, pushed=3_600_000, unrealized_profit=D(7))])
+    story.apply(refresh(30, positions=[rest_position(-10, "0.5", taken=30, mark_price="110")]))
+    row = story.position()
+    assert (row.mark_price, row.unrealized_profit) == (D(110), D(size) * 10)
+    story.apply(mark(40, "120"))
+    row = story.position()
+    assert (row.mark_price, row.unrealized_profit) == (D(120), D(size) * 20)
+
+
+def test_a_figure_of_the_future_goes_with_a_snapshot_of_which_the_row_is_older() -> None:
+    story = Story([snapshot()], [position(20, "0.5")], [mark(3_600_000, "50")])
+    story.apply(snapshot(30, positions=[rest_position(-10, "0.4", taken=30, mark_price="110")]))
+    row = story.position()
+    assert (row.position_amt, row.mark_price, row.unrealized_profit) == (D("0.5"), D(110), D(5))
+
+
 # All rows of a kind: a venue that sends pages, or its whole state in every frame
 
 BTC_ETH = snapshot(positions=[rest_position(-10, "0.5"), rest_position(-10, "2", symbol="ETHUSDT")])
