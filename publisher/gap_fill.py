@@ -166,14 +166,17 @@ class GapFiller:
         gap.symbols.update(event.order.symbol for event in buffered() if event.order.symbol)
         began_mono_s = self._progress_mono_s = self._clock.monotonic()
         found, lost, ended = await self._read_until_agreed(gap, {order.key: order for order in snapshot.orders})
+        not_understood = [one for one in found.updates if one.event.event_type == gaps.GAP]
         for one in lost:
             self._log.error("order_events_lost", gap=one.event.event_id, reason="the venue does not have them")
+        for one in not_understood:
+            self._log.error("order_events_lost", gap=one.event.event_id, reason="the venue's row cannot be understood")
         if found.updates or lost:
             took_s = round(self._clock.monotonic() - began_mono_s, 1)
             self._log.info(
                 "gap_filled",
-                events=len(found.updates),
-                gaps=len(lost),
+                events=len(found.updates) - len(not_understood),
+                gaps=len(lost) + len(not_understood),
                 since_ms=gap.since_ms,
                 until_ms=until_ms,
                 took_s=took_s,
@@ -229,6 +232,7 @@ class GapFiller:
             logged,
             tuple(lost),
             triggered_orders(written),
+            snapshot.taken_ms,
         )
 
     # The histories

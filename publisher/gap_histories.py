@@ -14,7 +14,7 @@ from statecast.clock import Clock
 from statecast.domain import event_ids, gaps
 from statecast.domain.account import Account
 from statecast.domain.changes import LoggedEvent, OrderUpdate
-from statecast.domain.history import PastOrder, PastTrade, Reconstructed, events_from_history
+from statecast.domain.history import PastOrder, PastTrade, Reconstructed, events_from_history, settled
 from statecast.domain.models import Order, OrderKey
 from statecast.domain.orders import ENDED_BY, FINAL_CONDITIONAL_STATUSES, is_final, is_over
 from statecast.errors import AuthFailed, Rejected
@@ -44,6 +44,8 @@ class Gap:
     lost: tuple[LoggedEvent | OrderUpdate, ...]
     triggered: frozenset[OrderKey]
     """Conditional orders whose last event in the log is that they were triggered."""
+    listed_ms: int
+    """When the venue was asked for the orders that are open now."""
 
 
 class GapRead(NamedTuple):
@@ -100,7 +102,8 @@ class GapReader:
         orders: dict[OrderKey, PastOrder] = {}
 
         def take(found: Iterable[PastOrder]) -> None:
-            of_gap = (past for past in found if past.order.venue_time_ms >= gap.since_ms or not is_over(past.order))
+            known = (self._settled(past, reading) for past in found)
+            of_gap = (past for past in known if past.order.venue_time_ms >= gap.since_ms or not is_over(past.order))
             orders.update({past.order.key: past for past in of_gap})
 
         for history in await self._read_all("orders", reading, gap.placed_since_ms):
@@ -108,7 +111,7 @@ class GapReader:
         gap.symbols.update(key.symbol for key in orders)
         for history in await self._read_all("conditional", reading, gap.conditional_since_ms):
             take(history.orders)
-        orders |= await self._triggered(gap, orders.keys())
+        orders |= await self._triggered(reading, orders.keys())
         take(await self._known_orders(reading, orders))
         trades: list[PastTrade] = []
         for history in await self._read_all("trades", reading, gap.since_ms):
@@ -157,16 +160,21 @@ class GapReader:
             reading.lost.append(LoggedEvent(entry))
             return None
 
-    async def _triggered(self, gap: Gap, found: Container[OrderKey]) -> dict[OrderKey, PastOrder]:
+    def _settled(self, past: PastOrder, reading: _Reading) -> PastOrder:
+        """An order whose status nobody named is open where the venue lists it as open."""
+        return settled(past, reading.open_now, reading.gap.listed_ms, self._account.rest.lag_ms)
+
+    async def _triggered(self, reading: _Reading, found: Container[OrderKey]) -> dict[OrderKey, PastOrder]:
         """Conditional orders that were triggered and have finished since; however long ago, this process does not know
         it."""
+        gap = reading.gap
         for key in self._account.triggered_orders():
             if is_finish_logged(key, gap.logged):
                 self._account.forget_triggered(key)
         finished: dict[OrderKey, PastOrder] = {}
         for key in sorted(key for key in {*gap.triggered, *self._account.triggered_orders()} if key not in found):
             past = await self._venue.fetch_order(key, self._waiting)
-            if past is not None and is_final(past.order):
+            if past is not None and is_final((past := self._settled(past, reading)).order):
                 finished[key] = past
         return finished
 

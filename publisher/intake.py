@@ -65,6 +65,8 @@ class Intake:
             self._take_changes(frame, message.identity)
         except FrameError as error:
             self._malformed(error)
+        if frame.notice == "doubtful":
+            self._sync.resync(frame.detail)
 
     def _malformed(self, error: FrameError) -> None:
         """A frame cannot be understood: it is counted, and the state is in doubt until the next snapshot."""
@@ -90,9 +92,10 @@ class Intake:
             case "margin_call":
                 self._log.warning("margin_call", positions=frame.detail)
                 self._reconciler.moved(())
-            case "unknown":
+            case "unknown" | "doubtful":
                 self._status.count_unknown_event()
-                if frame.event not in self._named_events and len(self._named_events) < MAX_NAMED_EVENTS:
-                    self._named_events.add(frame.event)
-                    self._log.warning("unknown_event", event_type=frame.event)
+                name = f"{frame.event} {frame.detail}"
+                if name not in self._named_events and len(self._named_events) < MAX_NAMED_EVENTS:
+                    self._named_events.add(name)
+                    self._log.warning("unknown_event", event_type=frame.event, detail=frame.detail)
                     self._reconciler.due()  # Once: one that comes with every fill must not use up the venue's limits.

@@ -200,7 +200,7 @@ Change = (
     | WalletCorrection
 )
 
-Notice = Literal["margin_call", "stream_ended", "reconnect_soon", "ignored", "unknown"]
+Notice = Literal["margin_call", "stream_ended", "reconnect_soon", "ignored", "unknown", "doubtful"]
 
 
 class Frame(NamedTuple):
@@ -213,7 +213,8 @@ class Frame(NamedTuple):
     stream_ended     nothing comes on this stream any more, though its connection may stay open
     reconnect_soon   the venue is about to close this connection
     ignored          known, and without a meaning for the account
-    unknown          an event that this version does not know
+    unknown          an event, or a word in one, that this version does not know; what changes is known
+    doubtful         such a word leaves open what the changes do to the account: only a snapshot says it
 
     `unknown_fields` counts fields beyond the documented ones.
     """

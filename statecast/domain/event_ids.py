@@ -24,7 +24,7 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from statecast.domain.models import Order, OrderKey, plain
-from statecast.domain.orders import FILL_EVENTS, OVER_STATUSES
+from statecast.domain.orders import FILL_EVENTS, is_over
 
 CONDITIONAL_PREFIX = "algo-"
 GAP = "GAP"
@@ -44,10 +44,10 @@ class EventId(NamedTuple):
 _ORDINARY = re.compile(
     r"(?P<symbol>.+?):(?P<order_id>[^:]+):(?:"
     r"(?P<a>FILL|AMENDMENT|CALCULATED|GAP):(?P<b>.+)"
-    r"|(?P<c>[A-Z_]+):(?P<d>[A-Z_]+:\d+:[^:]*)"
-    r"|(?P<e>[A-Z_]+))"
+    r"|(?P<c>[A-Z][A-Z0-9_]*):(?P<d>[A-Z][A-Z0-9_]*:\d+:[^:]*)"
+    r"|(?P<e>[A-Z][A-Z0-9_]*))"
 )
-_CONDITIONAL = re.compile(r"(?P<order_id>algo-[^:]+):(?P<step>[A-Z_]+)(?::(?P<detail>ACTIVATED|\d+))?")
+_CONDITIONAL = re.compile(r"(?P<order_id>algo-[^:]+):(?P<step>[A-Z][A-Z0-9_]*)(?::(?P<detail>ACTIVATED|\d+))?")
 _GAP = re.compile(r"(?:(?P<symbol>.+):)?GAP:(?P<detail>\d+:[A-Z]+)")
 
 
@@ -137,7 +137,7 @@ def of_order(order: Order, event_type: str, fill_id: str = "") -> str:
         return f"{key}:AMENDMENT:{order.venue_time_ms}:{_shortest(order.quantity)}@{_shortest(order.price)}"
     if event_type == "CALCULATED":
         return f"{key}:CALCULATED:{order.venue_time_ms}"
-    if event_type != "TRADE" and order.status in OVER_STATUSES:
+    if event_type != "TRADE" and is_over(order):
         return of_end(key, order.status)
     return f"{key}:{event_type}:{order.status}:{order.venue_time_ms}:{_shortest(order.executed_qty)}"
 

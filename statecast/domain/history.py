@@ -13,10 +13,10 @@ from collections.abc import Container, Iterable, Mapping
 from decimal import Decimal
 from typing import NamedTuple
 
-from statecast.domain import event_ids
+from statecast.domain import event_ids, gaps
 from statecast.domain.changes import OrderUpdate
 from statecast.domain.models import Order, OrderEvent, OrderKey
-from statecast.domain.orders import ENDED_BY, filled_of, is_over
+from statecast.domain.orders import LOST, ended_by, filled_of, is_over, is_understood
 
 ZERO = Decimal(0)
 
@@ -24,7 +24,8 @@ ZERO = Decimal(0)
 class PastOrder(NamedTuple):
     """An order as a history has it now. `created_ms` is the venue's time of its creation, 0 where that is not known.
 
-    How the venue's stream speaks of it: whether it has an event for the opening, and the type of its fills.
+    How the venue's stream speaks of it: whether it has an event for the opening, and the type of its fills. An order of
+    status `LOST` is one whose row cannot be understood: nobody knows what became of it.
     """
 
     order: Order
@@ -69,6 +70,18 @@ class Reconstructed(NamedTuple):
     updates: tuple[OrderUpdate, ...]
     behind: tuple[Order, ...]
     filled: Mapping[OrderKey, Decimal]
+
+
+def settled(past: PastOrder, open_orders: Container[OrderKey], asked_ms: int, lag_ms: int) -> PastOrder:
+    """Of an order whose status nobody named: whether it is over, by the open orders, which the venue was asked for at
+    `asked_ms`. Where it has changed so late that it may be missing there, `lag_ms` being how far an answer may be
+    behind, nobody knows: then it is lost."""
+    order = past.order
+    if is_understood(order) or order.key in open_orders:
+        return past
+    if order.venue_time_ms > asked_ms - lag_ms:
+        return past._replace(order=order._replace(status=LOST))
+    return past._replace(order=order._replace(ended=True))
 
 
 def events_from_history(
@@ -130,7 +143,8 @@ def _events(past: PastOrder, fills: list[PastTrade], created_in_window: bool, re
             status="NEW", executed_qty=ZERO, avg_price=ZERO, venue_time_ms=past.created_ms, source="rest"
         )
         events.append(OrderUpdate(OrderEvent(event_ids.of_order(placed, "NEW"), "NEW", placed, received_at_ms), True))
-    assert row.executed_qty is not None, "a row of an ordinary order says what is filled"
+    if row.executed_qty is None:  # as a row has that cannot be understood
+        return [*events, _lost(row, received_at_ms)]
     # Of an order that is older than the trades asked for, the row alone says where its sum began.
     within = fills if created_in_window else [trade for trade in fills if trade.time_ms <= row.venue_time_ms]
     filled = ZERO if created_in_window else row.executed_qty - sum((trade.qty for trade in within), ZERO)
@@ -139,8 +153,9 @@ def _events(past: PastOrder, fills: list[PastTrade], created_in_window: bool, re
         if filled > row.executed_qty:
             break  # It came after the row was read.
         is_last = filled == row.executed_qty
+        ends = is_last and is_over(row) and row.status != LOST and ended_by(row) is None
         after = row._replace(
-            status="FILLED" if is_last and row.status == "FILLED" else "PARTIALLY_FILLED",
+            status=row.status if ends else "PARTIALLY_FILLED",
             executed_qty=filled,
             avg_price=row.avg_price if is_last else None,
             venue_time_ms=trade.time_ms,
@@ -159,9 +174,10 @@ def _events(past: PastOrder, fills: list[PastTrade], created_in_window: bool, re
             realized_profit=trade.realized_profit,
             maker=trade.maker,
         )
-        events.append(OrderUpdate(event, open=after.status != "FILLED"))
-    if row.status in ENDED_BY:
-        end = ENDED_BY[row.status]
+        events.append(OrderUpdate(event, open=not ends))
+    if row.status == LOST:
+        return [*events, _lost(row, received_at_ms)]
+    if end := ended_by(row):
         ended = row._replace(source="rest")
         events.append(OrderUpdate(OrderEvent(event_ids.of_order(ended, end), end, ended, received_at_ms), False))
     return events
@@ -175,7 +191,8 @@ def _is_behind(
     known_filled: Mapping[OrderKey, tuple[Decimal, int]],
 ) -> bool:
     """Whether the row has more filled than the trades explain, together with what was known before."""
-    assert row.executed_qty is not None
+    if row.executed_qty is None:
+        return False
     if created_in_window:
         return sum((trade.qty for trade in fills), ZERO) < row.executed_qty
     if row.key not in known_filled:
@@ -194,6 +211,8 @@ def _conditional_events(past: PastOrder, created_in_window: bool, received_at_ms
     """That a conditional order was placed, and the step that it is at now."""
     row = past.order._replace(source="rest")
     events: list[OrderUpdate] = []
+    if row.status == LOST:
+        return [_lost(row, received_at_ms)]
     if created_in_window:
         placed = row._replace(
             status="NEW", executed_qty=None, avg_price=None, actual_order_id=None, venue_time_ms=past.created_ms
@@ -202,6 +221,10 @@ def _conditional_events(past: PastOrder, created_in_window: bool, received_at_ms
     if row.status != "NEW":
         events.append(_conditional_event(row, received_at_ms))
     return events
+
+
+def _lost(row: Order, received_at_ms: int) -> OrderUpdate:
+    return OrderUpdate(gaps.of_order(row, received_at_ms), open=False)
 
 
 def _conditional_event(order: Order, received_at_ms: int) -> OrderUpdate:

@@ -129,6 +129,8 @@ class Order(NamedTuple):
     close_position: bool | None = None
     activate_price: Decimal | None = None
     callback_rate: Decimal | None = None
+    ended: bool = False
+    """Of an order whose `status` is no word of `orders.py`: whether it is known to be over nevertheless."""
 
     @property
     def key(self) -> OrderKey:

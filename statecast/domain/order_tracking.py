@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeVar
 from statecast.domain import event_ids
 from statecast.domain.changes import Change, OrderUpdate
 from statecast.domain.models import Order, OrderEvent, OrderKey
-from statecast.domain.orders import IMMEDIATE_ENDS, INTERMEDIATE_EVENTS, LOST, OPENING_EVENTS, filled_of
+from statecast.domain.orders import IMMEDIATE_ENDS, INTERMEDIATE_EVENTS, LOST, OPENING_EVENTS, filled_of, is_final
 from statecast.domain.snapshot_merge import Ends, reaches
 from statecast.domain.table import Table
 
@@ -225,11 +225,10 @@ class OrderTracking:
         order, key = event.order, event.order.key
         if order.algo_id is None:
             return
-        if event.event_type != "ALGO_TRIGGERED":
+        if is_final(order):
             self._triggered.pop(key, None)
-            if event.event_type not in INTERMEDIATE_EVENTS:
-                self._ended_conditional[key] = None
-        elif key not in self._ended_conditional:
+            self._ended_conditional[key] = None
+        elif event.event_type == "ALGO_TRIGGERED" and key not in self._ended_conditional:
             child = order.actual_order_id
             self._triggered[key] = None if child is None else OrderKey(order.symbol, child)
         _forget_oldest(self._triggered, self._memory.conditional_orders)

@@ -32,7 +32,7 @@ ORDINARY: Mapping[str, Phase] = {
     "REJECTED": "over",
     LOST: "over",
 }
-"""By status. A word that is not here is a live order's: venues have had several for it."""
+"""By status. A word that is not here says nothing of that: see `Order.ended`."""
 
 CONDITIONAL: Mapping[str, Phase] = {
     "NEW": "open",
@@ -79,11 +79,11 @@ OPENING_EVENTS = _events("opening")
 FIRST_EVENTS = _events("may be first")
 INTERMEDIATE_EVENTS = _events("intermediate")
 FILL_EVENTS = _events("fill")
-HISTORY_EVENTS = OPENING_EVENTS | _events("end")
+END_EVENTS = _events("end")
+HISTORY_EVENTS = OPENING_EVENTS | END_EVENTS
 """Every history has them, and the fills."""
 IMMEDIATE_ENDS = _events("immediate end")
 
-OVER_STATUSES = frozenset(status for status, phase in ORDINARY.items() if phase == "over" and status != LOST)
 OPEN_CONDITIONAL_STATUSES = frozenset(status for status, phase in CONDITIONAL.items() if phase == "open")
 FINAL_CONDITIONAL_STATUSES = frozenset(status for status, phase in CONDITIONAL.items() if phase == "over") - {LOST}
 CONDITIONAL_STATUSES = frozenset(CONDITIONAL) - {LOST}
@@ -98,8 +98,26 @@ ENDED_BY: Mapping[str, str] = {
 
 
 def phase(order: Order) -> Phase:
-    """Where an order stands in its life."""
-    return (ORDINARY if order.algo_id is None else CONDITIONAL).get(order.status, "open")
+    """Where an order stands in its life. One with a status that nobody named is open until it is known to be over."""
+    return _phases(order).get(order.status) or ("over" if order.ended else "open")
+
+
+def is_understood(order: Order) -> bool:
+    """Whether it is known if the order is over: by its status, or in spite of it."""
+    return order.ended or order.status in _phases(order)
+
+
+def ended_by(order: Order) -> str | None:
+    """The type of the event that ended an ordinary order; None where it is not over, or a fill ended it. A status that
+    nobody named is the type as well."""
+    if order.status in ENDED_BY:
+        return ENDED_BY[order.status]
+    is_named = order.status in ORDINARY
+    return order.status if order.ended and not is_named and order.executed_qty != order.quantity else None
+
+
+def _phases(order: Order) -> Mapping[str, Phase]:
+    return ORDINARY if order.algo_id is None else CONDITIONAL
 
 
 def is_over(order: Order) -> bool:

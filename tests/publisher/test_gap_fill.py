@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from decimal import Decimal
 
 import pytest
@@ -456,3 +457,66 @@ def asked_for_trades(here: World):  # type: ignore[no-untyped-def]  # a reader f
         return here.exchange.requests["GET /fapi/v1/userTrades 200"]
 
     return count
+
+
+async def test_an_order_with_a_status_that_nobody_named_holds_up_nothing_else(
+    redis_url: str, account_name: str
+) -> None:
+    """In the histories, in the list of open orders, and on the stream."""
+    async with new_server() as server:
+        await leave_alone(server, redis_url, account_name)
+        exchange = server.exchange
+        now_ms = exchange.server_ms(SystemClock().now_ms())
+        row = ORDER_ROW | {"time": now_ms, "updateTime": now_ms}
+        listed = [row, row | {"orderId": 2, "status": "CANCELED"}, row | {"orderId": 3, "status": "WORKING"}]
+        for path, body in ((ALL_ORDERS, listed), ("/fapi/v1/openOrders", listed[2:])):
+            fault = {"count": 1_000, "status": 200, "body": json.dumps(body), "path": path}
+            exchange.fault("answer_rest", fault, now_ms)
+        async with published(server, redis_url, account_name, seed=4) as here:
+            log = await until(here.log, lambda log: len(logged_of(log, 3)) == 1)
+            assert logged_of(log, 1) == ["NEW", "GAP"], "so young that the list of open orders may not have it"
+            assert logged_of(log, 2) == ["NEW", "CANCELED"]
+            assert logged_of(log, 3) == ["NEW"]
+            orders = (await here.stored()).orders or {}
+            ordinary = {name: fields["status"] for name, fields in orders.items() if "algo-" not in name}
+            assert ordinary == {"BTCUSDT:3": "WORKING"}
+            ended = {"x": "EXPIRED", "X": "EXPIRED_BY_RISK", "T": now_ms + 1, **ORDER_ON_STREAM}
+            exchange.send_event("ORDER_TRADE_UPDATE", {"o": ended}, here.now_ms())
+            log = await until(here.log, lambda log: len(logged_of(log, 3)) == 2)
+            assert (log[-1]["eventType"], log[-1]["status"]) == ("EXPIRED", "EXPIRED_BY_RISK")
+            assert log[-1]["eventId"] == "BTCUSDT:3:EXPIRED_BY_RISK"
+
+
+ORDER_ROW = {
+    "orderId": 1,
+    "symbol": "BTCUSDT",
+    "status": "EXPIRED_BY_RISK",
+    "clientOrderId": "c",
+    "price": "90000",
+    "origQty": "0.5",
+    "executedQty": "0",
+    "avgPrice": "0",
+    "timeInForce": "GTC",
+    "type": "LIMIT",
+    "origType": "LIMIT",
+    "side": "BUY",
+    "positionSide": "BOTH",
+    "stopPrice": "0",
+    "reduceOnly": False,
+    "closePosition": False,
+}
+ORDER_ON_STREAM = {
+    "s": "BTCUSDT",
+    "c": "c",
+    "S": "BUY",
+    "o": "LIMIT",
+    "ot": "LIMIT",
+    "f": "GTC",
+    "q": "0.5",
+    "p": "90000",
+    "i": 3,
+    "l": "0",
+    "z": "0",
+    "t": 0,
+    "ps": "BOTH",
+}

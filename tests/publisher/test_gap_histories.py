@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection
+from dataclasses import replace
 from decimal import Decimal
 from typing import cast
 
 import pytest
-from support.changes import NOW, event, new_account, order, rest_order, snapshot
+from support.changes import NOW, REST, event, new_account, order, rest_order, snapshot
 
 from publisher.gap_histories import Gap, GapReader, is_end_logged, triggered_orders
 from publisher.logs import account_log
@@ -25,6 +26,8 @@ from statecast.venues.adapter import (
     Waiting,
     WantsSymbol,
 )
+
+LAG_MS = REST.lag_ms
 
 
 class Desk:
@@ -68,7 +71,13 @@ class Desk:
         past = tuple(PastOrder(row, row.venue_time_ms) for row in rows)
         self.pages[kind, symbol] = HistoryPage(orders=past, forgotten_until_ms=forgotten)
 
-    def gap(self, *known: Order, logged: Collection[str] = (), symbols: Collection[str] = ("BTCUSDT",)) -> Gap:
+    def gap(
+        self,
+        *known: Order,
+        logged: Collection[str] = (),
+        symbols: Collection[str] = ("BTCUSDT",),
+        triggered: Collection[OrderKey] = (),
+    ) -> Gap:
         return Gap(
             since_ms=NOW,
             until_ms=NOW + 10_000,
@@ -79,7 +88,8 @@ class Desk:
             symbols=set(symbols),
             logged=frozenset(logged),
             lost=(),
-            triggered=frozenset(),
+            triggered=frozenset(triggered),
+            listed_ms=NOW + 10_000 + LAG_MS,
         )
 
 
@@ -196,3 +206,51 @@ def test_of_the_log_those_are_triggered_whose_last_event_says_so() -> None:
 )
 def test_an_end_is_logged_or_not(row: Order, logged: str, is_logged: bool) -> None:
     assert is_end_logged(row, {logged}) is is_logged
+
+
+# A status that nobody named
+
+
+async def test_an_order_with_an_unknown_status_is_over_where_the_venue_does_not_list_it_as_open() -> None:
+    desk = Desk()
+    ended, working = rest_order(100, "EXPIRED_BY_RISK"), rest_order(100, "WORKING", order_id="1002")
+    desk.lists("orders", ended, working, rest_order(200, "CANCELED", order_id="1003"))
+    read = await desk.reader.read(desk.gap(), {working.key: working})
+    assert [update.event.event_id for update in read.found.updates] == [
+        "BTCUSDT:1001:NEW",
+        "BTCUSDT:1001:EXPIRED_BY_RISK",
+        "BTCUSDT:1002:NEW",
+        "BTCUSDT:1003:NEW",
+        "BTCUSDT:1003:CANCELED",
+    ]
+    assert list(read.ended) == [ended.key, OrderKey("BTCUSDT", "1003")]
+
+
+async def test_one_that_changed_so_late_that_it_may_be_missing_among_the_open_ones_is_a_gap() -> None:
+    desk = Desk()
+    late = rest_order(10_000, "EXPIRED_BY_RISK", order_id="1002")
+    desk.lists("orders", rest_order(9_999, "EXPIRED_BY_RISK"), late)
+    read = await desk.reader.read(replace(desk.gap(), listed_ms=NOW + 10_000 + LAG_MS - 1), {})
+    assert [update.event.event_id for update in read.found.updates] == [
+        "BTCUSDT:1001:NEW",
+        "BTCUSDT:1001:EXPIRED_BY_RISK",
+        "BTCUSDT:1002:NEW",
+        "BTCUSDT:1002:GAP",
+    ]
+
+
+async def test_an_order_that_was_open_before_is_asked_for_and_may_have_ended_with_such_a_status() -> None:
+    desk = Desk()
+    known = order(-500, "NEW")
+    desk.single[known.key] = PastOrder(rest_order(100, "EXPIRED_BY_RISK"), NOW - 1_000)
+    read = await desk.reader.read(desk.gap(known), {})
+    assert [update.event.event_id for update in read.found.updates] == ["BTCUSDT:1001:EXPIRED_BY_RISK"]
+    assert list(read.ended) == [known.key]
+
+
+async def test_a_triggered_conditional_order_may_have_ended_with_such_a_status() -> None:
+    desk = Desk()
+    row = rest_order(100, "FINISHED_BY_RISK", order_id="algo-7", algo_id="7", executed_qty=None)
+    desk.single[row.key] = PastOrder(row, NOW - 1_000)
+    read = await desk.reader.read(desk.gap(triggered=[row.key]), {})
+    assert [update.event.event_id for update in read.found.updates] == ["algo-7:FINISHED_BY_RISK"]

@@ -100,6 +100,26 @@ def test_an_unknown_event_is_counted_each_time_and_logged_once() -> None:
     assert parts.status.state == "live"
 
 
+def test_an_unknown_word_in_an_event_is_counted_and_named_once_and_what_it_changes_is_applied() -> None:
+    parts = Following()
+    with capture_logs() as logs:
+        for number in ("8", "9"):
+            parts.intake.take(message(event(10, "NEW", "WORKING", order_id=number), notice="unknown"))
+    assert parts.status.fields("p", 1)["unknownEvents"] == 2
+    assert [line["detail"] for line in logs if line["event"] == "unknown_event"] == ["BTCUSDT BOTH"]
+    assert len(parts.committer.submitted) == 2
+    assert parts.status.state == "live"
+
+
+def test_what_a_doubtful_frame_says_is_logged_and_a_snapshot_has_to_say_the_rest() -> None:
+    parts = Following()
+    parts.intake.take(message(event(10, "RISK", "EXPIRED_BY_RISK", event_id="e1"), notice="doubtful"))
+    assert [one.event_id for delta in parts.committer.submitted for one in delta.events] == ["e1"]
+    assert (parts.status.state, parts.status.reason) == ("recovering", "BTCUSDT BOTH")
+    assert not parts.catch_up.is_following
+    assert parts.status.fields("p", 1)["unknownEvents"] == 1
+
+
 def test_a_margin_call_is_logged_with_its_positions() -> None:
     parts = Following()
     with capture_logs() as logs:

@@ -8,8 +8,10 @@ to 2026-10-23; read in November 2026. A user frame, trimmed:
       "x":"TRADE","X":"PARTIALLY_FILLED","i":8886774001,"l":"0.025","z":"0.025","T":1793000001046,"t":5512345678,…}}
 
 Frames come bare, or as `{"stream":…,"data":…}` where several streams share a socket; the label may be the listen key
-and is not read. The venue adds fields and events without notice: they are counted and change nothing. What an order's
-status or side means, and what an amount is, must be known: there an unknown value is an error.
+and is not read. The venue adds fields and events without notice: they are counted and change nothing. What a side
+means and what an amount is must be known: there an unknown value is an error. A status that nobody named is passed on
+as it is; whether the order is over says the execution type, or what is filled. Where neither does, the frame is
+doubtful.
 
 Wire notes. Amounts are text (a JSON integer is read too, a JSON fraction is not: its digits may have been rounded).
 Times and ids are integers; algo orders name their engine order (`ai`) in text, `""` before the trigger. `E` of
@@ -33,7 +35,7 @@ from statecast.domain.changes import (
     PositionUpdate,
 )
 from statecast.domain.models import Order, OrderEvent, Stamp
-from statecast.domain.orders import FILL_EVENTS, FIRST_EVENTS, is_over
+from statecast.domain.orders import END_EVENTS, EVENTS, FILL_EVENTS, FIRST_EVENTS, is_over
 from statecast.errors import FrameError
 from statecast.venues.binance.fields import (
     Json,
@@ -53,6 +55,7 @@ from statecast.venues.binance.fields import (
     time_ms,
     time_or_zero,
     whole,
+    word,
 )
 from statecast.venues.binance.wire import (
     ALGO_STATUSES,
@@ -269,8 +272,8 @@ def _order_trade_update(body: Json, received_at_ms: int) -> Frame:
     event = "ORDER_TRADE_UPDATE"
     event_time_ms = time_ms(body, "E", event)
     o = obj(body.get("o"), event, "o")
-    status = one_of(o, "X", ORDER_STATUSES, event)
-    execution = name(o, "x", event)
+    status, execution = word(o, "X", event), word(o, "x", event)
+    is_named = status in ORDER_STATUSES
     order = Order(
         order_id=str(whole(o, "i", event)),
         symbol=name(o, "s", event),
@@ -292,6 +295,7 @@ def _order_trade_update(body: Json, received_at_ms: int) -> Frame:
         close_position=maybe_flag(o, "cp", event),
         activate_price=maybe_number(o, "AP", event) if trails(o, "o", "ot") else None,
         callback_rate=maybe_number(o, "cr", event) if trails(o, "o", "ot") else None,
+        ended=not is_named and (execution in END_EVENTS or is_all_filled(o, "z", "q", event)),
     )
     trade_id = str(whole(o, "t", event) or "")  # 0 without a trade
     event_id = event_ids.of_order(order, execution, trade_id)
@@ -313,10 +317,13 @@ def _order_trade_update(body: Json, received_at_ms: int) -> Frame:
         order_event = OrderEvent(event_id, execution, order, received_at_ms)
     # Liquidations and the like begin with their fills.
     may_be_first = execution in FIRST_EVENTS or order.client_order_id.startswith(SYSTEM_ORDERS)
+    is_doubtful = not is_named and not order.ended and execution not in EVENTS
     return Frame(
         event,
         event_time_ms,
         (OrderUpdate(order_event, not is_over(order), may_be_first),),
+        notice=None if is_named else "doubtful" if is_doubtful else "unknown",
+        detail="" if is_named else f"an order with the unknown status {_short(status)}",
         unknown_fields=count_beyond(body, _ORDER_FRAME_FIELDS) + count_beyond(o, _ORDER_FIELDS),
     )
 
@@ -331,12 +338,13 @@ def _algo_update(body: Json, received_at_ms: int) -> Frame:
     2026-09).
 
     The order that a trigger creates (`ai`) has events of its own, which may come before the one that names it here.
-    FINISHED says that it was filled or cancelled, not which. `detail` is the venue's reason (`rm`) of a rejection.
+    FINISHED says that it was filled or cancelled, not which. `detail` is the venue's reason (`rm`) of a rejection. Of a
+    status that nobody named, only the list of open ones shows whether the order is over.
     """
     event = "ALGO_UPDATE"
     event_time_ms = time_ms(body, "E", event)
     o = obj(body.get("o"), event, "o")
-    status = one_of(o, "X", ALGO_STATUSES, event)
+    status = word(o, "X", event)
     order_type = text(o, "o", event)
     algo_id = str(whole(o, "aid", event))
     order = Order(
@@ -367,11 +375,14 @@ def _algo_update(body: Json, received_at_ms: int) -> Frame:
     activated = status == "NEW" and trails(o, "o") and maybe_flag(o, "ia", event) is True
     made = event_ids.of_activation(order.order_id) if activated else event_ids.of_conditional(order.order_id, status)
     order_event = OrderEvent(made, f"ALGO_{status}", order, received_at_ms)
+    is_named = status in ALGO_STATUSES
+    unknown = f"a conditional order with the unknown status {_short(status)}"
     return Frame(
         event,
         event_time_ms,
         (OrderUpdate(order_event, not is_over(order), order_event.event_type in FIRST_EVENTS),),
-        detail=_short(o.get("rm") or ""),
+        notice=None if is_named else "doubtful",
+        detail=_short(o.get("rm") or "") if is_named else unknown,
         unknown_fields=count_beyond(body, _ORDER_FRAME_FIELDS) + count_beyond(o, _ALGO_FIELDS),
     )
 
@@ -477,6 +488,11 @@ def margin_type(row: Json, key: str, event: str) -> str:
     """`cross` or `isolated`, whichever way the venue spells it; another word as it is, in lower case."""
     word = name(row, key, event).lower()
     return "cross" if word == "crossed" else word
+
+
+def is_all_filled(row: Json, filled: str, quantity: str, event: str) -> bool:
+    """Whether an ordinary order has all filled that it is for, by the fields of both amounts."""
+    return 0 < number(row, quantity, event) <= number(row, filled, event)
 
 
 def trails(row: Json, *types: str) -> bool:

@@ -8,6 +8,7 @@ bit into floats, whose digits are no longer the venue's, so that a float is neve
 
 from __future__ import annotations
 
+import re
 from collections.abc import Set
 from decimal import Decimal
 from functools import lru_cache
@@ -28,6 +29,8 @@ MAX_TIME_MS = 100_000_000_000_000
 """Year 5138. A time beyond it is another unit (microseconds) or noise, and would make every later row look old."""
 
 MAX_ID = 2**63
+
+_WORD = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 
 
 def parse(body: bytes | str, event: str) -> object:
@@ -78,6 +81,14 @@ def one_of(row: Json, key: str, allowed: Set[str], event: str) -> str:
     if type(value) is str and value in allowed:
         return value
     raise _unfit(row, key, event, "one of " + ", ".join(sorted(allowed)))
+
+
+def word(row: Json, key: str, event: str) -> str:
+    """A word in capitals out of a set that may grow, as a status."""
+    value = row.get(key)
+    if type(value) is str and _WORD.fullmatch(value):
+        return value
+    raise _unfit(row, key, event, "a word in capitals")
 
 
 def number(row: Json, key: str, event: str) -> Decimal:

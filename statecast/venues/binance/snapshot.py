@@ -15,7 +15,7 @@ from statecast.domain.models import Balance, Order, Position, Stamp, SymbolConfi
 from statecast.domain.orders import is_over
 from statecast.errors import FrameError
 from statecast.venues.binance import wire
-from statecast.venues.binance.decode import margin_type, trails
+from statecast.venues.binance.decode import is_all_filled, margin_type, trails
 from statecast.venues.binance.fields import (
     Json,
     flag,
@@ -30,6 +30,7 @@ from statecast.venues.binance.fields import (
     text,
     time_ms,
     whole,
+    word,
 )
 
 _HARMLESS_PERMISSIONS = frozenset({"ipRestrict", "enableReading", "enableFixReadOnly"})
@@ -222,7 +223,8 @@ def open_orders(body: object) -> tuple[Order, ...]:
 
 
 def order_row(row: Json, event: str) -> Order:
-    """An ordinary order as every query answers it."""
+    """An ordinary order as every query answers it. Its status may be one that nobody named."""
+    status = word(row, "status", event)
     return Order(
         order_id=str(whole(row, "orderId", event)),
         symbol=name(row, "symbol", event),
@@ -232,7 +234,7 @@ def order_row(row: Json, event: str) -> Order:
         type=text(row, "type", event),
         orig_type=text(row, "origType", event),
         time_in_force=text(row, "timeInForce", event),
-        status=one_of(row, "status", wire.ORDER_STATUSES, event),
+        status=status,
         price=maybe_number(row, "price", event),
         stop_price=None if trails(row, "type", "origType") else maybe_number(row, "stopPrice", event),
         quantity=number(row, "origQty", event),
@@ -244,6 +246,7 @@ def order_row(row: Json, event: str) -> Order:
         close_position=maybe_flag(row, "closePosition", event),
         activate_price=maybe_number(row, "activatePrice", event) if trails(row, "type", "origType") else None,
         callback_rate=maybe_number(row, "priceRate", event) if trails(row, "type", "origType") else None,
+        ended=status not in wire.ORDER_STATUSES and is_all_filled(row, "executedQty", "origQty", event),
     )
 
 
@@ -275,7 +278,7 @@ def algo_order_row(row: Json, event: str) -> Order:
         type=order_type,
         orig_type=order_type,
         time_in_force=text(row, "timeInForce", event),
-        status=one_of(row, "algoStatus", wire.ALGO_STATUSES, event),
+        status=word(row, "algoStatus", event),
         price=maybe_number(row, "price", event),
         stop_price=None if trails(row, "orderType") else maybe_number(row, "triggerPrice", event),
         quantity=maybe_number(row, "quantity", event),

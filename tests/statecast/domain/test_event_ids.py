@@ -20,6 +20,7 @@ ORDINARY: dict[str, tuple[str, dict[str, Any], str, str, str]] = {
     "amended": ("AMENDMENT", {"quantity": D("0.0500"), "price": D("91250.40")}, "", "AMENDMENT", f"{NOW}:0.05@91250.4"),
     "cancelled": ("CANCELED", {"status": "CANCELED"}, "", "CANCELED", ""),
     "expired in a match": ("EXPIRED", {"status": "EXPIRED_IN_MATCH"}, "", "EXPIRED_IN_MATCH", ""),
+    "ended with a status that nobody named": ("EXPIRED", {"status": "RISK_2", "ended": True}, "", "RISK_2", ""),
     "something new": ("SUSPENDED", {"executed_qty": D("0.010")}, "", "SUSPENDED", f"NEW:{NOW}:0.01"),
     "a trade without an id": ("TRADE", {"executed_qty": None}, "", "TRADE", f"NEW:{NOW}:"),
 }

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
-from statecast.domain.history import PastOrder, PastTrade, Reconstructed, events_from_history
+from statecast.domain.history import PastOrder, PastTrade, Reconstructed, events_from_history, settled
 from statecast.domain.models import Order, OrderKey
 
 SINCE = 1_793_000_000_000
@@ -214,3 +215,77 @@ def test_a_conditional_order_has_its_beginning_and_the_step_it_is_at() -> None:
 def test_a_trailing_stop_that_was_active_from_the_beginning_is_not_new_again() -> None:
     row = conditional(5, 5, "NEW")
     assert ids(reconstruct([row], logged=frozenset({"algo-2148719:NEW:ACTIVATED"}))) == []
+
+
+# A status that nobody named
+
+UNKNOWN = "EXPIRED_BY_RISK"
+ASKED = SINCE + 20_000
+LAG = 10_000
+
+
+@pytest.mark.parametrize("make", [past, conditional], ids=["ordinary", "conditional"])
+@pytest.mark.parametrize(
+    ("updated", "listed", "status", "ended"),
+    [
+        (5_000, (), UNKNOWN, True),
+        (5_000, "itself", UNKNOWN, False),
+        (15_000, "itself", UNKNOWN, False),
+        (15_000, (), "", False),
+    ],
+    ids=["not listed", "listed", "listed, and young", "so young that it may be missing in the list"],
+)
+def test_whether_such_an_order_is_over_says_the_list_of_open_ones(
+    make: Any, updated: int, listed: Any, status: str, ended: bool
+) -> None:
+    row = make(0, updated, UNKNOWN)
+    order = settled(row, {row.order.key} if listed else set(), ASKED, LAG).order
+    assert (order.status, order.ended) == (status, ended)
+
+
+@pytest.mark.parametrize("status", ["NEW", "CANCELED", "FILLED"])
+def test_a_known_status_needs_no_list(status: str) -> None:
+    assert settled(past(0, 15_000, status), set(), ASKED, LAG) == past(0, 15_000, status)
+
+
+def test_its_end_is_logged_with_the_venues_word() -> None:
+    row = settled(past(5, 30, UNKNOWN, "0.045"), set(), ASKED, LAG)
+    found = reconstruct([row], FILLS)
+    assert lines(found) == [
+        "NEW NEW 0 @5",
+        "TRADE PARTIALLY_FILLED 0.025 @10",
+        "TRADE PARTIALLY_FILLED 0.045 @20",
+        f"{UNKNOWN} {UNKNOWN} 0.045 @30",
+    ]
+    assert ids(found)[-1] == f"{ID}:{UNKNOWN}"
+    assert [update.open for update in found.updates] == [True, True, True, False]
+
+
+def test_one_that_is_open_has_no_end() -> None:
+    assert lines(reconstruct([past(5, 30, UNKNOWN, "0.045")], FILLS))[-1] == "TRADE PARTIALLY_FILLED 0.045 @20"
+
+
+def test_the_last_fill_ends_one_that_has_all_filled() -> None:
+    row = past(5, 30, "FILLED_2", "0.045")
+    row = row._replace(order=row.order._replace(quantity=Decimal("0.045"), ended=True))
+    found = reconstruct([row], FILLS)
+    assert lines(found)[-1] == "TRADE FILLED_2 0.045 @20"
+    assert not found.updates[-1].open
+
+
+def test_one_of_which_nobody_knows_the_end_is_a_gap_behind_what_is_known() -> None:
+    row = settled(past(5, 15_000, UNKNOWN, "0.045"), set(), ASKED, LAG)
+    found = reconstruct([row], FILLS)
+    assert ids(found) == [f"{ID}:NEW", f"{ID}:FILL:1", f"{ID}:FILL:2", f"{ID}:GAP"]
+    assert not found.updates[-1].open
+    assert reconstruct([row], FILLS, logged=frozenset(ids(found))).updates == ()
+
+
+def test_the_step_of_a_conditional_order_is_logged_with_the_venues_word() -> None:
+    listed, gone = conditional(5, 30, "PAUSED"), settled(conditional(5, 30, "PAUSED"), set(), ASKED, LAG)
+    for row, is_open in ((listed, True), (gone, False)):
+        found = reconstruct([row])
+        assert ids(found) == ["algo-2148719:NEW", "algo-2148719:PAUSED"]
+        assert found.updates[-1].open is is_open
+    lost = settled(conditional(5, 15_000, "PAUSED"), set(), ASKED, LAG)
+    assert ids(reconstruct([lost])) == ["algo-2148719:GAP"]

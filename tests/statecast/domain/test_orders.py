@@ -6,7 +6,7 @@ import pytest
 from support.changes import order
 
 from statecast.domain import orders
-from statecast.domain.orders import Phase, filled_of, is_final, is_over, phase
+from statecast.domain.orders import Phase, ended_by, filled_of, is_final, is_over, is_understood, phase
 
 CONDITIONAL = {"order_id": "algo-7", "algo_id": "7"}
 
@@ -30,6 +30,24 @@ LIVES: dict[str, tuple[str, bool, Phase]] = {
 }
 
 
+@pytest.mark.parametrize("fields", [{}, CONDITIONAL], ids=["ordinary", "conditional"])
+def test_an_order_with_a_status_that_nobody_named_is_open_until_it_is_known_to_be_over(fields: dict[str, str]) -> None:
+    row = order(0, "EXPIRED_BY_RISK", **fields)
+    assert not is_understood(row)
+    assert not is_over(row)
+    ended = row._replace(ended=True)
+    assert is_understood(ended)
+    assert (is_over(ended), is_final(ended)) == (True, True)
+    assert is_understood(row._replace(status="NEW"))
+
+
+def test_what_ended_an_order_is_known_by_its_status_and_else_is_the_status() -> None:
+    assert [ended_by(order(0, status)) for status in ("NEW", "FILLED", "EXPIRED_IN_MATCH")] == [None, None, "EXPIRED"]
+    assert ended_by(order(0, "EXPIRED_BY_RISK")) is None
+    assert ended_by(order(0, "EXPIRED_BY_RISK", ended=True)) == "EXPIRED_BY_RISK"
+    assert ended_by(order(0, "FILLED_2", ended=True, executed_qty=Decimal("0.050"))) is None, "a fill ended it"
+
+
 @pytest.mark.parametrize("case", LIVES)
 def test_where_an_order_stands_in_its_life(case: str) -> None:
     status, is_conditional, expected = LIVES[case]
@@ -39,8 +57,9 @@ def test_where_an_order_stands_in_its_life(case: str) -> None:
 
 
 def test_every_status_of_the_contract_has_its_phase() -> None:
-    assert frozenset({"FILLED", "CANCELED", "EXPIRED", "EXPIRED_IN_MATCH", "REJECTED"}) == orders.OVER_STATUSES
-    assert orders.ENDED_BY.keys() == orders.OVER_STATUSES - {"FILLED"}
+    over = {status for status, phase in orders.ORDINARY.items() if phase == "over"} - {orders.LOST}
+    assert over == {"FILLED", "CANCELED", "EXPIRED", "EXPIRED_IN_MATCH", "REJECTED"}
+    assert orders.ENDED_BY.keys() == over - {"FILLED"}
     assert {
         *("NEW", "TRIGGERING", "TRIGGERED", "FINISHED", "CANCELED", "REJECTED", "EXPIRED")
     } == orders.CONDITIONAL_STATUSES

@@ -222,7 +222,6 @@ def test_unknown_descriptive_values_pass_through() -> None:
 @pytest.mark.parametrize(
     "fields",
     [
-        {"X": "MELTED"},
         {"X": []},
         {"ps": "UP"},
         {"S": "HOLD"},
@@ -315,9 +314,49 @@ def test_rejected_conditional_order_says_why() -> None:
     assert user(algo_frame(X="REJECTED", rm="Margin is\ninsufficient.")).detail == "Margin isinsufficient."
 
 
-def test_unknown_status_of_a_conditional_order_is_an_error() -> None:
-    with pytest.raises(FrameError, match="frame ALGO_UPDATE: X: is 'PAUSED', expected one of"):
-        user(algo_frame(X="PAUSED"))
+@pytest.mark.parametrize("status", ["paused", "", "A B", 5, None, "X" * 65])
+def test_a_status_that_is_no_word_is_an_error(status: object) -> None:
+    for frame, event in ((algo_frame(X=status), "ALGO_UPDATE"), (order_frame(X=status), "ORDER_TRADE_UPDATE")):
+        with pytest.raises(FrameError, match=f"frame {event}: X: is .*, expected a word in capitals"):
+            user(frame)
+
+
+ENDED = {"X": "EXPIRED_BY_RISK", "t": 0, "l": "0"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_open", "event_id", "notice"),
+    [
+        ({"x": "EXPIRED", **ENDED}, False, "BTCUSDT:8886774001:EXPIRED_BY_RISK", "unknown"),
+        ({"x": "CANCELED", **ENDED}, False, "BTCUSDT:8886774001:EXPIRED_BY_RISK", "unknown"),
+        ({"x": "TRADE", "X": "FILLED_2", "z": "0.050"}, False, "BTCUSDT:8886774001:FILL:5512345678", "unknown"),
+        ({"x": "TRADE", "X": "WORKING"}, True, "BTCUSDT:8886774001:FILL:5512345678", "unknown"),
+        ({"x": "NEW", "X": "WORKING", "t": 0, "z": "0"}, True, "BTCUSDT:8886774001:NEW", "unknown"),
+        (
+            {"x": "RISK", **ENDED},
+            True,
+            "BTCUSDT:8886774001:RISK:EXPIRED_BY_RISK:1793000001046:0.025",
+            "doubtful",
+        ),
+        ({"x": "RISK", "X": "CANCELED", "t": 0}, False, "BTCUSDT:8886774001:CANCELED", None),
+    ],
+    ids=["expired", "cancelled", "all is filled", "a part is filled", "placed", "nothing is known", "a known end"],
+)
+def test_a_status_that_nobody_named_is_passed_on(
+    fields: dict[str, object], is_open: bool, event_id: str, notice: str | None
+) -> None:
+    frame = user(order_frame(**fields))
+    update = only_order(frame)
+    assert (update.open, update.event.event_id, frame.notice) == (is_open, event_id, notice)
+    assert (update.order.status, update.event.event_type) == (fields["X"], fields["x"])
+    assert frame.detail == (f"an order with the unknown status {fields['X']}" if notice else "")
+
+
+def test_an_unknown_status_of_a_conditional_order_is_passed_on_and_doubtful() -> None:
+    frame = user(algo_frame(X="PAUSED"))
+    update = only_order(frame)
+    assert (update.open, update.event.event_id, update.event.event_type) == (True, "algo-2148719:PAUSED", "ALGO_PAUSED")
+    assert (frame.notice, frame.detail) == ("doubtful", "a conditional order with the unknown status PAUSED")
 
 
 def test_account_configuration() -> None:

@@ -134,6 +134,12 @@ def test_order_that_ended_meanwhile_is_not_open() -> None:
     assert snapshot.open_orders([{**body("openOrders")[0], "status": "FILLED"}]) == ()
 
 
+def test_a_listed_order_with_a_status_that_nobody_named_is_open() -> None:
+    (order,) = snapshot.open_orders([{**body("openOrders")[0], "status": "WORKING"}])
+    (conditional,) = snapshot.open_algo_orders([{**body("openAlgoOrders")[0], "algoStatus": "PAUSED"}])
+    assert (order.status, conditional.status) == ("WORKING", "PAUSED")
+
+
 def test_open_conditional_order() -> None:
     (order,) = snapshot.open_algo_orders(body("openAlgoOrders"))
     assert (order.order_id, order.algo_id, order.actual_order_id) == ("algo-2148719", "2148719", None)
