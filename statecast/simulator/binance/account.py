@@ -6,16 +6,18 @@ from collections.abc import Iterable
 
 from statecast.simulator.binance.frames import money, plain
 from statecast.simulator.binance.rest import Params, RestApi, or_zero
+from statecast.simulator.book import Wallet
 from statecast.simulator.exchange import Json
 from statecast.simulator.orders import PositionSide
 from statecast.simulator.positions import PositionMargin
+from statecast.simulator.symbols import INDEX_PRICES
 
 ACCOUNT_ALIAS = "SgsRfWsR"
 
 
 def account_v3(api: RestApi, params: Params, now_ms: int) -> Json:
     return _totals(api) | {
-        "assets": [_asset(api, wallet.asset) for wallet in api.ledger.wallets()],
+        "assets": [_asset(api, wallet.asset) for wallet in _listed(api)],
         "positions": [
             {
                 "symbol": margin.row.symbol,
@@ -48,7 +50,7 @@ def account_v2(api: RestApi, params: Params, now_ms: int) -> Json:
         }
         | _totals(api)
         | {
-            "assets": [_asset(api, wallet.asset) | {"marginAvailable": True} for wallet in api.ledger.wallets()],
+            "assets": [_asset(api, wallet.asset) | {"marginAvailable": True} for wallet in _listed(api)],
             "positions": [
                 {
                     "symbol": margin.row.symbol,
@@ -76,10 +78,17 @@ def account_v2(api: RestApi, params: Params, now_ms: int) -> Json:
     )
 
 
+def _listed(api: RestApi) -> list[Wallet]:
+    """Every asset that could be margin, whether the account ever had it or not."""
+    held = api.ledger.wallets()
+    names = {wallet.asset for wallet in held}
+    return [*held, *(api.ledger.wallet(asset) for asset in INDEX_PRICES if asset not in names)]
+
+
 def balance(api: RestApi, params: Params, now_ms: int) -> list[Json]:
     fields = ("crossUnPnl", "availableBalance", "maxWithdrawAmount")
     rows: list[Json] = []
-    for wallet in api.ledger.wallets():
+    for wallet in _listed(api):
         asset = _asset(api, wallet.asset)
         rows.append(
             {

@@ -58,3 +58,12 @@ def test_positions_may_be_read_with_v2_whatever_the_mode() -> None:
     assert [(row["positionSide"], row["leverage"], row["marginType"]) for row in rows] == [("BOTH", "20", "cross")]
     assert len(account.get("/fapi/v2/account")["positions"]) == len(account.ledger.rules)
     assert account.ledger.position("BTCUSDT", PositionSide.BOTH).amount == D("0.1")
+
+
+def test_every_asset_that_could_be_margin_is_listed() -> None:
+    account = Account()
+    account.exchange.publish(account.ledger.set_multi_assets(NOW, enabled=True), NOW)
+    assets = {row["asset"]: row for row in account.get("/fapi/v3/account")["assets"]}
+    assert set(assets) == {"USDT", "USDC", "BNB"} == {row["asset"] for row in account.get("/fapi/v3/balance")}
+    assert (assets["BNB"]["walletBalance"], assets["BNB"]["updateTime"]) == ("0.00000000", 0)
+    assert D(assets["BNB"]["availableBalance"]) > 0, "what is free of the others"
