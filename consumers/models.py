@@ -75,21 +75,22 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class Totals(Answer):
-    """The account as a whole; each figure has its own time. `totals_asset` is the asset that they count."""
+    """The account as a whole; each figure has its own time. `totals_asset` is the asset that they count. A venue gives
+    all of them, as a rule; what it does not give is None."""
 
     FIELDS: ClassVar = ACCOUNT_FIELDS
 
-    total_wallet_balance: Decimal
-    total_wallet_balance_time_ms: int
-    total_unrealized_profit: Decimal
-    total_unrealized_profit_time_ms: int
-    total_margin_balance: Decimal
-    total_margin_balance_time_ms: int
-    available_balance: Decimal
-    available_balance_time_ms: int
-    total_initial_margin: Decimal
-    total_maint_margin: Decimal
-    margin_time_ms: int
+    total_wallet_balance: Decimal | None
+    total_wallet_balance_time_ms: int | None
+    total_unrealized_profit: Decimal | None
+    total_unrealized_profit_time_ms: int | None
+    total_margin_balance: Decimal | None
+    total_margin_balance_time_ms: int | None
+    available_balance: Decimal | None
+    available_balance_time_ms: int | None
+    total_initial_margin: Decimal | None
+    total_maint_margin: Decimal | None
+    margin_time_ms: int | None
     totals_asset: str | None = None
 
     @property

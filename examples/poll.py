@@ -27,7 +27,12 @@ async def main() -> None:
             else:
                 totals = account.totals
                 wallet = totals.total_wallet_balance
-                used = totals.total_initial_margin / wallet if wallet else Decimal(1)
+                margin = totals.total_initial_margin
+                if wallet is None or margin is None:
+                    print("does nothing: the venue gives no totals", flush=True)
+                    await asyncio.sleep(1)
+                    continue
+                used = margin / wallet if wallet else Decimal(1)
                 verdict = "may open" if used < MOST_MARGIN else "opens nothing"
                 exposure = sum((abs(position.notional or 0) for position in account.positions), Decimal(0))
                 print(

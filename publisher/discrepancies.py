@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Literal, NamedTuple
 
 from statecast.domain.account import Account
-from statecast.domain.changes import Check
-from statecast.domain.models import Balance, Order, OrderKey
+from statecast.domain.changes import Check, missing_rows
+from statecast.domain.models import Balance, Order, OrderKey, PositionKey
 from statecast.domain.orders import is_final, is_over
 from statecast.domain.snapshot_merge import Asked, youngest_ms
 from statecast.venues.adapter import CheckPace
@@ -27,12 +28,13 @@ ZERO = Decimal(0)
 Kind = Literal["holdings", "orders", "settings", "history", "opening"]
 
 
-Meaning = Literal["recent", "old answer", "plain"]
+Meaning = Literal["recent", "old answer", "unreadable", "plain"]
 """What a difference means.
 
     recent      REST usually does not have yet what the account has: it is looked at again, and no doubt yet
     old answer  the answer shows an older state than the stream has sent, and is later than REST should be: a doubt,
                 but no reason to take the answer's word
+    unreadable  the answer's row cannot be understood: a doubt that lasts until an answer has it
     plain       the answer is as new as what the account has, or newer: the stream has missed something, unless it is on
                 its way
 """
@@ -55,10 +57,10 @@ class Difference(NamedTuple):
     """Which order the venue does not list: it is asked for by its id."""
 
 
-def describe(texts: list[str]) -> str:
+def describe(texts: Sequence[str]) -> str:
     """The first of them, and how many more there are."""
     more = [f"and {len(texts) - MAX_DESCRIBED} more"] if len(texts) > MAX_DESCRIBED else []
-    return "; ".join(texts[:MAX_DESCRIBED] + more)
+    return "; ".join([*texts[:MAX_DESCRIBED], *more])
 
 
 def differences(account: Account, answer: Check, wallet_error: Decimal = ZERO) -> dict[str, Difference]:
@@ -69,7 +71,8 @@ def differences(account: Account, answer: Check, wallet_error: Decimal = ZERO) -
     an event on its way; but where the account is still the same after the grace, the stream has not sent what it should
     have.
     """
-    comparison = _Comparison(account, answer, wallet_error)
+    comparison = _Comparison(account, answer, wallet_error, missing_rows(answer.unreadable))
+    comparison.unreadable()
     comparison.wallets()
     comparison.positions()
     comparison.open_orders()
@@ -86,6 +89,8 @@ class _Comparison:
     account: Account
     answer: Check
     wallet_error: Decimal
+    missing: frozenset[str | PositionKey | OrderKey]
+    """Whose rows the answer has not, though the venue lists them."""
     found: dict[str, Difference] = field(default_factory=dict)
 
     def _note(
@@ -120,13 +125,21 @@ class _Comparison:
             return "recent"
         return "old answer" if stands else "plain"
 
+    def unreadable(self) -> None:
+        for text, key in self.answer.unreadable:
+            if isinstance(key, OrderKey):
+                self.found[text] = Difference(text, "orders", key.symbol, "unreadable")
+            elif key is not None:
+                self.found[text] = Difference(text, "holdings", meaning="unreadable")
+
     def wallets(self) -> None:
         listed = {row.asset: row for row in self.answer.balances}
         for asset, known in self.account.balances.items():
             theirs, what, since_ms = listed.get(asset), f"{asset} wallet balance", known.stamp.venue_time_ms
             ours_ms = self.account.balance_ms(known)
             if theirs is None:
-                self._unlisted_wallet(known, ours_ms)
+                if asset not in self.missing:
+                    self._unlisted_wallet(known, ours_ms)
                 continue
             meaning = self._meaning(ours_ms, theirs.stamp.venue_time_ms)
             if meaning is None:
@@ -162,7 +175,8 @@ class _Comparison:
             what = f"{key.symbol} {key.position_side}"
             if theirs is None:
                 stands = self.account.stands_unlisted(row, youngest, Asked.of(self.answer))
-                if meaning := self._unlisted_meaning(ours_ms, stands=stands):
+                meaning = self._unlisted_meaning(ours_ms, stands=stands)
+                if meaning and key not in self.missing:
                     self._note(what, row.position_amt, since_ms, "none", meaning=meaning)
             elif theirs.position_amt != row.position_amt:
                 if meaning := self._meaning(ours_ms, theirs.stamp.venue_time_ms):
@@ -196,7 +210,8 @@ class _Comparison:
             if theirs is None:
                 # Only its own document says that it is over, see `created_orders`.
                 stands = self.account.rest.stands_unlisted(ours_ms, 0, Asked.of(self.answer))
-                if meaning := self._unlisted_meaning(ours_ms, stands=stands):
+                meaning = self._unlisted_meaning(ours_ms, stands=stands)
+                if meaning and key not in self.missing:
                     self._note(what, order.status, since_ms, "none", "orders", order.symbol, meaning=meaning, order=key)
             elif _terms(order) != _terms(theirs):
                 # What is filled never gets less: by that, an older answer shows itself whatever its time is.
@@ -228,10 +243,10 @@ class _Comparison:
             known = self.account.symbol_configs.get(symbol)
             if known is None:
                 continue
-            if known.leverage is not None and known.leverage != theirs.leverage:
+            if None not in (known.leverage, theirs.leverage) and known.leverage != theirs.leverage:
                 self._note(f"{symbol} leverage", known.leverage, 0, theirs.leverage, "settings", symbol)
-            differs = known.margin_type is not None and known.margin_type != theirs.margin_type
-            if differs and self.account.has_rows(symbol):
+            is_given = None not in (known.margin_type, theirs.margin_type)
+            if is_given and known.margin_type != theirs.margin_type and self.account.has_rows(symbol):
                 self._note(f"{symbol} margin type", known.margin_type, 0, theirs.margin_type, "settings", symbol)
         theirs_multi, ours_multi = self.answer.multi_assets, self.account.multi_assets
         if theirs_multi is not None and theirs_multi is not ours_multi:
@@ -279,7 +294,8 @@ class Discrepancies:
         """When a wallet was last all that differed, by asset."""
 
     def __bool__(self) -> bool:
-        return bool(self._found)
+        """Whether there is one that the stream, or another answer soon, may explain."""
+        return any(one.difference.meaning != "unreadable" for one in self._found.values())
 
     def __str__(self) -> str:
         return describe([one.difference.text for one in self._found.values()])
@@ -325,7 +341,7 @@ class Discrepancies:
 
     @property
     def repeated(self) -> bool:
-        """Whether a second answer has not explained one of them."""
+        """Whether a second answer has not explained one of them, or none could."""
         return any(one.repeated for one in self._found.values())
 
     @property
@@ -354,7 +370,7 @@ class Discrepancies:
         What is recent is noted by the first answer alone: where orders are placed all the time, every answer misses
         some, and asking again would have no end.
         """
-        asked_again = bool(self._found)
+        asked_again = bool(self)
         self.explain(account)
         # Of the thousands of orders that were placed meanwhile, those that the account knows need not be kept.
         answer = replace(answer, created=tuple(order for order in answer.created if _known_as(account, order)))
@@ -368,7 +384,8 @@ class Discrepancies:
             if before is None and difference.meaning == "recent" and asked_again:
                 continue
             since_mono_s = before.since_mono_s if before is not None else now_mono_s
-            repeated = before is not None and difference.meaning != "recent"
+            is_unreadable = difference.meaning == "unreadable"
+            repeated = is_unreadable or (before is not None and difference.meaning != "recent")
             kept[what] = _Discrepancy(difference, since_mono_s, answer, repeated)
         self._found = kept
 
@@ -379,11 +396,16 @@ class Discrepancies:
         self._found = {what: one for what, one in self._found.items() if what in still[id(one.answer)]}
 
     def unexplained(self, now_mono_s: float) -> list[str]:
-        """What has differed for longer than the grace, in words. An old answer is no reason to end the stream."""
+        """What has differed for longer than the grace, in words. An old answer is no reason to end the stream, nor is
+        what cannot be understood."""
         return [one.text for one in self._older_than_grace(now_mono_s) if one.meaning != "old answer"]
 
     def _older_than_grace(self, now_mono_s: float) -> list[Difference]:
-        return [one.difference for one in self._found.values() if now_mono_s - one.since_mono_s >= self._grace_s]
+        return [
+            one.difference
+            for one in self._found.values()
+            if now_mono_s - one.since_mono_s >= self._grace_s and one.difference.meaning != "unreadable"
+        ]
 
 
 def _covers(answer: Check, difference: Difference) -> bool:

@@ -22,7 +22,7 @@ from statecast.clock import Clock
 from statecast.domain import event_ids, gaps
 from statecast.domain.account import Account
 from statecast.domain.catch_up import GapFill, merge_with_stream
-from statecast.domain.changes import LoggedEvent, OrderUpdate, Snapshot
+from statecast.domain.changes import LoggedEvent, OrderUpdate, Snapshot, missing_rows
 from statecast.domain.models import Order, OrderEvent, OrderKey
 from statecast.domain.order_tracking import REMEMBERED_EVENTS
 from statecast.domain.orders import filled_of
@@ -165,7 +165,10 @@ class GapFiller:
         # What waits to be logged stands in neither account nor log, and may have gone on while nothing was received.
         gap.symbols.update(event.order.symbol for event in buffered() if event.order.symbol)
         began_mono_s = self._progress_mono_s = self._clock.monotonic()
-        found, lost, ended = await self._read_until_agreed(gap, {order.key: order for order in snapshot.orders})
+        open_now = {order.key: order for order in snapshot.orders}
+        unreadable = missing_rows(snapshot.unreadable)  # They are open, and as they were known.
+        open_now |= {key: order for key, order in gap.known.items() if key in unreadable}
+        found, lost, ended = await self._read_until_agreed(gap, open_now)
         not_understood = [one for one in found.updates if one.event.event_type == gaps.GAP]
         for one in lost:
             self._log.error("order_events_lost", gap=one.event.event_id, reason="the venue does not have them")

@@ -16,7 +16,7 @@ from statecast.domain.account import Account
 from statecast.domain.changes import LoggedEvent, OrderUpdate
 from statecast.domain.history import PastOrder, PastTrade, Reconstructed, events_from_history, settled
 from statecast.domain.models import Order, OrderKey
-from statecast.domain.orders import ENDED_BY, FINAL_CONDITIONAL_STATUSES, is_final, is_over
+from statecast.domain.orders import ENDED_BY, FINAL_CONDITIONAL_STATUSES, LOST, is_final, is_over, is_understood
 from statecast.errors import AuthFailed, Rejected
 from statecast.venues.adapter import HistoryKind, HistoryQuery, VenueAccount, Waiting, WantsSymbol
 
@@ -102,7 +102,7 @@ class GapReader:
         orders: dict[OrderKey, PastOrder] = {}
 
         def take(found: Iterable[PastOrder]) -> None:
-            known = (self._settled(past, reading) for past in found)
+            known = (self._settled(past, reading) for past in found if not self._is_logged_end(past))
             of_gap = (past for past in known if past.order.venue_time_ms >= gap.since_ms or not is_over(past.order))
             orders.update({past.order.key: past for past in of_gap})
 
@@ -111,7 +111,7 @@ class GapReader:
         gap.symbols.update(key.symbol for key in orders)
         for history in await self._read_all("conditional", reading, gap.conditional_since_ms):
             take(history.orders)
-        orders |= await self._triggered(reading, orders.keys())
+        orders |= await self._triggered(gap, orders.keys())
         take(await self._known_orders(reading, orders))
         trades: list[PastTrade] = []
         for history in await self._read_all("trades", reading, gap.since_ms):
@@ -161,20 +161,34 @@ class GapReader:
             return None
 
     def _settled(self, past: PastOrder, reading: _Reading) -> PastOrder:
-        """An order whose status nobody named is open where the venue lists it as open."""
+        """An order whose row cannot be understood is as the list of open orders has it, or as it was last known. One
+        whose status nobody named is open where the venue lists it as open."""
+        row, key = past.order, past.order.key
+        if row.status == LOST and key in reading.open_now:
+            return past._replace(order=reading.open_now[key])
+        if row.status == LOST and key in reading.gap.known:
+            last = reading.gap.known[key]._replace(status=LOST, executed_qty=None, venue_time_ms=row.venue_time_ms)
+            return past._replace(order=last)
         return settled(past, reading.open_now, reading.gap.listed_ms, self._account.rest.lag_ms)
 
-    async def _triggered(self, reading: _Reading, found: Container[OrderKey]) -> dict[OrderKey, PastOrder]:
+    def _is_logged_end(self, past: PastOrder) -> bool:
+        """Whether a row that cannot be understood is of an order of which the stream has sent the end."""
+        return past.order.status == LOST and bool(self._account.finished_ms(past.order.key))
+
+    async def _triggered(self, gap: Gap, found: Container[OrderKey]) -> dict[OrderKey, PastOrder]:
         """Conditional orders that were triggered and have finished since; however long ago, this process does not know
         it."""
-        gap = reading.gap
         for key in self._account.triggered_orders():
             if is_finish_logged(key, gap.logged):
                 self._account.forget_triggered(key)
         finished: dict[OrderKey, PastOrder] = {}
         for key in sorted(key for key in {*gap.triggered, *self._account.triggered_orders()} if key not in found):
             past = await self._venue.fetch_order(key, self._waiting)
-            if past is not None and is_final((past := self._settled(past, reading)).order):
+            if past is None:
+                continue
+            if not is_understood(past.order):  # It has left the open ones long ago.
+                past = past._replace(order=past.order._replace(ended=True))
+            if is_final(past.order):
                 finished[key] = past
         return finished
 

@@ -9,7 +9,7 @@ has explained after the grace is drift: the stream is at an end, and the account
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -97,21 +97,31 @@ class Reconciler:
         self._schedule.due()
         self._changed.set()
 
-    def begins(self, asked_mono_s: float, proof_mono_s: float, orders_since_ms: int, symbols: Iterable[str]) -> None:
+    def begins(
+        self,
+        asked_mono_s: float,
+        proof_mono_s: float,
+        orders_since_ms: int,
+        symbols: Iterable[str],
+        doubts: Sequence[str] = (),
+    ) -> None:
         """The account was read whole, asked for at the first moment, and follows the stream from here on. An answer to
         a question from the second moment on has what happened before the stream was connected. Orders created until
         that venue time are logged, conditional ones in those symbols.
 
         The state is `live` from now on only where the first question was late enough to be proof, and is not too old: a
-        gap fill may wait a minute for the venue's limits. Else the first comparison decides.
+        gap fill may wait a minute for the venue's limits. Else the first comparison decides. `doubts`: rows of the
+        answer that could not be understood; readers see them until another answer has them.
         """
         self._discrepancies.forget()
         self._compared = None
         self._coverage.begins(orders_since_ms, symbols)
         self._schedule.begins(asked_mono_s, proof_mono_s)
         self._verified(asked_mono_s)
-        self._in_doubt = self._schedule.awaits_proof or self._is_overdue
-        if self._is_overdue:
+        self._in_doubt = bool(doubts) or self._schedule.awaits_proof or self._is_overdue
+        if doubts:
+            self._status.move("degrade", describe(doubts))
+        elif self._is_overdue:
             age_s = self._clock.monotonic() - asked_mono_s
             self._status.move("degrade", f"comparing with the venue once more: the snapshot is {age_s:.0f} s old")
         elif self._in_doubt:
@@ -126,6 +136,7 @@ class Reconciler:
 
         Raises FrameError for amounts that are too large to compute with.
         """
+        self._status.count_unreadable(answer.unreadable)
         self._hooks.apply(answer)
         self._discrepancies.take(self._account, answer, self._clock.monotonic())
         if answer.multi_assets is not None and answer.order_symbols is None:
@@ -240,17 +251,25 @@ class Reconciler:
         """Publish until when the state is verified, by the last answers and what the stream has explained of them."""
         if self._discrepancies.doubtful:
             self._status.stop_verifying()
+            if self._compared is not None and not self._discrepancies:
+                # A row that cannot be understood may last: the rest is compared as ever.
+                self._schedule.agreed(self._agreed(*self._compared), is_standby=self._lease.is_standby)
         elif self._compared is not None:
-            (asked_mono_s, answer), self._compared = self._compared, None
             self._status.reconciled(self._clock.now_ms())
-            if not self._discrepancies.of_history:
-                self._hooks.agreed(self._coverage.agreed(answer))
+            asked_mono_s = self._agreed(*self._compared)
             self._verified(asked_mono_s)
             took_s = self._clock.monotonic() - asked_mono_s
             self._trouble = f"the last answer took {took_s:.0f} s" if self._is_overdue else "no newer answer agrees"
         else:
             self._status.verify_until(self._verified_until_mono_s)
         self._show()
+
+    def _agreed(self, asked_mono_s: float, answer: Check) -> float:
+        """What could be compared agrees; returns when it was asked for."""
+        self._compared = None
+        if not self._discrepancies.of_history:
+            self._hooks.agreed(self._coverage.agreed(answer))
+        return asked_mono_s
 
     def _verified(self, asked_mono_s: float) -> None:
         """The state was true when the venue was asked; until the next comparison is overdue it counts as verified."""

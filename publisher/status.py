@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from math import inf
 
 from publisher.lifecycle import Move, State, after
 from publisher.logs import Log
+from statecast.domain.changes import Unreadable
 from statecast.store.keys import CONTRACT
 
 COUNTERS = (
@@ -14,10 +15,14 @@ COUNTERS = (
     "malformedFrames",
     "malformedMarketFrames",
     "futureMarkPrices",
+    "unreadableValues",
     "drifts",
     "walletCorrections",
 )
 """Fields of the status hash that count what happened since the start."""
+
+MAX_NAMED_VALUES = 100
+"""Values of answers that are counted and logged, each once."""
 
 
 class Status:
@@ -33,6 +38,7 @@ class Status:
         self._stream_since_ms = 0
         self._reconciled_at_ms = 0
         self._counters = dict.fromkeys(COUNTERS, 0)
+        self._named_values: set[str] = set()
         self._events_since_ms = 0
         self._events_complete_ms = 0
         self._published_complete_ms = 0
@@ -114,6 +120,14 @@ class Status:
     def set_malformed_market_frames(self, count: int) -> None:
         """So many frames of the market stream could not be decoded, since the start."""
         self._counters["malformedMarketFrames"] = count
+
+    def count_unreadable(self, parts: Iterable[Unreadable]) -> None:
+        """Parts of the venue's answers could not be understood: each is counted and logged once."""
+        for text, _ in parts:
+            if text not in self._named_values and len(self._named_values) < MAX_NAMED_VALUES:
+                self._named_values.add(text)
+                self._counters["unreadableValues"] += 1
+                self._log.warning("unreadable_value", value=text)
 
     def count_future_mark_price(self) -> None:
         """A mark price was of later than the venue's time, and was not taken."""

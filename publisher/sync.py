@@ -193,10 +193,12 @@ class Synchronizer:
             self._needed.set()
             return
         self._apply(merged, gap)
+        self._status.count_unreadable(snapshot.unreadable)
+        doubts = [text for text, key in snapshot.unreadable if key is not None]
         traded = {key.symbol for key in self._account.orders} | self._account.symbols_with_position
         # REST may have been behind what happened before the stream was connected, and no frame has that any more.
         proof_mono_s = self._gap_filler.connected_mono_s + self._proof_s
-        self._reconciler.begins(asked_mono_s, proof_mono_s, gap.since_ms, traded | gap.symbols)
+        self._reconciler.begins(asked_mono_s, proof_mono_s, gap.since_ms, traded | gap.symbols, doubts)
 
     def _apply(self, merged: Merge, gap: GapFill) -> None:
         if self._lease.is_standby:

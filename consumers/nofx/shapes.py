@@ -11,11 +11,14 @@ from consumers.tables import values
 
 
 def account(totals: Totals) -> dict[str, float]:
-    """{"totalWalletBalance": 10000.0, "availableBalance": 8000.0, "totalUnrealizedProfit": 100.0}"""
+    """{"totalWalletBalance": 10000.0, "availableBalance": 8000.0, "totalUnrealizedProfit": 100.0}
+
+    What the venue has not said is nan, since 0.0 would pass for an empty account.
+    """
     return {
-        "totalWalletBalance": float(totals.total_wallet_balance),
-        "availableBalance": float(totals.available_balance),
-        "totalUnrealizedProfit": float(totals.total_unrealized_profit),
+        "totalWalletBalance": _or_nan(totals.total_wallet_balance),
+        "availableBalance": _or_nan(totals.available_balance),
+        "totalUnrealizedProfit": _or_nan(totals.total_unrealized_profit),
     }
 
 
@@ -36,11 +39,15 @@ def position(row: Position) -> dict[str, Any]:
         "positionAmt": float(row.position_amt),
         "entryPrice": float(row.entry_price),
         "markPrice": float(_mark_price(row)),
-        "unRealizedProfit": float("nan" if row.un_realized_profit is None else row.un_realized_profit),
+        "unRealizedProfit": _or_nan(row.un_realized_profit),
         "leverage": row.leverage or 0,
         "liquidationPrice": float(row.liquidation_price or 0),
         "side": row.side,
     }
+
+
+def _or_nan(value: Decimal | None) -> float:
+    return float("nan" if value is None else value)
 
 
 def _mark_price(row: Position) -> Decimal:

@@ -14,12 +14,22 @@ WalletCorrection                        replaces one wallet, whatever the stream
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Literal, NamedTuple
 
-from statecast.domain.models import Balance, Order, OrderEvent, Position, Stamp, SymbolConfig, Totals
+from statecast.domain.models import (
+    Balance,
+    Order,
+    OrderEvent,
+    OrderKey,
+    Position,
+    PositionKey,
+    Stamp,
+    SymbolConfig,
+    Totals,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +133,22 @@ class MarkPriceUpdate:
     time_ms: int
 
 
+class Unreadable(NamedTuple):
+    """A part of an answer that cannot be understood: `text` names it and says why.
+
+    With a `key` (an asset, position or order) its row is missing in the answer, and nothing is known of it: the state
+    is in doubt until an answer has it. Without one a figure was left out, and all else is known.
+    """
+
+    text: str
+    key: str | PositionKey | OrderKey | None = None
+
+
+def missing_rows(unreadable: Iterable[Unreadable]) -> frozenset[str | PositionKey | OrderKey]:
+    """Of which assets, positions and orders an answer has a row that cannot be understood."""
+    return frozenset(one.key for one in unreadable if one.key is not None)
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """The whole account by REST. Rows carry the venue's own update times; `taken_ms` is when the venue was asked.
@@ -145,6 +171,7 @@ class Snapshot:
     totals_asset: str | None = None
     totals_are_wallet: bool = False
     stream_since_ms: int = 0
+    unreadable: tuple[Unreadable, ...] = ()
     knows_ends: bool = False
     answered_ms: int = 0
     """When the venue had answered; 0: not known."""
@@ -175,6 +202,7 @@ class Check:
     multi_assets: bool | None = None
     answered_ms: int = 0
     """When the venue had answered; 0: not known."""
+    unreadable: tuple[Unreadable, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

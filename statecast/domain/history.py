@@ -138,13 +138,13 @@ def _events(past: PastOrder, fills: list[PastTrade], created_in_window: bool, re
     """Everything that the rows say of an ordinary order, in its order."""
     row = past.order
     events: list[OrderUpdate] = []
+    if row.executed_qty is None:  # as in a row that cannot be understood
+        return [_lost(row, received_at_ms)]
     if created_in_window and past.has_opening_event:
         placed = row._replace(
             status="NEW", executed_qty=ZERO, avg_price=ZERO, venue_time_ms=past.created_ms, source="rest"
         )
         events.append(OrderUpdate(OrderEvent(event_ids.of_order(placed, "NEW"), "NEW", placed, received_at_ms), True))
-    if row.executed_qty is None:  # as a row has that cannot be understood
-        return [*events, _lost(row, received_at_ms)]
     # Of an order that is older than the trades asked for, the row alone says where its sum began.
     within = fills if created_in_window else [trade for trade in fills if trade.time_ms <= row.venue_time_ms]
     filled = ZERO if created_in_window else row.executed_qty - sum((trade.qty for trade in within), ZERO)

@@ -159,19 +159,19 @@ class OrderEvent(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Totals:
     """The account as a whole; each figure has its own time, for they come from different places. `totals_asset` is what
-    they count, where the venue has said."""
+    they count, where the venue has said. A figure that it has not given is None, and so is its time."""
 
-    total_wallet_balance: Decimal
-    total_wallet_balance_time_ms: int
-    total_unrealized_profit: Decimal
-    total_unrealized_profit_time_ms: int
-    total_margin_balance: Decimal
-    total_margin_balance_time_ms: int
-    available_balance: Decimal
-    available_balance_time_ms: int
-    total_initial_margin: Decimal
-    total_maint_margin: Decimal
-    margin_time_ms: int
+    total_wallet_balance: Decimal | None
+    total_wallet_balance_time_ms: int | None
+    total_unrealized_profit: Decimal | None
+    total_unrealized_profit_time_ms: int | None
+    total_margin_balance: Decimal | None
+    total_margin_balance_time_ms: int | None
+    available_balance: Decimal | None
+    available_balance_time_ms: int | None
+    total_initial_margin: Decimal | None
+    total_maint_margin: Decimal | None
+    margin_time_ms: int | None
     """When the venue was asked for the two margins."""
     totals_asset: str | None = None
 

@@ -186,7 +186,8 @@ class Positions:
         """Settings of symbols that were listed since the snapshot; and margin types where no event says them."""
         for symbol, config in configs.items():
             known = self._configs.setdefault(symbol, config)
-            if known.margin_type != config.margin_type and not self.has_rows(symbol):
+            is_other = config.margin_type is not None and config.margin_type != known.margin_type
+            if is_other and not self.has_rows(symbol):
                 self._configs[symbol] = replace(known, margin_type=config.margin_type)
 
     def take_marks(self, positions: Iterable[Position]) -> int:

@@ -10,7 +10,8 @@ is bounded by the times in it:
 
 Where a row stands against an answer that says otherwise, one of the two is old; who compares them has a doubt
 (publisher/discrepancies.py). Two bounds keep this from lasting: no answer is a minute behind (`believed_ms`), and what
-is of a time that is still to come was said before the venue's clock was set back.
+is of a time that is still to come was said before the venue's clock was set back. Where an answer's row cannot be
+understood, the row stays as it was known.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import NamedTuple, Protocol, TypeVar
 
-from statecast.domain.changes import Check, Snapshot
+from statecast.domain.changes import Check, Snapshot, missing_rows
 from statecast.domain.models import Balance, Order, OrderKey, Position, PositionKey, Stamp
 from statecast.domain.orders import filled_of
 
@@ -134,11 +135,12 @@ def merged_balances(
     answer's."""
     merged = {row.asset: row for row in snapshot.balances}
     asked, listed_until_ms = Asked.of(snapshot), youngest_ms(snapshot.balances)
+    kept = missing_rows(snapshot.unreadable)
     for asset, ours in known.items():
         theirs, ours_ms = merged.get(asset), ours.stamp.venue_time_ms
         ours_ms = rest.merged_ms(ours_ms, trusted_ms(asset, ours_ms), asked)
         if theirs is None:
-            if rest.stands_unlisted(ours_ms, listed_until_ms, asked):
+            if asset in kept or rest.stands_unlisted(ours_ms, listed_until_ms, asked):
                 merged[asset] = ours
         elif rest.stands(ours_ms, theirs.stamp.venue_time_ms, asked):
             merged[asset] = replace(
@@ -166,7 +168,7 @@ def merged_positions(
 ) -> MergedPositions:
     """The newer of two rows. `closed` are positions that the stream has closed, and when; `filled_ms`: when the last
     fill in a symbol is known to have been."""
-    merged, asked = MergedPositions({}, {}), Asked.of(snapshot)
+    merged, asked, kept = MergedPositions({}, {}), Asked.of(snapshot), missing_rows(snapshot.unreadable)
     for theirs in snapshot.positions:
         key, ours = theirs.key, known.get(theirs.key)
         stamp = ours.stamp if ours is not None else closed.get(key)
@@ -181,7 +183,7 @@ def merged_positions(
     for key, ours in known.items():
         if key in merged.of_rest or key in merged.of_stream:
             continue
-        if is_position_standing(ours, filled_ms, listed_until_ms, asked, rest):
+        if key in kept or is_position_standing(ours, filled_ms, listed_until_ms, asked, rest):
             merged.of_stream[key] = ours
     return merged
 
@@ -222,8 +224,8 @@ def merged_orders(
 ) -> MergedOrders:
     """The newer of two rows. An order that is not listed is gone only where nobody asks for it by its id."""
     rows: dict[OrderKey, Order] = {}
+    asked, kept = Asked.of(snapshot), missing_rows(snapshot.unreadable)
     reopened: list[OrderKey] = []
-    asked = Asked.of(snapshot)
     for theirs in snapshot.orders:
         key, ours = theirs.key, known.get(theirs.key)
         ended_ms = ends.finished_ms.get(key)
@@ -241,7 +243,9 @@ def merged_orders(
     if snapshot.knows_ends:
         return MergedOrders(rows | unlisted, tuple(reopened), ())
     standing = {
-        key: ours for key, ours in unlisted.items() if rest.is_behind_as_usual(ours.venue_time_ms, asked.asked_ms)
+        key: ours
+        for key, ours in unlisted.items()
+        if key in kept or rest.is_behind_as_usual(ours.venue_time_ms, asked.asked_ms)
     }
     gone = tuple(ours for key, ours in unlisted.items() if key not in standing)
     return MergedOrders(rows | standing, tuple(reopened), gone)

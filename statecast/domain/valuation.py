@@ -97,7 +97,7 @@ def totals_of_wallet(known: Totals, wallet: Balance) -> Totals:
     return replace(
         known,
         total_wallet_balance=wallet.wallet_balance,
-        total_wallet_balance_time_ms=max(known.total_wallet_balance_time_ms, wallet.stamp.venue_time_ms),
+        total_wallet_balance_time_ms=max(known.total_wallet_balance_time_ms or 0, wallet.stamp.venue_time_ms),
         total_unrealized_profit=wallet.unrealized_profit,
         total_unrealized_profit_time_ms=wallet.unrealized_profit_time_ms,
         total_margin_balance=wallet.wallet_balance + wallet.unrealized_profit,

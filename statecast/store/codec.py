@@ -61,17 +61,17 @@ def _flag(value: bool | None) -> str | None:
 def totals_cells(totals: Totals) -> Cells:
     """Values in the order of `ACCOUNT_FIELDS`."""
     return (
-        plain(totals.total_wallet_balance),
-        str(totals.total_wallet_balance_time_ms),
-        plain(totals.total_unrealized_profit),
-        str(totals.total_unrealized_profit_time_ms),
-        plain(totals.total_margin_balance),
-        str(totals.total_margin_balance_time_ms),
-        plain(totals.available_balance),
-        str(totals.available_balance_time_ms),
-        plain(totals.total_initial_margin),
-        plain(totals.total_maint_margin),
-        str(totals.margin_time_ms),
+        _number(totals.total_wallet_balance),
+        _integer(totals.total_wallet_balance_time_ms),
+        _number(totals.total_unrealized_profit),
+        _integer(totals.total_unrealized_profit_time_ms),
+        _number(totals.total_margin_balance),
+        _integer(totals.total_margin_balance_time_ms),
+        _number(totals.available_balance),
+        _integer(totals.available_balance_time_ms),
+        _number(totals.total_initial_margin),
+        _number(totals.total_maint_margin),
+        _integer(totals.margin_time_ms),
         totals.totals_asset,
     )
 

@@ -171,6 +171,7 @@ STATUS_FIELDS = (
     "malformedFrames",
     "malformedMarketFrames",
     "futureMarkPrices",
+    "unreadableValues",
     "drifts",
     "eventsSinceMs",
     "eventsCompleteMs",

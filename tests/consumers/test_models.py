@@ -40,7 +40,11 @@ TEXT = dict.fromkeys(POSITION_FIELDS, "5") | {
 }
 SHORT = position("BTCUSDT:BOTH", TEXT, YOUNG)
 LONG = position("ETHUSDT:BOTH", TEXT | {"symbol": "ETHUSDT", "side": "long", "positionAmt": "2"}, YOUNG)
-ORDER = order("5:1001", dict.fromkeys(ORDER_FIELDS, "5") | {"orderId": "1001", "reduceOnly": "true"}, YOUNG)
+ORDER = order(
+    "5:1001",
+    dict.fromkeys(ORDER_FIELDS, "5") | {"orderId": "1001", "reduceOnly": "true", "closePosition": "false"},
+    YOUNG,
+)
 POSITIONS = Rows({"BTCUSDT:BOTH": SHORT, "ETHUSDT:BOTH": LONG}, YOUNG)
 ORDERS = OrderRows({"5:1001": ORDER}, YOUNG)
 SNAPSHOT = AccountSnapshot(

@@ -76,6 +76,13 @@ def test_what_a_venue_counts_in_contracts_is_read_where_it_is_given() -> None:
     assert tables(account=without).totals().totals_asset is None, "a publisher of before"
 
 
+def test_a_total_that_the_venue_does_not_give_is_none() -> None:
+    given = {name: text for name, text in hashes()["account"].items() if not name.startswith("availableBalance")}
+    totals = tables(account=given).totals()
+    assert (totals.available_balance, totals.available_balance_time_ms) == (None, None)
+    assert totals.total_wallet_balance == D("1000.50")
+
+
 def test_what_a_trailing_stop_and_a_closing_order_have_is_read_where_it_is_given() -> None:
     given = {"closePosition": "true", "activatePrice": "93000.5", "callbackRate": "1.5"}
     row = {f"BTCUSDT:1001.{name}": text for name, text in given.items()}
@@ -138,7 +145,7 @@ WRONG: dict[str, tuple[str, dict[str, str | None], str]] = {
     ),
     "a flag that is none": ("orders", {"BTCUSDT:1001.reduceOnly": "perhaps"}, "reduceOnly is 'perhaps'"),
     "a field that is missing": ("balances", {"USDT.walletBalance": None}, "walletBalance is missing"),
-    "a total that is missing": ("account", {"availableBalance": None}, "account is not as contract 1 has it: avail"),
+    "a total that is none": ("account", {"totalMaintMargin": "x"}, "account is not as contract 1 has it: totalM"),
     "a side that is missing": ("positions", {"BTCUSDT:BOTH.side": None}, "side is missing"),
 }
 

@@ -24,8 +24,8 @@ from support.changes import (
 
 from publisher.discrepancies import GRACE_S, Discrepancies, differences
 from statecast.domain.account import Account
-from statecast.domain.changes import Change, Check
-from statecast.domain.models import SymbolConfig
+from statecast.domain.changes import Change, Check, Unreadable
+from statecast.domain.models import OrderKey, PositionKey, SymbolConfig
 from statecast.venues import registry
 
 PACE = registry.venue("binance").traits.checks
@@ -380,6 +380,41 @@ def test_open_orders_of_many_symbols_are_asked_for_at_once() -> None:
     found_so_far = Discrepancies(PACE)
     found_so_far.take(account(), replace(refresh(ASKED), order_symbols=ALL, orders=orders), 0.0)
     assert found_so_far.order_symbols is None
+
+
+def test_a_row_that_cannot_be_understood_is_a_doubt_that_no_new_connection_ends() -> None:
+    known, found_so_far = account(LONG, event(10, "NEW")), Discrepancies(PACE)
+    keys = (PositionKey("BTCUSDT", "BOTH"), OrderKey("BTCUSDT", "1001"))
+    answer = replace(refresh(ASKED), order_symbols=ALL)
+    torn = replace(answer, unreadable=(Unreadable("the position"), *map(Unreadable, ("row 1", "row 2"), keys)))
+    for at_s in (0.0, 1.0, 2 * GRACE_S):
+        found_so_far.take(known, torn, at_s)
+        found_so_far.explain(known)
+        assert str(found_so_far) == "row 1; row 2", "and nothing of what is missing for that reason"
+        assert (found_so_far.doubtful, found_so_far.repeated) == (True, True), "at once"
+        assert not found_so_far, "neither the stream nor another answer at once explains it"
+        assert found_so_far.unexplained(at_s) == []
+    found_so_far.take(known, replace(refresh(ASKED, positions=[rest_position(10, "0.5")])), 3 * GRACE_S)
+    assert str(found_so_far) == "row 2", "it was not asked about orders"
+    whole = replace(refresh(ASKED, positions=[rest_position(10, "0.5")]), order_symbols=ALL, orders=(rest_order(10),))
+    found_so_far.take(known, whole, 4 * GRACE_S)
+    assert not found_so_far.doubtful
+
+
+def test_a_doubt_that_lasts_hides_no_drift_and_no_missing_opening() -> None:
+    known, found_so_far = account(LONG), Discrepancies(PACE)
+    torn = replace(refresh(ASKED, positions=[rest_position(40, "0.7")]), unreadable=(Unreadable("row", "BNB"),))
+    for at_s in (0.0, GRACE_S):
+        found_so_far.take(known, torn, at_s)
+    assert found_so_far
+    assert found_so_far.unexplained(GRACE_S) == ["BTCUSDT BOTH 0.5, venue 0.7"]
+
+
+def test_settings_that_the_venue_does_not_give_are_no_difference() -> None:
+    settings = {"symbol_configs": {"BTCUSDT": SymbolConfig(None, None)}, "multi_assets": False}
+    known = account(position(10, "0.5", margin_type="cross"))
+    answer = replace(refresh(ASKED, positions=[rest_position(10, "0.5")]), **settings)
+    assert differences(known, answer) == {}
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from decimal import Decimal
 from urllib.parse import urlsplit
 
@@ -10,6 +11,7 @@ import pytest
 from support.link import linked
 from support.world import World, new_server, published, until, world
 
+from statecast.clock import SystemClock
 from statecast.simulator.orders import AlgoRequest, OrderRequest, OrderType, Side
 
 REST_PATHS = {
@@ -299,6 +301,9 @@ async def test_multi_assets_mode_takes_its_totals_from_rest(redis_url: str, acco
         stored = await here.stored()
         assert stored.account is not None
         assert Decimal(stored.account["totalWalletBalance"]) > 12_000, "USDT and USDC together"
+        here.exchange.fault("cut_sockets", {"kind": "private"}, here.now_ms())
+        await expect_state_through(here, "recovering", "live")
+        assert (await here.stored()).balances.keys() == {"USDT", "USDC"}, "and none that was never touched"
 
 
 async def test_lost_frames_are_repaired_by_the_next_reconciliation(redis_url: str, account_name: str) -> None:
@@ -449,3 +454,74 @@ def _requests(here: World, status: str):  # type: ignore[no-untyped-def]  # a re
         return sum(number for call, number in here.exchange.requests.items() if call.endswith(status))
 
     return count
+
+
+async def test_one_row_that_cannot_be_understood_is_a_doubt_that_names_it_and_all_else_goes_on(
+    redis_url: str, account_name: str
+) -> None:
+    async with world(redis_url, account_name) as here:
+        buy(here)
+        buy(here, symbol="ETHUSDT")
+        await here.agree()
+        row = {"symbol": "ETHUSDT", "positionSide": "BOTH", "positionAmt": None, "updateTime": here.now_ms()}
+        fault = {"count": 1_000, "status": 200, "path": "/fapi/v3/positionRisk"}
+        here.exchange.fault("answer_rest", fault | {"body": json.dumps([row])}, here.now_ms())
+        here.exchange.fault("cut_sockets", {"kind": "private"}, here.now_ms())
+        status = await until(here.status, lambda status: "position ETHUSDT BOTH" in status["reason"])
+        assert status["state"] == "recovering"
+        assert status["unreadableValues"] == "1"
+        held = (await here.stored()).positions or {}
+        assert "ETHUSDT:BOTH" in held, "it is not shown as flat"
+        before = len(await here.log())
+        buy(here, symbol="ETHUSDT")
+        await expect_log_length(here, before + 2)
+        assert (await here.status())["state"] == "recovering"
+        here.exchange.fault("clear", {}, here.now_ms())
+        await here.state("live")
+        await here.agree()
+        assert (await here.status())["unreadableValues"] == "1"
+
+
+async def test_an_open_order_that_cannot_be_understood_stays_and_is_no_gap(redis_url: str, account_name: str) -> None:
+    async with world(redis_url, account_name) as here:
+        request = OrderRequest(
+            symbol="BTCUSDT", side=Side.BUY, type=OrderType.LIMIT, qty=Decimal("0.01"), price=Decimal(80_000)
+        )
+        here.exchange.publish(here.ledger.place(request, here.now_ms()), here.now_ms())
+        await here.agree()
+        (name,) = (await here.stored()).orders or {}
+        row = {"symbol": "BTCUSDT", "orderId": int(name.partition(":")[2]), "status": "NEW", "side": None}
+        fault = {"count": 1_000, "status": 200, "path": REST_PATHS["open orders"], "body": json.dumps([row])}
+        here.exchange.fault("answer_rest", fault, here.now_ms())
+        here.exchange.fault("cut_sockets", {"kind": "private"}, here.now_ms())
+        await until(here.status, lambda status: f"order {name}: " in status["reason"])
+        assert list((await here.stored()).orders or {}) == [name]
+        here.exchange.fault("clear", {}, here.now_ms())
+        await here.state("live")
+        await here.agree()
+        assert [entry["eventType"] for entry in await here.log()] == ["NEW"]
+
+
+async def test_values_that_only_decorate_do_not_keep_an_account_from_being_live(
+    redis_url: str, account_name: str
+) -> None:
+    async with new_server() as server:
+        exchange, now_ms = server.exchange, SystemClock().now_ms()
+        settings = [
+            {"symbol": "BTCUSDT", "marginType": "CROSSED", "leverage": None},
+            {"symbol": "ETHUSDT", "marginType": "CROSSED", "leverage": "20"},
+        ]
+        assets = [{"asset": "USDT", "walletBalance": "5", "crossWalletBalance": "5", "updateTime": -1}]
+        totals = dict.fromkeys(("totalWalletBalance", "totalUnrealizedProfit", "totalMarginBalance"), "")
+        body = totals | {"availableBalance": "5", "totalInitialMargin": "0", "totalMaintMargin": "0", "assets": assets}
+        for path, document in (("/fapi/v1/symbolConfig", settings), ("/fapi/v3/account", body)):
+            fault = {"count": 1_000, "status": 200, "path": path, "body": json.dumps(document)}
+            exchange.fault("answer_rest", fault, now_ms)
+        async with published(server, redis_url, account_name) as here:
+            stored = await here.stored()
+            assert stored.status["state"] == "live"
+            assert stored.account is not None
+            assert "totalWalletBalance" not in stored.account
+            assert stored.account["availableBalance"] == "5"
+            assert (stored.balances or {})["USDT"]["venueTimeMs"] == "0"
+            assert stored.status["unreadableValues"] == "3"

@@ -254,3 +254,38 @@ async def test_a_triggered_conditional_order_may_have_ended_with_such_a_status()
     desk.single[row.key] = PastOrder(row, NOW - 1_000)
     read = await desk.reader.read(desk.gap(triggered=[row.key]), {})
     assert [update.event.event_id for update in read.found.updates] == ["algo-7:FINISHED_BY_RISK"]
+
+
+# A row that cannot be understood
+
+
+def lost(at: int, order_id: str = "1001") -> Order:
+    return rest_order(at, "", order_id=order_id, side="", quantity=None, executed_qty=None)
+
+
+async def test_an_order_whose_row_cannot_be_understood_is_a_gap_of_that_order_alone() -> None:
+    desk = Desk()
+    desk.lists("orders", lost(100), rest_order(200, "CANCELED", order_id="1002"))
+    read = await desk.reader.read(desk.gap(order(-500, "NEW", client_order_id="mine")), {})
+    assert [update.event.event_id for update in read.found.updates] == [
+        "BTCUSDT:1001:GAP",
+        "BTCUSDT:1002:NEW",
+        "BTCUSDT:1002:CANCELED",
+    ]
+    assert read.found.updates[0].order.client_order_id == "mine", "as it was last known"
+
+
+async def test_an_order_that_is_open_is_as_the_list_of_open_orders_has_it() -> None:
+    desk = Desk()
+    desk.lists("orders", lost(100))
+    listed = rest_order(100, "NEW")
+    read = await desk.reader.read(desk.gap(), {listed.key: listed})
+    assert [update.event.event_id for update in read.found.updates] == ["BTCUSDT:1001:NEW"]
+    assert read.ended == {}
+
+
+async def test_of_an_order_whose_end_the_stream_has_sent_nothing_is_missing() -> None:
+    desk = Desk()
+    desk.account.apply((snapshot(), event(90, "CANCELED", "CANCELED")), "stream")
+    desk.lists("orders", lost(100))
+    assert (await desk.reader.read(desk.gap(), {})).found.updates == ()

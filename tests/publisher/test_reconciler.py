@@ -36,8 +36,8 @@ from publisher.redis_retry import RedisRetry
 from publisher.status import Status
 from publisher.tuning import Tuning
 from statecast.domain.account import Account
-from statecast.domain.changes import Change, Check
-from statecast.domain.models import SymbolConfig
+from statecast.domain.changes import Change, Check, Unreadable
+from statecast.domain.models import PositionKey, SymbolConfig
 from statecast.domain.order_tracking import BEFORE_OPENING, IncompleteOrder
 from statecast.errors import AuthFailed, RateLimited, VenueError, VenueUnreachable
 from statecast.store.client import Client
@@ -633,3 +633,29 @@ async def test_a_venue_in_maintenance_is_asked_seldom() -> None:
     story.venue = fails(VenueUnreachable("binance", "GET /fapi/v3/account", "HTTP 503"))
     await story.run(3600)
     assert len(story.asked) <= 200
+
+
+async def test_a_row_that_cannot_be_understood_is_shown_as_doubt_until_an_answer_has_it() -> None:
+    story = Story()
+    row = Unreadable("position ETHUSDT BOTH: its row", PositionKey("ETHUSDT", "BOTH"))
+    story.venue = lambda scope: replace(story.truth(scope), unreadable=(row, Unreadable("a figure")))
+    story.light.due()
+    assert await story.run(3 * PERIOD_S) == "", "no other connection would help"
+    assert (story.status.state, story.verified) == ("recovering", False)
+    assert story.status.reason == "the venue differs: position ETHUSDT BOTH: its row"
+    assert story.fields["unreadableValues"] == 2
+    assert len(story.asked) < 10, "it is asked for no oftener for that"
+    story.venue = story.truth
+    story.light.due()
+    await story.run(3 * PERIOD_S + 5)
+    assert (story.status.state, story.verified) == ("live", True)
+
+
+async def test_a_beginning_in_doubt_ends_with_an_answer_that_agrees() -> None:
+    story = Story()
+    now = story.clock.monotonic()
+    story.light.begins(now, now, EVERYTHING.created_since_ms, (), ["a row cannot be understood"])
+    assert (story.status.state, story.status.reason) == ("recovering", "a row cannot be understood")
+    story.light.due()
+    await story.run(PERIOD_S)
+    assert story.status.state == "live"

@@ -8,6 +8,7 @@ from structlog.testing import capture_logs
 from publisher.lifecycle import IllegalMoveError
 from publisher.logs import account_log
 from publisher.status import Status
+from statecast.domain.changes import Unreadable
 
 
 def status() -> Status:
@@ -30,6 +31,7 @@ def test_at_the_start_nothing_is_claimed() -> None:
         "malformedFrames": 0,
         "malformedMarketFrames": 0,
         "futureMarkPrices": 0,
+        "unreadableValues": 0,
         "drifts": 0,
         "walletCorrections": 0,
         "eventsSinceMs": 0,
@@ -46,6 +48,8 @@ def test_what_is_counted_and_when_it_happened_is_in_the_fields() -> None:
     one.set_malformed_market_frames(5)
     one.count_wallet_correction()
     one.count_future_mark_price()
+    for _ in range(3):
+        one.count_unreadable([Unreadable("a figure"), Unreadable("a row", "USDT")])
     for count in (one.count_unknown_event, one.count_malformed_frame, one.count_malformed_frame, one.count_drift):
         count()
     assert fields(one) | {
@@ -54,6 +58,7 @@ def test_what_is_counted_and_when_it_happened_is_in_the_fields() -> None:
         "eventsSinceMs": 13,
         "malformedMarketFrames": 5,
         "futureMarkPrices": 1,
+        "unreadableValues": 2,
         "unknownEvents": 1,
         "malformedFrames": 2,
         "drifts": 1,

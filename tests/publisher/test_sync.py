@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -14,7 +15,7 @@ from support.parts import Parts
 
 from publisher.handover import Message
 from publisher.lease import LeaseAcquired
-from statecast.domain.changes import Change, Frame, Snapshot
+from statecast.domain.changes import Change, Frame, Snapshot, Unreadable
 from statecast.domain.models import OrderEvent
 from statecast.errors import AuthFailed, FrameError, RateLimited, VenueError, VenueUnreachable
 from statecast.store.writer import PreviousState
@@ -177,3 +178,23 @@ async def test_a_gap_waits_for_the_histories_before_anything_newer_is_logged() -
     assert story.logged == []
     assert [one.event_id for one in story.catch_up.waiting_events()] == ["full"]
     assert story.status.reason == "taking over: the log of order events is not complete"
+
+
+async def test_a_snapshot_with_a_row_that_cannot_be_understood_is_followed_and_not_verified() -> None:
+    torn = (Unreadable("asset BNB: its row", "BNB"), Unreadable("a figure"))
+    story = Story(replace(snapshot(1_000), unreadable=torn))
+    story.sync.stream_connected()
+    async with story.running():
+        await story.clock.advance(1)
+    assert story.catch_up.is_following
+    assert (story.status.state, story.status.reason) == ("starting", "asset BNB: its row")
+    assert not story.status.is_verified(story.clock.monotonic())
+    assert story.status.fields("p", 1)["unreadableValues"] == 2
+
+
+async def test_a_snapshot_in_which_a_figure_was_left_out_is_live() -> None:
+    story = Story(replace(snapshot(1_000), unreadable=(Unreadable("a figure"),)))
+    story.sync.stream_connected()
+    async with story.running():
+        await story.clock.advance(1)
+    assert story.status.state == "live"

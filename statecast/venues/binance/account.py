@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager, suppress
 
 from statecast.clock import Clock
-from statecast.domain.changes import Check, Snapshot
+from statecast.domain.changes import Check, Snapshot, Unreadable
 from statecast.domain.history import PastOrder
 from statecast.domain.models import Order, OrderKey
 from statecast.errors import FrameError, VenueError, VenueUnreachable
@@ -109,7 +109,8 @@ class BinanceAccount:
 
         Connect the stream first: what it sends later than a row's stamp repairs that. Who has no stream asks for it
         `consistent`: balances and positions are then of one moment, or this raises VenueUnreachable because the account
-        changes too fast. Orders may still be some milliseconds away from the positions.
+        changes too fast. Orders may still be some milliseconds away from the positions. A row that is not understood is
+        then an error, for nothing else would show the doubt.
 
         `taken_ms` is before the first request. Where exchangeInfo cannot be had, margin assets are known of the symbols
         with positions only.
@@ -133,11 +134,14 @@ class BinanceAccount:
         taken_ms = self.clock.at_ms(began_mono_s)
         if consistent:
             account, risk = await self._consistent(account, risk)
-        totals, balances = snapshot.account(account, taken_ms)
-        configs = snapshot.symbol_configs(symbol_config)
+        unreadable: list[Unreadable] = []
+        totals, balances = snapshot.account(account, taken_ms, unreadable)
+        configs = snapshot.symbol_configs(symbol_config, unreadable)
         multi_assets = snapshot.multi_assets(account_config)
-        positions = snapshot.positions(risk, taken_ms, configs)
-        open_orders = snapshot.open_orders(orders) + snapshot.open_algo_orders(algo_orders)
+        positions = snapshot.positions(risk, taken_ms, configs, unreadable)
+        open_orders = snapshot.open_orders(orders, unreadable) + snapshot.open_algo_orders(algo_orders, unreadable)
+        if consistent and (missing := [text for text, key in unreadable if key is not None]):
+            raise FrameError("snapshot", "a row", missing[0])  # Nobody would say that the rest is not all.
         await self._learn_margin_assets({row.symbol for row in positions} | {order.symbol for order in open_orders})
         stated = {row.symbol: row.margin_asset for row in positions if row.margin_asset is not None}
         return Snapshot(
@@ -152,6 +156,7 @@ class BinanceAccount:
             totals_asset=wire.MULTI_ASSETS_TOTALS if multi_assets else wire.SINGLE_ASSET_TOTALS,
             totals_are_wallet=not multi_assets,  # EU accounts are counted in BNFCR
             answered_ms=self.clock.now_ms(),
+            unreadable=tuple(unreadable),
         )
 
     async def fetch_check(self, scope: CheckScope = FIGURES_ONLY) -> Check:
@@ -178,17 +183,20 @@ class BinanceAccount:
         created, account, risk, *others = await all_of([self._histories.created(scope), *bodies])
         assert isinstance(created, Created)
         taken_ms = self.clock.at_ms(began_mono_s)
-        totals, balances = snapshot.account(account, taken_ms)
+        unreadable: list[Unreadable] = []
+        totals, balances = snapshot.account(account, taken_ms, unreadable)
         configs, multi_assets = None, None
         if scope.settings:
-            configs, multi_assets = snapshot.symbol_configs(others.pop()), snapshot.multi_assets(others.pop())
+            configs = snapshot.symbol_configs(others.pop(), unreadable)
+            multi_assets = snapshot.multi_assets(others.pop())
         orders: list[Order] = []
         for ordinary, conditional in zip(others[::2], others[1::2], strict=True):
-            orders += snapshot.open_orders(ordinary) + snapshot.open_algo_orders(conditional)
+            orders += snapshot.open_orders(ordinary, unreadable)
+            orders += snapshot.open_algo_orders(conditional, unreadable)
         return Check(
             totals,
             balances,
-            snapshot.positions(risk, taken_ms, {}),
+            snapshot.positions(risk, taken_ms, {}, unreadable),
             taken_ms,
             orders=tuple(orders),
             order_symbols=symbols,
@@ -198,6 +206,7 @@ class BinanceAccount:
             symbol_configs=configs,
             multi_assets=multi_assets,
             answered_ms=self.clock.now_ms(),
+            unreadable=tuple(unreadable),
         )
 
     # The account's past

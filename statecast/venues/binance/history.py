@@ -1,15 +1,32 @@
 """Order and trade histories by REST → past orders and trades. Pure; a malformed body raises FrameError.
 
+An order's row that is not understood is an order of status `LOST`, as long as it says which one it is, and since when.
+
 Pages "All Orders", "Account Trade List", "Query All Algo Orders", as of 2026-05-28 to 2026-09; read in November 2026.
 Trimmed rows stand with each function.
 """
 
 from __future__ import annotations
 
+from statecast.domain import event_ids
 from statecast.domain.history import PastOrder, PastTrade
+from statecast.domain.models import Order, OrderKey
+from statecast.domain.orders import LOST
+from statecast.errors import FrameError
 from statecast.venues.binance import wire
-from statecast.venues.binance.fields import Json, maybe_flag, maybe_number, name, number, obj, rows, time_ms, whole
-from statecast.venues.binance.snapshot import algo_order_row, order_row
+from statecast.venues.binance.fields import (
+    Json,
+    maybe_flag,
+    maybe_number,
+    name,
+    number,
+    obj,
+    rows,
+    time_ms,
+    time_or_zero,
+    whole,
+)
+from statecast.venues.binance.snapshot import algo_order_key, algo_order_row, order_key, order_row
 
 
 def orders(body: object) -> tuple[PastOrder, ...]:
@@ -26,10 +43,14 @@ def order(body: object) -> PastOrder:
 
 def _order(row: Json, event: str) -> PastOrder:
     """The venue's own orders begin with their fill, and a liquidation's fill has a word of its own in the stream."""
-    past = order_row(row, event)
+    created_ms = time_ms(row, "time", event)
+    try:
+        past = order_row(row, event, [])
+    except FrameError:
+        return _not_understood(row, order_key(row, event), created_ms)
     return PastOrder(
         past,
-        time_ms(row, "time", event),
+        created_ms,
         has_opening_event=not past.client_order_id.startswith(wire.SYSTEM_ORDERS),
         fill_event="CALCULATED" if past.type == "LIQUIDATION" else "TRADE",
     )
@@ -38,16 +59,47 @@ def _order(row: Json, event: str) -> PastOrder:
 def algo_orders(body: object) -> tuple[PastOrder, ...]:
     """`GET /fapi/v1/allAlgoOrders`: rows as those of openAlgoOrders, with the time of creation in `createTime`."""
     event = str(wire.ALL_ALGO_ORDERS)
-    return tuple(
-        PastOrder(algo_order_row(row, event), time_ms(row, "createTime", event)) for row in rows(body, event, "body")
-    )
+    return tuple(_algo_order(row, event) for row in rows(body, event, "body"))
 
 
 def algo_order(body: object) -> PastOrder:
     """`GET /fapi/v1/algoOrder`: one such row."""
     event = str(wire.ALGO_ORDER)
-    row = obj(body, event, "body")
-    return PastOrder(algo_order_row(row, event), time_ms(row, "createTime", event))
+    return _algo_order(obj(body, event, "body"), event)
+
+
+def _algo_order(row: Json, event: str) -> PastOrder:
+    created_ms = time_ms(row, "createTime", event)
+    try:
+        return PastOrder(algo_order_row(row, event, []), created_ms)
+    except FrameError:
+        key = algo_order_key(row, event)
+        return _not_understood(row, key, created_ms, event_ids.algo_id(key.order_id))
+
+
+def _not_understood(row: Json, key: OrderKey, created_ms: int, algo_id: str | None = None) -> PastOrder:
+    """An order whose row says no more than which one it is."""
+    order = Order(
+        order_id=key.order_id,
+        symbol=key.symbol,
+        client_order_id="",
+        side="",
+        position_side="",
+        type="",
+        orig_type="",
+        time_in_force="",
+        status=LOST,
+        price=None,
+        stop_price=None,
+        quantity=None,
+        executed_qty=None,
+        avg_price=None,
+        reduce_only=None,
+        venue_time_ms=max(time_or_zero(row, "updateTime"), created_ms),
+        source="rest",
+        algo_id=algo_id,
+    )
+    return PastOrder(order, created_ms)
 
 
 def trades(body: object) -> tuple[PastTrade, ...]:

@@ -2,16 +2,31 @@
 
 Sources: the endpoints' pages, as of 2026-05-28 to 2026-09. Amounts are text, times milliseconds; `updateTime` is 0 for
 a row that was never touched. `event` of an error is the endpoint. Trimmed payloads stand with each function.
+
+One value that makes no sense must not cost the account all others. What only decorates its row is left out; a row that
+is not understood is missing, and the functions add to `unreadable` which one. FrameError is for what is left: a body of
+another shape, or a row that cannot be named.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import TypeVar
 
-from statecast.domain.event_ids import conditional_order_id
-from statecast.domain.models import Balance, Order, Position, Stamp, SymbolConfig, Totals
+from statecast.domain.changes import Unreadable
+from statecast.domain.event_ids import algo_id, conditional_order_id
+from statecast.domain.models import (
+    Balance,
+    Order,
+    OrderKey,
+    Position,
+    PositionKey,
+    Stamp,
+    SymbolConfig,
+    Totals,
+)
 from statecast.domain.orders import is_over
 from statecast.errors import FrameError
 from statecast.venues.binance import wire
@@ -29,9 +44,12 @@ from statecast.venues.binance.fields import (
     rows,
     text,
     time_ms,
+    time_or_zero,
     whole,
     word,
 )
+
+T = TypeVar("T")
 
 _HARMLESS_PERMISSIONS = frozenset({"ipRestrict", "enableReading", "enableFixReadOnly"})
 _TRADE_PERMISSIONS = frozenset(
@@ -65,14 +83,15 @@ class KeyPermissions:
         return not (self.can_trade or self.can_withdraw or self.extra)
 
 
-def proven_ms(rows_of_answer: list[Json], asked_ms: int, event: str) -> int:
+def proven_ms(rows_of_answer: list[Json], asked_ms: int) -> int:
     """As of when the figures of an answer are that have no time of their own: of its youngest row, or what REST is
     usually behind the question, whichever is later."""
-    youngest_ms = max((time_ms(row, "updateTime", event) for row in rows_of_answer), default=0)
+    times = (row.get("updateTime") for row in rows_of_answer)
+    youngest_ms = max((time for time in times if type(time) is int), default=0)
     return max(youngest_ms, asked_ms - wire.REST_RECENT_MS)
 
 
-def account(body: object, asked_ms: int) -> tuple[Totals, tuple[Balance, ...]]:
+def account(body: object, asked_ms: int, unreadable: list[Unreadable]) -> tuple[Totals, tuple[Balance, ...]]:
     """`GET /fapi/v3/account`, asked for at a time: the totals and the assets.
 
     {"totalInitialMargin":"114.06","totalMaintMargin":"9.13","totalWalletBalance":"10250.11873421",…,
@@ -81,51 +100,75 @@ def account(body: object, asked_ms: int) -> tuple[Totals, tuple[Balance, ...]]:
 
     The venue lists every asset that could be margin. Kept are those with an amount in them, or an `updateTime`: that is
     every asset that the account holds or that ever moved, so that an asset which the stream reports as 0 does not come
-    and go with each snapshot, while assets that were never touched stay out of the reader's sight. In multi-assets mode
-    the pooled `availableBalance` is an amount in every asset, and all of them are kept.
+    and go with each snapshot, while assets that were never touched stay out of the reader's sight. (In multi-assets
+    mode those have an `availableBalance` all the same, which is what is free of the others.)
 
     The totals are USDT's alone in single-asset mode, and the USD value of all assets in multi-assets mode. A never-used
-    account may give `""` for them: where no asset is kept and none has a position, that is 0; otherwise it is an error.
+    account may give `""` for them: where nothing is in any asset and no position is listed, that is 0; otherwise it is
+    not given.
     """
     event = str(wire.ACCOUNT)
     whole_account = obj(body, event, "body")
+    balances: list[Balance] = []
+    is_empty = not rows(whole_account.get("positions", []), event, "positions")
     assets = rows(whole_account.get("assets"), event, "assets")
-    taken_ms = proven_ms(assets, asked_ms, event)
-    balances = tuple(_balance(row, taken_ms, event) for row in assets if _is_held(row, event))
-    empty = not balances and not rows(whole_account.get("positions", []), event, "positions")
+    taken_ms = proven_ms(assets, asked_ms)
+    for row in assets:
+        asset = name(row, "asset", event)
+        try:
+            if _is_held(row, event):
+                balances.append(_balance(row, taken_ms, event, unreadable))
+        except FrameError as error:
+            is_empty = False
+            unreadable.append(Unreadable(_text(f"asset {asset}", error), asset))
+    is_empty = is_empty and not any(row.wallet_balance or row.cross_wallet_balance for row in balances)
 
-    def total(key: str) -> Decimal:
-        return Decimal(0) if empty and whole_account.get(key) == "" else number(whole_account, key, event)
+    def total(key: str) -> Decimal | None:
+        if whole_account.get(key) == "":
+            return Decimal(0) if is_empty else None
+        return _figure(number, whole_account, key, event, "totals", unreadable)
 
-    totals = Totals(
-        total_wallet_balance=total("totalWalletBalance"),
-        total_wallet_balance_time_ms=taken_ms,
-        total_unrealized_profit=total("totalUnrealizedProfit"),
-        total_unrealized_profit_time_ms=taken_ms,
-        total_margin_balance=total("totalMarginBalance"),
-        total_margin_balance_time_ms=taken_ms,
-        available_balance=total("availableBalance"),
-        available_balance_time_ms=taken_ms,
-        total_initial_margin=total("totalInitialMargin"),
-        total_maint_margin=total("totalMaintMargin"),
-        margin_time_ms=taken_ms,
+    wallet, profit, margin = (
+        total(key) for key in ("totalWalletBalance", "totalUnrealizedProfit", "totalMarginBalance")
     )
-    return totals, balances
+    available, initial, maintenance = (
+        total(key) for key in ("availableBalance", "totalInitialMargin", "totalMaintMargin")
+    )
+    totals = Totals(
+        total_wallet_balance=wallet,
+        total_wallet_balance_time_ms=None if wallet is None else taken_ms,
+        total_unrealized_profit=profit,
+        total_unrealized_profit_time_ms=None if profit is None else taken_ms,
+        total_margin_balance=margin,
+        total_margin_balance_time_ms=None if margin is None else taken_ms,
+        available_balance=available,
+        available_balance_time_ms=None if available is None else taken_ms,
+        total_initial_margin=initial,
+        total_maint_margin=maintenance,
+        margin_time_ms=None if initial is None and maintenance is None else taken_ms,
+    )
+    return totals, tuple(balances)
 
 
 def _is_held(row: Json, event: str) -> bool:
-    amounts = ("walletBalance", "crossWalletBalance", "availableBalance")
-    return time_ms(row, "updateTime", event) > 0 or any(maybe_number(row, key, event) for key in amounts)
+    if row.get("walletBalance") == "":
+        return False
+    moved = time_or_zero(row, "updateTime") > 0
+    return moved or any(
+        maybe_number(row, key, event) for key in ("walletBalance", "crossWalletBalance", "unrealizedProfit")
+    )
 
 
-def _balance(row: Json, taken_ms: int, event: str) -> Balance:
-    available = maybe_number(row, "availableBalance", event)
-    profit = maybe_number(row, "unrealizedProfit", event)
+def _balance(row: Json, taken_ms: int, event: str, unreadable: list[Unreadable]) -> Balance:
+    asset = name(row, "asset", event)
+    what = f"asset {asset}"
+    available = _figure(maybe_number, row, "availableBalance", event, what, unreadable)
+    profit = _figure(maybe_number, row, "unrealizedProfit", event, what, unreadable)
     return Balance(
-        asset=name(row, "asset", event),
+        asset=asset,
         wallet_balance=number(row, "walletBalance", event),
         cross_wallet_balance=number(row, "crossWalletBalance", event),
-        stamp=Stamp(time_ms(row, "updateTime", event)),
+        stamp=_stamp(row, event, what, unreadable),
         source="rest",
         available_balance=available,
         available_balance_time_ms=None if available is None else taken_ms,
@@ -134,7 +177,32 @@ def _balance(row: Json, taken_ms: int, event: str) -> Balance:
     )
 
 
-def positions(body: object, asked_ms: int, configs: Mapping[str, SymbolConfig]) -> tuple[Position, ...]:
+# What of an answer cannot be understood. A row that cannot be named makes the whole answer useless.
+
+
+def _figure(
+    read: Callable[[Json, str, str], T], row: Json, key: str, event: str, what: str, unreadable: list[Unreadable]
+) -> T | None:
+    """A value that says nothing of the rest of its row: left out where it makes no sense."""
+    try:
+        return read(row, key, event)
+    except FrameError as error:
+        unreadable.append(Unreadable(_text(what, error)))
+        return None
+
+
+def _stamp(row: Json, event: str, what: str, unreadable: list[Unreadable]) -> Stamp:
+    """When a row last changed; 0 where that makes no sense, as for one that was never touched."""
+    return Stamp(_figure(time_ms, row, "updateTime", event, what, unreadable) or 0)
+
+
+def _text(what: str, error: FrameError) -> str:
+    return f"{what}: the venue's answer cannot be understood: {error.where} {error.problem}"
+
+
+def positions(
+    body: object, asked_ms: int, configs: Mapping[str, SymbolConfig], unreadable: list[Unreadable]
+) -> tuple[Position, ...]:
     """`GET /fapi/v3/positionRisk`, asked for at a time: the open positions; flat rows (a symbol with orders alone) are
     dropped.
 
@@ -146,36 +214,51 @@ def positions(body: object, asked_ms: int, configs: Mapping[str, SymbolConfig]) 
     `liquidationPrice` of 0 is the venue's word for "none".
     """
     event = str(wire.POSITION_RISK)
+    found: list[Position] = []
     listed = rows(body, event, "body")
-    taken_ms = proven_ms(listed, asked_ms, event)
-    return tuple(_position(row, taken_ms, configs, event) for row in listed if number(row, "positionAmt", event))
+    taken_ms = proven_ms(listed, asked_ms)
+    for row in listed:
+        key = PositionKey(name(row, "symbol", event), name(row, "positionSide", event))
+        try:
+            if number(row, "positionAmt", event):
+                found.append(_position(row, key.symbol, taken_ms, configs.get(key.symbol), event, unreadable))
+        except FrameError as error:
+            unreadable.append(Unreadable(_text(f"position {key.symbol} {key.position_side}", error), key))
+    return tuple(found)
 
 
-def _position(row: Json, taken_ms: int, configs: Mapping[str, SymbolConfig], event: str) -> Position:
-    symbol = name(row, "symbol", event)
-    config = configs.get(symbol)
-    mark_price = maybe_number(row, "markPrice", event)
-    profit = maybe_number(row, "unRealizedProfit", event)
-    liquidation_price = maybe_number(row, "liquidationPrice", event)
+def _position(
+    row: Json, symbol: str, taken_ms: int, config: SymbolConfig | None, event: str, unreadable: list[Unreadable]
+) -> Position:
+    side = one_of(row, "positionSide", wire.POSITION_SIDES, event)
+    what = f"position {symbol} {side}"
+
+    def figure(key: str) -> Decimal | None:
+        return _figure(maybe_number, row, key, event, what, unreadable)
+
+    mark_price, profit, liquidation_price = (
+        figure(key) for key in ("markPrice", "unRealizedProfit", "liquidationPrice")
+    )
+    margin_asset = _figure(name, row, "marginAsset", event, what, unreadable) if row.get("marginAsset") else None
     return Position(
         symbol=symbol,
-        position_side=one_of(row, "positionSide", wire.POSITION_SIDES, event),
+        position_side=side,
         position_amt=number(row, "positionAmt", event),
         entry_price=number(row, "entryPrice", event),
-        stamp=Stamp(time_ms(row, "updateTime", event)),
+        stamp=_stamp(row, event, what, unreadable),
         source="rest",
-        break_even_price=maybe_number(row, "breakEvenPrice", event),
+        break_even_price=figure("breakEvenPrice"),
         mark_price=mark_price,
         mark_price_time_ms=None if mark_price is None else taken_ms,
         unrealized_profit=profit,
         unrealized_profit_time_ms=None if profit is None else taken_ms,
         leverage=config.leverage if config else None,
         margin_type=config.margin_type if config else None,
-        isolated_wallet=maybe_number(row, "isolatedWallet", event),
+        isolated_wallet=figure("isolatedWallet"),
         liquidation_price=liquidation_price,
         liquidation_price_time_ms=None if liquidation_price is None else taken_ms,
-        notional=maybe_number(row, "notional", event),
-        margin_asset=name(row, "marginAsset", event) if row.get("marginAsset") else None,
+        notional=figure("notional"),
+        margin_asset=margin_asset,
     )
 
 
@@ -199,7 +282,7 @@ def risk_holdings(body: object) -> Holdings:
 
 def _holdings(body: object, event: str, where: str) -> Holdings:
     return {
-        (name(row, "symbol", event), name(row, "positionSide", event)): (amount, time_ms(row, "updateTime", event))
+        (name(row, "symbol", event), name(row, "positionSide", event)): (amount, time_or_zero(row, "updateTime"))
         for row in rows(body, event, where)
         if (amount := number(row, "positionAmt", event))
     }
@@ -210,24 +293,57 @@ def amounts(holdings: Holdings) -> dict[tuple[str, str], Decimal]:
     return {position: amount for position, (amount, _) in holdings.items()}
 
 
-def open_orders(body: object) -> tuple[Order, ...]:
+def open_orders(body: object, unreadable: list[Unreadable]) -> tuple[Order, ...]:
     """`GET /fapi/v1/openOrders`: the ordinary orders; conditional ones are not among them until they trigger.
 
     [{"orderId":8886774001,"clientOrderId":"my-0001","symbol":"BTCUSDT","side":"BUY","positionSide":"BOTH","type":"LIMIT",
       "origType":"LIMIT","timeInForce":"GTC","status":"PARTIALLY_FILLED","price":"91250.4","stopPrice":"0","origQty":"0.050",
       "executedQty":"0.025","avgPrice":"91250.40000","reduceOnly":false,"time":1793000000900,"updateTime":1793000001046,…}]
     """
-    event = str(wire.OPEN_ORDERS)
-    orders = (order_row(row, event) for row in rows(body, event, "body"))
-    return tuple(order for order in orders if not is_over(order))
+    return _open(body, str(wire.OPEN_ORDERS), order_key, order_row, unreadable)
 
 
-def order_row(row: Json, event: str) -> Order:
+def _open(
+    body: object,
+    event: str,
+    key_of: Callable[[Json, str], OrderKey],
+    read: Callable[[Json, str, list[Unreadable]], Order],
+    unreadable: list[Unreadable],
+) -> tuple[Order, ...]:
+    found: list[Order] = []
+    for row in rows(body, event, "body"):
+        key = key_of(row, event)
+        try:
+            order = read(row, event, unreadable)
+        except FrameError as error:
+            unreadable.append(Unreadable(_text(f"order {key}", error), key))
+            continue
+        if not is_over(order):
+            found.append(order)
+    return tuple(found)
+
+
+def order_key(row: Json, event: str) -> OrderKey:
+    """Which ordinary order it is."""
+    return OrderKey(name(row, "symbol", event), str(whole(row, "orderId", event)))
+
+
+def algo_order_key(row: Json, event: str) -> OrderKey:
+    """Which conditional order it is."""
+    return OrderKey(name(row, "symbol", event), conditional_order_id(str(whole(row, "algoId", event))))
+
+
+def order_row(row: Json, event: str, unreadable: list[Unreadable]) -> Order:
     """An ordinary order as every query answers it. Its status may be one that nobody named."""
-    status = word(row, "status", event)
+    key, status = order_key(row, event), word(row, "status", event)
+    is_trailing = trails(row, "type", "origType")
+
+    def figure(read: Callable[[Json, str, str], T], name: str) -> T | None:
+        return _figure(read, row, name, event, f"order {key}", unreadable)
+
     return Order(
-        order_id=str(whole(row, "orderId", event)),
-        symbol=name(row, "symbol", event),
+        order_id=key.order_id,
+        symbol=key.symbol,
         client_order_id=text(row, "clientOrderId", event),
         side=one_of(row, "side", wire.SIDES, event),
         position_side=one_of(row, "positionSide", wire.POSITION_SIDES, event),
@@ -236,42 +352,45 @@ def order_row(row: Json, event: str) -> Order:
         time_in_force=text(row, "timeInForce", event),
         status=status,
         price=maybe_number(row, "price", event),
-        stop_price=None if trails(row, "type", "origType") else maybe_number(row, "stopPrice", event),
+        stop_price=None if is_trailing else figure(maybe_number, "stopPrice"),
         quantity=number(row, "origQty", event),
         executed_qty=number(row, "executedQty", event),
-        avg_price=maybe_number(row, "avgPrice", event),
-        reduce_only=maybe_flag(row, "reduceOnly", event),
+        avg_price=figure(maybe_number, "avgPrice"),
+        reduce_only=figure(maybe_flag, "reduceOnly"),
         venue_time_ms=time_ms(row, "updateTime", event),
         source="rest",
-        close_position=maybe_flag(row, "closePosition", event),
-        activate_price=maybe_number(row, "activatePrice", event) if trails(row, "type", "origType") else None,
-        callback_rate=maybe_number(row, "priceRate", event) if trails(row, "type", "origType") else None,
+        close_position=figure(maybe_flag, "closePosition"),
+        activate_price=figure(maybe_number, "activatePrice") if is_trailing else None,
+        callback_rate=figure(maybe_number, "priceRate") if is_trailing else None,
         ended=status not in wire.ORDER_STATUSES and is_all_filled(row, "executedQty", "origQty", event),
     )
 
 
-def open_algo_orders(body: object) -> tuple[Order, ...]:
+def open_algo_orders(body: object, unreadable: list[Unreadable]) -> tuple[Order, ...]:
     """`GET /fapi/v1/openAlgoOrders`: the conditional orders that have not triggered.
 
     [{"algoId":2148719,"clientAlgoId":"sl-0007","orderType":"STOP_MARKET","symbol":"BTCUSDT","side":"SELL","positionSide":"BOTH",
       "timeInForce":"GTC","quantity":"0.025","algoStatus":"NEW","actualOrderId":"","actualPrice":"0.00000","triggerPrice":"88000.0",
-      "price":"0.00000","reduceOnly":true,"updateTime":1793000004010,…}]
+      "price":"0.00000","closePosition":false,"reduceOnly":true,"updateTime":1793000004010,…}]
 
-    `actualPrice` and `actualQty` mean something only after the trigger; before it they are left out, as in the stream.
+    A trailing stop has `activatePrice` and `callbackRate` as well. `actualPrice` and `actualQty` mean something only
+    after the trigger; before it they are left out, as in the stream.
     """
-    event = str(wire.OPEN_ALGO_ORDERS)
-    orders = (algo_order_row(row, event) for row in rows(body, event, "body"))
-    return tuple(order for order in orders if not is_over(order))
+    return _open(body, str(wire.OPEN_ALGO_ORDERS), algo_order_key, algo_order_row, unreadable)
 
 
-def algo_order_row(row: Json, event: str) -> Order:
+def algo_order_row(row: Json, event: str, unreadable: list[Unreadable]) -> Order:
     """A conditional order as every query answers it."""
-    algo_id = str(whole(row, "algoId", event))
-    actual_order_id = maybe_id(row, "actualOrderId", event)
-    order_type = text(row, "orderType", event)
+    key = algo_order_key(row, event)
+    order_type, is_trailing = text(row, "orderType", event), trails(row, "orderType")
+
+    def figure(read: Callable[[Json, str, str], T], name: str) -> T | None:
+        return _figure(read, row, name, event, f"order {key}", unreadable)
+
+    actual_order_id = figure(maybe_id, "actualOrderId")
     return Order(
-        order_id=conditional_order_id(algo_id),
-        symbol=name(row, "symbol", event),
+        order_id=key.order_id,
+        symbol=key.symbol,
         client_order_id=text(row, "clientAlgoId", event),
         side=one_of(row, "side", wire.SIDES, event),
         position_side=one_of(row, "positionSide", wire.POSITION_SIDES, event),
@@ -280,18 +399,18 @@ def algo_order_row(row: Json, event: str) -> Order:
         time_in_force=text(row, "timeInForce", event),
         status=word(row, "algoStatus", event),
         price=maybe_number(row, "price", event),
-        stop_price=None if trails(row, "orderType") else maybe_number(row, "triggerPrice", event),
+        stop_price=None if is_trailing else maybe_number(row, "triggerPrice", event),
         quantity=maybe_number(row, "quantity", event),
-        executed_qty=maybe_number(row, "actualQty", event) if actual_order_id else None,
-        avg_price=maybe_number(row, "actualPrice", event) if actual_order_id else None,
-        reduce_only=maybe_flag(row, "reduceOnly", event),
+        executed_qty=figure(maybe_number, "actualQty") if actual_order_id else None,
+        avg_price=figure(maybe_number, "actualPrice") if actual_order_id else None,
+        reduce_only=figure(maybe_flag, "reduceOnly"),
         venue_time_ms=time_ms(row, "updateTime", event),
         source="rest",
-        algo_id=algo_id,
+        algo_id=algo_id(key.order_id),
         actual_order_id=actual_order_id,
-        close_position=maybe_flag(row, "closePosition", event),
-        activate_price=maybe_number(row, "activatePrice", event) if trails(row, "orderType") else None,
-        callback_rate=maybe_number(row, "callbackRate", event) if trails(row, "orderType") else None,
+        close_position=figure(maybe_flag, "closePosition"),
+        activate_price=figure(maybe_number, "activatePrice") if is_trailing else None,
+        callback_rate=figure(maybe_number, "callbackRate") if is_trailing else None,
     )
 
 
@@ -301,20 +420,24 @@ def multi_assets(body: object) -> bool:
     return flag(obj(body, event, "body"), "multiAssetsMargin", event)
 
 
-def symbol_configs(body: object) -> dict[str, SymbolConfig]:
+def symbol_configs(body: object, unreadable: list[Unreadable]) -> dict[str, SymbolConfig]:
     """`GET /fapi/v1/symbolConfig`: `[{"symbol":"BTCUSDT","marginType":"CROSSED","leverage":20,…}]`, by symbol."""
     event = str(wire.SYMBOL_CONFIG)
-    return {
-        name(row, "symbol", event): SymbolConfig(whole(row, "leverage", event), margin_type(row, "marginType", event))
-        for row in rows(body, event, "body")
-    }
+    found: dict[str, SymbolConfig] = {}
+    for row in rows(body, event, "body"):
+        if (symbol := _figure(name, row, "symbol", event, "settings", unreadable)) is not None:
+            what = f"settings of {symbol}"
+            leverage = _figure(whole, row, "leverage", event, what, unreadable)
+            found[symbol] = SymbolConfig(leverage, _figure(margin_type, row, "marginType", event, what, unreadable))
+    return found
 
 
 def margin_assets(body: object) -> dict[str, str]:
     """`GET /fapi/v1/exchangeInfo`: `{"symbols":[{"symbol":"BTCUSDT","marginAsset":"USDT",…}]}`, the asset by symbol."""
     event = str(wire.EXCHANGE_INFO)
     symbols = rows(obj(body, event, "body").get("symbols"), event, "symbols")
-    return {name(row, "symbol", event): name(row, "marginAsset", event) for row in symbols}
+    named = [(row.get("symbol"), row.get("marginAsset")) for row in symbols]
+    return {symbol: asset for symbol, asset in named if type(symbol) is type(asset) is str and symbol and asset}
 
 
 def key_permissions(body: object) -> KeyPermissions:

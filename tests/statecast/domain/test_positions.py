@@ -380,3 +380,9 @@ def test_an_inverse_position_is_worth_coins_and_says_what_it_counts() -> None:
     assert (row.unrealized_profit, row.notional) == (D("0.004"), D("0.016"))
     assert (row.quantity_asset, row.contracts, row.contract_size) == ("USD", D(10), D(100))
     expect_totals(story, "1", "0.004", "1.004")
+
+
+def test_settings_that_an_answer_leaves_out_stay() -> None:
+    story = Story([snapshot(configs={"BTCUSDT": SymbolConfig(20, "cross")})])
+    story.apply(replace(refresh(10), symbol_configs={"BTCUSDT": SymbolConfig(None, None)}))
+    assert story.account.symbol_configs["BTCUSDT"] == SymbolConfig(20, "cross")

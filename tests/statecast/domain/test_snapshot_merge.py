@@ -19,8 +19,8 @@ from support.changes import (
 from support.story import BOTH, Frame, Story, btc, expect_amounts, expect_totals, expect_wallets, known
 
 from statecast.domain import gaps
-from statecast.domain.changes import LoggedEvent, OrderUpdate
-from statecast.domain.models import SymbolConfig
+from statecast.domain.changes import LoggedEvent, OrderUpdate, Unreadable
+from statecast.domain.models import OrderKey, SymbolConfig
 from statecast.domain.snapshot_merge import AHEAD_MS, Asked
 
 # Frames of before a snapshot
@@ -319,3 +319,23 @@ def test_a_snapshot_puts_right_what_a_clock_that_was_set_back_has_frozen() -> No
     assert [row.position_amt for row in account.positions.values()] == [D("0.7")]
     account.apply((position(1_500, "2", symbol="ETHUSDT"),), "stream")
     assert len(account.positions) == 2, "a later frame counts again"
+
+
+# Rows of an answer that cannot be understood
+
+
+def test_what_an_answer_has_and_cannot_be_understood_stays_as_it_was_known() -> None:
+    story = Story([snapshot()], [wallet(10, "990"), wallet(10, "5", "BNB"), position(10, "0.5"), event(10, "NEW")])
+    keys = ("BNB", BOTH, OrderKey("BTCUSDT", "1001"))
+    story.apply(snapshot(60_000, unreadable=tuple(Unreadable("a row", key) for key in keys)))
+    assert (list(story.account.orders), set(story.account.balances)) == (btc("1001"), {"USDT", "BNB"})
+    assert story.balance("BNB").wallet_balance == D(5)
+    expect_amounts(story, BTCUSDT_BOTH="0.5")
+    story.apply(snapshot(120_000))
+    assert (story.account.orders, story.account.positions, set(story.account.balances)) == ({}, {}, {"USDT"})
+
+
+def test_a_figure_that_was_left_out_keeps_nothing() -> None:
+    story = Story([snapshot()], [position(10, "0.5")])
+    story.apply(snapshot(80_000, unreadable=(Unreadable("a figure"),)))
+    expect_amounts(story)

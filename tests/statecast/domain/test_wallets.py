@@ -167,3 +167,13 @@ def test_after_a_change_of_the_mode_a_total_that_is_no_wallet_counts_nothing_kno
     story.apply(refresh(20, balances=[rest_balance(-100, "1000", asset)], total=totals(20, "4000")))
     assert story.account.totals is not None
     assert story.account.totals.totals_asset is None
+
+
+def test_totals_that_the_venue_does_not_give_are_none_and_the_others_stay() -> None:
+    left_out = {"total_wallet_balance": None, "total_wallet_balance_time_ms": None}
+    story = Story([snapshot(total=totals(0, "1000", **left_out))])
+    found = story.account.totals
+    assert found is not None
+    assert (found.total_wallet_balance, found.totals_asset, found.available_balance) == (None, "USDT", D(1000))
+    story.apply(wallet(10, "900"))
+    assert story.account.totals == found, "they are not known to be the wallet"

@@ -27,7 +27,7 @@ from support.binance_rest import (
     urls_of,
 )
 
-from statecast.domain.models import OrderKey
+from statecast.domain.models import OrderKey, PositionKey
 from statecast.errors import AuthFailed, FrameError, RateLimited, VenueUnreachable
 from statecast.secret import Secret
 from statecast.venues.adapter import CheckScope, KeyReport
@@ -434,3 +434,37 @@ async def test_no_log_line_holds_a_secret(account: BinanceAccount, caplog: pytes
     assert "/fapi/v3/account" in caplog.text, "httpx does log, so that this test can fail"
     for secret in ("signature", "timestamp=", KEY, SECRET, LISTEN_KEY):
         assert secret not in caplog.text
+
+
+async def test_one_row_that_cannot_be_understood_costs_no_other(account: BinanceAccount, venue: Venue) -> None:
+    (row,) = REST["positionRisk"]
+    venue.bodies["/fapi/v3/positionRisk"] = [row, {**row, "symbol": "ETHUSDT", "positionAmt": None}]
+    venue.bodies["/fapi/v1/symbolConfig"] = [*REST["symbolConfig"], {"symbol": "XUSDT", "leverage": None}]
+    got = await account.fetch_snapshot()
+    assert [position.symbol for position in got.positions] == ["BTCUSDT"]
+    leverage, margin_type, position = got.unreadable
+    assert position.key == PositionKey("ETHUSDT", "BOTH")
+    assert position.text.startswith("position ETHUSDT BOTH: ")
+    assert [leverage.key, margin_type.key] == [None, None]
+    check = await account.fetch_check(CheckScope(order_symbols=None, settings=True))
+    assert set(check.unreadable) == set(got.unreadable)
+
+
+async def test_who_has_no_stream_is_not_given_a_snapshot_in_which_a_row_is_missing(
+    account: BinanceAccount, venue: Venue
+) -> None:
+    venue.bodies["/fapi/v1/openOrders"] = [{**REST["openOrders"][0], "side": None}]
+    assert len((await account.fetch_snapshot()).unreadable) == 1
+    error = await failure(account.fetch_snapshot(consistent=True))
+    assert str(error).startswith("frame snapshot: a row: order BTCUSDT:8886774001: the venue's answer cannot be und")
+
+
+async def test_an_update_time_that_makes_no_sense_is_no_reason_to_refuse_a_snapshot(
+    account: BinanceAccount, venue: Venue
+) -> None:
+    (row,) = REST["positionRisk"]
+    whole = REST["account"]
+    venue.bodies["/fapi/v3/positionRisk"] = [{**row, "updateTime": -1}]
+    venue.bodies["/fapi/v3/account"] = {**whole, "positions": [{**whole["positions"][0], "updateTime": -1}]}
+    got = await account.fetch_snapshot(consistent=True)
+    assert [position.stamp.venue_time_ms for position in got.positions] == [0]

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from statecast.domain.history import PastOrder, PastTrade, events_from_history
+from statecast.domain.models import OrderKey
 from statecast.errors import FrameError
 from statecast.venues.binance import history
 from statecast.venues.binance.decode import decode_user_frame
@@ -113,3 +114,24 @@ def test_a_trade_has_its_fee_and_its_order() -> None:
     assert (trade.time_ms, trade.qty, trade.maker) == (SINCE + 10, Decimal("0.025"), True)
     assert (trade.commission, trade.commission_asset) == (Decimal("0.45625200"), "USDT")
     assert str(trade.order) == "BTCUSDT:8886774001"
+
+
+@pytest.mark.parametrize("fields", [{"side": "HOLD"}, {"origQty": None}, {"status": "gone"}, {"updateTime": -1}])
+def test_an_order_whose_row_is_not_understood_is_named_and_lost(fields: dict[str, object]) -> None:
+    whole, lost = history.orders([order_row(5, 30, "NEW"), order_row(5, 30, "CANCELED", orderId=7) | fields])
+    assert whole.order.status == "NEW"
+    updated = whole.created_ms if "updateTime" in fields else whole.order.venue_time_ms
+    assert (lost.order.order_id, lost.order.status, lost.order.executed_qty) == ("7", "", None)
+    assert (lost.created_ms, lost.order.venue_time_ms) == (whole.created_ms, updated)
+
+
+def test_a_conditional_order_whose_row_is_not_understood_is_named_and_lost() -> None:
+    (lost,) = history.algo_orders([algo_row(5, 40, "EXPIRED") | {"side": 5}])
+    assert (lost.order.key, lost.order.algo_id) == (OrderKey("BTCUSDT", "algo-2148719"), "2148719")
+    assert lost.order.status == ""
+
+
+@pytest.mark.parametrize("fields", [{"orderId": None}, {"time": "x"}, {"symbol": 5, "side": 5}])
+def test_an_order_that_cannot_be_named_or_placed_is_an_error(fields: dict[str, object]) -> None:
+    with pytest.raises(FrameError):
+        history.orders([order_row(5, 30, "NEW") | fields])
