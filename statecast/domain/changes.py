@@ -157,7 +157,8 @@ class Snapshot:
     the balances, or the currency in which all of them are valued. With `totals_are_wallet` it is an asset whose wallet
     is the total: while it is not, what the totals count is not known. The stream was received since
     `stream_since_ms`, before the venue was asked; 0: not known. `knows_ends`: known orders that are not listed were
-    asked for one by one, and those that are over are known to be.
+    asked for one by one, and those that are over are known to be. `unreadable` is what is
+    not in it because it cannot be understood.
     """
 
     totals: Totals

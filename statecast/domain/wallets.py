@@ -123,7 +123,8 @@ class Wallets:
     def _take_totals(self, totals: Totals, balances: Iterable[Balance]) -> None:
         asset = totals.totals_asset or self._totals_asset
         wallet = next((row.wallet_balance for row in balances if row.asset == asset), None)
-        self._follows_wallet = not self._multi_assets and wallet == totals.total_wallet_balance
+        is_wallet = wallet is not None and wallet == totals.total_wallet_balance
+        self._follows_wallet = not self._multi_assets and is_wallet
         known = not self._counts_wallet or (wallet or 0) == totals.total_wallet_balance
         self._totals = replace(totals, totals_asset=asset if known else None)
 

@@ -180,7 +180,8 @@ class HistoryQuery(NamedTuple):
 
 
 class HistoryPage(NamedTuple):
-    """A part of a history, in any order; a row may stand on two pages.
+    """A part of a history, in any order; a row may stand on two pages. An order whose row cannot be understood has the
+    status `LOST` (`statecast/domain/orders.py`), one whose status nobody named has that.
 
     `settled_ms`: everything that was created (orders) or happened (trades) until then was listed and is not listed late
     any more, so that a later attempt may begin there; 0: not known. `forgotten_until_ms`: the venue no longer has what
@@ -341,7 +342,10 @@ class VenueAccount(Protocol):
 
     async def fetch_snapshot(self, *, consistent: bool = False) -> Snapshot:
         """The whole account. Its parts may be of slightly different moments, which a stream that was connected before
-        puts right; `consistent`: balances and positions are of one moment, or VenueUnreachable."""
+        puts right; `consistent`: balances and positions are of one moment, or VenueUnreachable.
+
+        A row that cannot be understood is missing, and `Snapshot.unreadable` names it; with `consistent`, where nobody
+        would show that doubt, it is a FrameError."""
 
     async def fetch_check(self, scope: CheckScope = FIGURES_ONLY) -> Check:
         """Balances and positions, and what else is asked for."""

@@ -334,8 +334,8 @@ def _algo_update(body: Json, received_at_ms: int) -> Frame:
     {"e":"ALGO_UPDATE","T":…,"E":…,"o":{"caid":"sl-0007","aid":2148719,"at":"CONDITIONAL","o":"STOP_MARKET","s":"BTCUSDT","S":"SELL",
      "ps":"BOTH","f":"GTC","q":"0.025","X":"NEW","ai":"","tp":"88000","p":"0",…,"cp":false,"R":true,"tt":0,"gtd":0,"rm":"","ia":false}}
 
-    `cp` is close-all, whose `q` is 0; a trailing stop has `AP` and `cr` (percent). A cancelled one lacks `cp` (seen
-    2026-09).
+    `cp` is close-all, whose `q` is 0; a trailing stop has `AP` and `cr` (percent). A cancelled one comes without `cp`
+    (seen 2026-09).
 
     The order that a trigger creates (`ai`) has events of its own, which may come before the one that names it here.
     FINISHED says that it was filled or cancelled, not which. `detail` is the venue's reason (`rm`) of a rejection. Of a

@@ -177,3 +177,11 @@ def test_totals_that_the_venue_does_not_give_are_none_and_the_others_stay() -> N
     assert (found.total_wallet_balance, found.totals_asset, found.available_balance) == (None, "USDT", D(1000))
     story.apply(wallet(10, "900"))
     assert story.account.totals == found, "they are not known to be the wallet"
+
+
+def test_totals_that_nobody_has_said_do_not_follow_a_wallet_that_comes_later() -> None:
+    left_out = {"total_wallet_balance": None, "total_wallet_balance_time_ms": None}
+    story = Story([snapshot(balances=[], total=totals(0, "0", **left_out))])
+    story.apply(wallet(10, "900"))
+    assert story.account.totals is not None
+    assert story.account.totals.total_wallet_balance is None
