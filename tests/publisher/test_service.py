@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, MutableMapping
 from contextlib import asynccontextmanager, suppress
 from decimal import Decimal
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -272,10 +273,14 @@ async def test_an_account_of_another_contract_is_refused_alone(
     other, own = f"{account_name}-other", f"{account_name}-own"
     keys = AccountKeys(AccountId("binance", other))
     await client.redis.hset(keys.status, "contract", "99")
+
+    async def refused() -> list[MutableMapping[str, Any]]:
+        return [line for line in logs if line.get("state") == "refused"]
+
     with capture_logs() as logs:
         async with publishing(built(exchange, other, own), redis_url, SystemClock(), system_chance()) as work:
             await expect_state(client, own, "live")
-            refused = [line for line in logs if line.get("state") == "refused"]
+            (line,) = await until(refused, bool)
             order = OrderRequest(symbol="BTCUSDT", side=Side.BUY, type=OrderType.MARKET, qty=Decimal("0.1"))
             exchange.exchange.publish(exchange.exchange.ledger.place(order, 1), SystemClock().now_ms())
             await until(
@@ -283,7 +288,6 @@ async def test_an_account_of_another_contract_is_refused_alone(
                 lambda stored: "BTCUSDT:BOTH" in (stored.positions or {}),
             )
             assert not work.done()
-    (line,) = refused
     assert line["account"] == f"binance:{other}"
     assert f"binance:{other} is written under contract 99, this program writes 1" in line["reason"]
     assert await client.redis.hgetall(keys.status) == {"contract": "99"}
