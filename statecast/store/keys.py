@@ -173,6 +173,7 @@ STATUS_FIELDS = (
     "futureMarkPrices",
     "unreadableValues",
     "drifts",
+    "walletCorrections",
     "eventsSinceMs",
     "eventsCompleteMs",
     "contract",

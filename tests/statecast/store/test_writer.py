@@ -288,12 +288,12 @@ async def test_writing_everything_removes_what_redis_holds_beyond_it(desk: Desk,
 
 async def test_a_large_account_is_written_and_emptied_in_one_commit_each(desk: Desk, stored: Stored) -> None:
     """Lua hands no more than 8,000 values to one command."""
-    many = [rest_order(5, order_id=str(n)) for n in range(1000)]
-    await desk.commit([snapshot(10, orders=many)])
+    many = [rest_order(19_005, order_id=str(n)) for n in range(1000)]
+    await desk.commit([snapshot(20_000, orders=many)])
     await stored.expect(desk.account)
     await desk.commit_whole()
     await stored.expect(desk.account)
-    await desk.commit([event(20, "X", "CANCELED", order_id=str(n)) for n in range(1000)])
+    await desk.commit([event(20_010, "X", "CANCELED", order_id=str(n)) for n in range(1000)])
     assert (await stored.hashes())["orders"]["_count"] == "0"
     await stored.expect(desk.account)
     await stored.expect_without_holes()
