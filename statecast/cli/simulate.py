@@ -20,6 +20,20 @@ Control it over HTTP, for example:
   curl http://127.0.0.1:8900/simulate/ledger
   curl -d '{"symbol":"BTCUSDT","price":"90000"}' http://127.0.0.1:8900/simulate/mark
   curl -d '{"name":"cut_sockets"}' http://127.0.0.1:8900/simulate/fault
+
+Conditions that few bots are ready for:
+  fault  {"name":"lag_rest","ms":800,"paths":["/fapi/v1/openOrders"]}   REST is behind, each path by its own time
+  fault  {"name":"hide_young_orders","ms":2000}                         -2013 for orders that were just placed
+  fault  {"name":"other_programs","weight":1600}                        others on this address use request weight
+  fault  {"name":"shift_clock","by_ms":-2000}                           the exchange's clock is set back
+  fault  {"name":"shift_marks","by_ms":3600000}                         mark prices stamped an hour ahead
+  expire {"order_id":8886774001}                                        an order ends with an unknown status
+  delist {"symbol":"XRPUSDT","reported":false}                          a symbol and its orders are gone
+  accrue {"asset":"BFUSD","amount":"0.01"}                              a wallet grows without an event
+  forget {"asset":"BFUSD"}                                              an asset is withdrawn, and not listed any more
+  burst  {"count":30000,"kind":"amendments"}                            a flood of order events
+All faults:       python -m pydoc statecast.simulator.faults
+All other calls:  python -m pydoc statecast.simulator.control
 """
 
 
@@ -37,6 +51,11 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--port", type=_port, default=8900, help="port to listen on, 0 for a free one (default: 8900)")
     parser.add_argument(
         "--seed", type=int, default=1, help="prices and trades are the same for the same seed (default: 1)"
+    )
+    parser.add_argument(
+        "--ids-per-symbol",
+        action="store_true",
+        help="number orders and trades for each symbol by itself: two symbols have the same ids",
     )
     parser.add_argument("--hedge", action="store_true", help="hedge mode: a long and a short position per symbol")
     parser.add_argument(
@@ -83,7 +102,7 @@ async def _serve(args: argparse.Namespace) -> int:
 
     clock = SystemClock()
     balances = dict(args.balance or [("USDT", Decimal(10_000))])
-    ledger = Ledger(balances, now_ms=clock.now_ms(), hedge=args.hedge)
+    ledger = Ledger(balances, now_ms=clock.now_ms(), hedge=args.hedge, ids_per_symbol=args.ids_per_symbol)
     exchange = Exchange(ledger, [ApiKey(args.api_key, Secret(args.api_secret))], Random(args.seed))
     server = SimulatorServer(
         exchange, clock, args.host, args.port, mark_interval_s=args.mark_interval, trade_rate=args.trade

@@ -6,6 +6,7 @@ The book holds and looks up; it decides nothing. What may be done, and what foll
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -30,6 +31,10 @@ HISTORY = 250_000
 """How many closed orders, order events, trades and incomes are kept: a few days of a busy demo."""
 INITIAL_LEVERAGE = 20
 
+OrderKey = tuple[str, int]
+"""An order's symbol and id: ids may be numbered for each symbol by itself."""
+
+_K = TypeVar("_K")
 _T = TypeVar("_T")
 
 
@@ -79,6 +84,43 @@ class SymbolSettings:
     isolated: bool = False
 
 
+class Numbers:
+    """The last ids that were given. `per_symbol`: orders and trades are numbered for each symbol by itself, so that two
+    symbols have the same ids."""
+
+    FIRST_ORDER = 8886774001
+    FIRST_TRADE = 5512345678
+
+    def __init__(self, *, per_symbol: bool = False) -> None:
+        self._per_symbol = per_symbol
+        self._orders: Counter[str] = Counter()
+        self._trades: Counter[str] = Counter()
+
+    def copy(self) -> Numbers:
+        twin = type(self)(per_symbol=self._per_symbol)
+        twin._orders, twin._trades = self._orders.copy(), self._trades.copy()
+        return twin
+
+    def next_order(self, symbol: str) -> int:
+        """The id that the symbol's next new order has to have."""
+        return self.FIRST_ORDER + self._orders[symbol if self._per_symbol else ""]
+
+    def count_order(self, order: Order) -> None:
+        """Take note of an order, which may be new."""
+        if order.order_id == self.next_order(order.symbol):
+            self._orders[order.symbol if self._per_symbol else ""] += 1
+
+    def new_trade(self, symbol: str) -> int:
+        """An id that no trade of the symbol has had."""
+        name = symbol if self._per_symbol else ""
+        self._trades[name] += 1
+        return self.FIRST_TRADE - 1 + self._trades[name]
+
+
+Write = Callable[["Book"], object]
+"""One change of a book, which can be done again to a copy of it."""
+
+
 class History:
     """What happened, oldest first: order events, trades and incomes, the last `limit` of each at most.
 
@@ -92,27 +134,42 @@ class History:
         """How many order events there were, whether or not they are still kept."""
         self.trades: list[Trade] = []
         self.incomes: list[Income] = []
-        self._last_trade_id = 5512345677
         self._last_transaction_id = 9689322392
+        self._journal: list[Write] | None = None
 
-    def new_trade_id(self) -> int:
-        """An id that no trade has had."""
-        self._last_trade_id += 1
-        return self._last_trade_id
+    def copy(self) -> History:
+        """As it is now, to be added to by itself."""
+        twin = object.__new__(type(self))
+        twin.__dict__.update(
+            {name: value[:] if isinstance(value, list) else value for name, value in vars(self).items()}
+        )
+        twin.record(None)
+        return twin
+
+    def record(self, journal: list[Write] | None) -> None:
+        """See `Book.record`."""
+        self._journal = journal
 
     def add_order_event(self, event: OrderChanged) -> None:
         """Keep an order event, whose `index` has to be `order_events_seen`."""
+        self._note(lambda book: book.history.add_order_event(event))
         self.order_events_seen += 1
         self._append(self.order_events, event)
 
     def add_trade(self, trade: Trade) -> None:
+        self._note(lambda book: book.history.add_trade(trade))
         self._append(self.trades, trade)
 
     def add_income(self, kind: str, asset: str, amount: Decimal, symbol: str, at_ms: int, trade_id: int = 0) -> None:
         """Keep a booking under the next transaction id."""
+        self._note(lambda book: book.history.add_income(kind, asset, amount, symbol, at_ms, trade_id))
         self._last_transaction_id += 1
         income = Income(kind, asset, amount, symbol, at_ms, self._last_transaction_id, trade_id)
         self._append(self.incomes, income)
+
+    def _note(self, write: Write) -> None:
+        if self._journal is not None:
+            self._journal.append(write)
 
     def _append(self, items: list[_T], item: _T) -> None:
         """Append, and drop the older half when the limit is reached."""
@@ -132,6 +189,7 @@ class Book:
         now_ms: int,
         hedge: bool,
         multi_assets: bool,
+        ids_per_symbol: bool = False,
     ) -> None:
         self.rules: dict[str, Rules] = {rules.symbol: rules for rules in symbols}
         self.marks: dict[str, Decimal] = {rules.symbol: rules.start_price for rules in self.rules.values()}
@@ -142,12 +200,30 @@ class Book:
         self._wallets = {asset: Wallet(asset, to_money(amount), now_ms) for asset, amount in assets.items()}
         self._settings = dict.fromkeys(self.rules, SymbolSettings())
         self._positions: dict[tuple[str, PositionSide], Position] = {}
-        self._orders: dict[int, Order] = {}
-        self._open: dict[int, Order] = {}
+        self._orders: dict[OrderKey, Order] = {}
+        self._open: dict[OrderKey, Order] = {}
         self._algos: dict[int, AlgoOrder] = {}
         self._waiting: dict[int, AlgoOrder] = {}
-        self._last_order_id = 8886774000
+        self._numbers = Numbers(per_symbol=ids_per_symbol)
         self._last_algo_id = 2148718
+        self._journal: list[Write] | None = None
+
+    def copy(self) -> Book:
+        """As it is now, to be changed by itself."""
+        twin = object.__new__(type(self))
+        twin.__dict__.update(
+            {
+                name: value.copy() if isinstance(value, dict | History | Numbers) else value
+                for name, value in vars(self).items()
+            }
+        )
+        twin.record(None)
+        return twin
+
+    def record(self, journal: list[Write] | None) -> None:
+        """Note every change in `journal` from now on, so that a copy can follow; None: no more."""
+        self._journal = journal
+        self.history.record(journal)
 
     # -- account and positions ---------------------------------------------------------------------------------------
 
@@ -203,9 +279,9 @@ class Book:
         """Orders in the engine, oldest first; conditional orders are not among them before they trigger."""
         return [order for order in self._open.values() if symbol is None or order.symbol == symbol]
 
-    def open_order(self, order_id: int) -> Order | None:
+    def open_order(self, symbol: str, order_id: int) -> Order | None:
         """The order if it is in the engine."""
-        return self._open.get(order_id)
+        return self._open.get((symbol, order_id))
 
     def open_algos(self, symbol: str | None = None) -> list[AlgoOrder]:
         """Conditional orders that have not triggered, oldest first."""
@@ -226,11 +302,11 @@ class Book:
     def order(self, symbol: str, order_id: int = 0, client_order_id: str = "") -> Order:
         """The order by either id; of several with one client id, the latest. Raises `Refused` without one."""
         if order_id:
-            order = self._orders.get(order_id)
+            order = self._orders.get((symbol, order_id))
         else:
             same = (one for one in reversed(self._orders.values()) if one.client_order_id == client_order_id)
             order = next((one for one in same if one.symbol == symbol), None)
-        if order is None or order.symbol != symbol:
+        if order is None:
             raise Refused(Refusal.UNKNOWN_ORDER, str(order_id or client_order_id))
         return order
 
@@ -245,10 +321,13 @@ class Book:
             raise Refused(Refusal.UNKNOWN_ORDER, str(algo_id or client_algo_id))
         return algo
 
-    @property
-    def next_order_id(self) -> int:
-        """The id that the next new order has to have."""
-        return self._last_order_id + 1
+    def next_order_id(self, symbol: str) -> int:
+        """The id that the symbol's next new order has to have."""
+        return self._numbers.next_order(symbol)
+
+    def new_trade_id(self, symbol: str) -> int:
+        """An id that no trade of the symbol has had."""
+        return self._numbers.new_trade(symbol)
 
     @property
     def next_algo_id(self) -> int:
@@ -289,37 +368,66 @@ class Book:
     # -- book-keeping ------------------------------------------------------------------------------------------------
 
     def set_mark(self, symbol: str, price: Decimal) -> None:
+        self._note(lambda book: book.set_mark(symbol, price))
         self.marks[symbol] = price
 
     def set_hedge(self, *, enabled: bool) -> None:
+        self._note(lambda book: book.set_hedge(enabled=enabled))
         self.hedge = enabled
 
     def set_multi_assets(self, *, enabled: bool) -> None:
+        self._note(lambda book: book.set_multi_assets(enabled=enabled))
         self.multi_assets = enabled
 
     def set_settings(self, symbol: str, settings: SymbolSettings) -> None:
+        self._note(lambda book: book.set_settings(symbol, settings))
         self._settings[symbol] = settings
 
     def set_position(self, row: Position) -> None:
+        self._note(lambda book: book.set_position(row))
         self._positions[row.symbol, row.side] = row
 
     def credit(self, asset: str, amount: Decimal, now_ms: int) -> None:
         """Add to a wallet; negative to take from it."""
+        self._note(lambda book: book.credit(asset, amount, now_ms))
         self._wallets[asset] = Wallet(asset, self.wallet(asset).balance + amount, now_ms)
+
+    def remove_wallet(self, asset: str) -> None:
+        """The account lists the asset no more."""
+        self._note(lambda book: book.remove_wallet(asset))
+        self._wallets.pop(asset, None)
+
+    def delist(self, symbol: str) -> None:
+        """The exchange knows nothing of the symbol any more, which has no position and no open order."""
+        self._note(lambda book: book.delist(symbol))
+        for kept in (self.rules, self.marks, self._settings):
+            kept.pop(symbol, None)
+        self._positions = {key: row for key, row in self._positions.items() if row.symbol != symbol}
+
+    def drop_orders(self, symbol: str) -> None:
+        """What is open of a symbol is gone, and nothing reports it."""
+        self._note(lambda book: book.drop_orders(symbol))
+        for order in self.open_orders(symbol):
+            del self._open[order.symbol, order.order_id], self._orders[order.symbol, order.order_id]
+        for algo in self.open_algos(symbol):
+            del self._waiting[algo.algo_id], self._algos[algo.algo_id]
 
     def store(self, order: Order) -> Order:
         """Keep an order's newest state; a new order has `next_order_id`."""
-        self._last_order_id = max(self._last_order_id, order.order_id)
-        self._orders[order.order_id] = order
+        self._note(lambda book: book.store(order))
+        self._numbers.count_order(order)
+        key = (order.symbol, order.order_id)
+        self._orders[key] = order
         if order.is_open:
-            self._open[order.order_id] = order
+            self._open[key] = order
         else:
-            self._open.pop(order.order_id, None)
+            self._open.pop(key, None)
             _forget(self._orders, lambda one: not one.is_open)
         return order
 
     def store_algo(self, algo: AlgoOrder) -> AlgoOrder:
         """Keep a conditional order's newest state; a new one has `next_algo_id`."""
+        self._note(lambda book: book.store_algo(algo))
         self._last_algo_id = max(self._last_algo_id, algo.algo_id)
         self._algos[algo.algo_id] = algo
         if algo.is_waiting:
@@ -333,8 +441,12 @@ class Book:
         """Keep a conditional order's newest state, and report it."""
         return AlgoChanged(now_ms, self.store_algo(replace(algo, updated_at_ms=now_ms)))
 
+    def _note(self, write: Write) -> None:
+        if self._journal is not None:
+            self._journal.append(write)
 
-def _forget(items: dict[int, _T], is_done: Callable[[_T], bool]) -> None:
+
+def _forget(items: dict[_K, _T], is_done: Callable[[_T], bool]) -> None:
     """Drop the older half of what is done when the history limit is reached."""
     if len(items) <= HISTORY:
         return

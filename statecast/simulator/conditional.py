@@ -161,4 +161,4 @@ def _trigger(book: Book, algo: AlgoOrder, now_ms: int) -> list[Event]:
     events.append(matching.report(book, child, Execution.NEW, now_ms))
     algo = replace(algo, status=AlgoStatus.TRIGGERED, order_id=child.order_id, qty=qty)
     events.append(book.change_algo(algo, now_ms))
-    return [*events, *matching.match(book, child.order_id, now_ms)]
+    return [*events, *matching.match(book, child, now_ms)]

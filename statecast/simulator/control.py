@@ -14,12 +14,21 @@
     POST fund       {"symbol", "rate": "0.0001"}
     POST transfer   {"asset", "amount"}          negative to withdraw
     POST liquidate  {"symbol", "position_side": "BOTH"}
-    POST fill       {"order_id", "qty"}          somebody trades with a resting order
+    POST fill       {"order_id", "qty", "symbol": ""}   somebody trades with a resting order; its symbol is needed
+                                      where several open orders have the id
+    POST expire     {"order_id", "symbol": ""}   an order ends with a status that no document has: EXPIRED_BY_RISK
+    POST delist     {"symbol", "reported": true}  the exchange gives a symbol up: it is in no list any more, and calls
+                                      that name it fail (-1121). Its position is settled, its orders expire; unless
+                                      `reported`, they are gone without an event
+    POST accrue     {"asset", "amount"}          a wallet grows, and no event says so
+    POST forget     {"asset"}                    all of an asset is withdrawn, and the account knows nothing of it any
+                                      more: it is not listed, unless it is one that could be margin
     POST frame      {"event"} or {"event", "body"}   send a user frame that no ledger event makes: STRATEGY_UPDATE,
                                       GRID_UPDATE, CONDITIONAL_ORDER_TRIGGER_REJECT with documented bodies, or any
     POST burst      {"count", "kind": "cancels"}  real order events, two for each pair: an order placed and cancelled,
-                                      or, with "fills", a market order and its fill. `rate` (events a second) is the
-                                      server's: without it they come at once
+                                      or, with "fills", a market order and its fill; with "amendments", one order that
+                                      is placed, amended again and again, and cancelled. `rate` (events a second) is
+                                      the server's: without it they come at once
 """
 
 from __future__ import annotations
@@ -55,7 +64,10 @@ def control(exchange: Exchange, method: str, name: str, query: str, args: Mappin
 
 
 def burst(exchange: Exchange, pairs: int, kind: str, now_ms: int) -> None:
-    """Make `pairs` × two order events: placed and cancelled, or filled at once (buying and selling by turns)."""
+    """Make `pairs` × two order events: placed and cancelled, or filled at once (buying and selling by turns); or one
+    order that is amended in between."""
+    if kind == "amendments":
+        return _amendments(exchange, 2 * pairs, now_ms)
     ledger = exchange.ledger
     rules = ledger.rules[BURST_SYMBOL]
     at_ms = exchange.server_ms(now_ms)
@@ -79,7 +91,27 @@ def burst(exchange: Exchange, pairs: int, kind: str, now_ms: int) -> None:
         exchange.publish(events, now_ms)
         if not fills:
             order = ledger.open_orders(BURST_SYMBOL)[-1]
-            exchange.publish(ledger.cancel(order.order_id, at_ms), now_ms)
+            exchange.publish(ledger.cancel(order.order_id, at_ms, symbol=BURST_SYMBOL), now_ms)
+    return None
+
+
+def _amendments(exchange: Exchange, count: int, now_ms: int) -> None:
+    """One order, with so many events. Each amendment has a price of its own."""
+    ledger, at_ms = exchange.ledger, exchange.server_ms(now_ms)
+    rules = ledger.rules[BURST_SYMBOL]
+    price = ledger.marks[BURST_SYMBOL] * Decimal("0.95") // rules.tick_size * rules.tick_size
+    qty = (rules.min_notional / price // rules.step_size + 1) * rules.step_size
+    side = PositionSide.LONG if ledger.hedge else PositionSide.BOTH
+    request = OrderRequest(
+        symbol=BURST_SYMBOL, side=Side.BUY, type=OrderType.LIMIT, qty=qty, price=price, position_side=side
+    )
+    exchange.publish(ledger.place(request, at_ms), now_ms)
+    order_id = ledger.open_orders(BURST_SYMBOL)[-1].order_id
+    for number in range(1, count - 1):
+        amended = price - number * rules.tick_size
+        events = ledger.amend(order_id, qty=qty, price=amended, now_ms=at_ms, symbol=BURST_SYMBOL)
+        exchange.publish(events, now_ms)
+    exchange.publish(ledger.cancel(order_id, at_ms, symbol=BURST_SYMBOL), now_ms)
 
 
 def _is_long(exchange: Exchange, side: PositionSide) -> bool:
@@ -153,8 +185,36 @@ def _post_liquidate(exchange: Exchange, args: Mapping[str, Any], now_ms: int) ->
 
 def _post_fill(exchange: Exchange, args: Mapping[str, Any], now_ms: int) -> Json:
     at_ms = exchange.server_ms(now_ms)
-    events = exchange.ledger.fill_resting(_integer(args, "order_id", 0), _decimal(args, "qty"), at_ms)
-    exchange.publish(events, now_ms)
+    order_id, symbol = _integer(args, "order_id", 0), _symbol_if_given(args)
+    exchange.publish(exchange.ledger.fill_resting(order_id, _decimal(args, "qty"), at_ms, symbol=symbol), now_ms)
+    return _seen(exchange)
+
+
+def _post_expire(exchange: Exchange, args: Mapping[str, Any], now_ms: int) -> Json:
+    at_ms = exchange.server_ms(now_ms)
+    order_id, symbol = _integer(args, "order_id", 0), _symbol_if_given(args)
+    exchange.publish(exchange.ledger.expire_by_risk(order_id, at_ms, symbol=symbol), now_ms)
+    return _seen(exchange)
+
+
+def _post_delist(exchange: Exchange, args: Mapping[str, Any], now_ms: int) -> Json:
+    reported = args.get("reported", True)
+    if not isinstance(reported, bool):
+        raise ControlError(f"reported has to be true or false, not {reported!r}")
+    at_ms = exchange.server_ms(now_ms)
+    exchange.publish(exchange.ledger.delist(_text(args, "symbol"), at_ms, reported=reported), now_ms)
+    return _seen(exchange)
+
+
+def _post_accrue(exchange: Exchange, args: Mapping[str, Any], now_ms: int) -> Json:
+    at_ms = exchange.server_ms(now_ms)
+    exchange.publish(exchange.ledger.accrue(_text(args, "asset"), _decimal(args, "amount"), at_ms), now_ms)
+    return _seen(exchange)
+
+
+def _post_forget(exchange: Exchange, args: Mapping[str, Any], now_ms: int) -> Json:
+    at_ms = exchange.server_ms(now_ms)
+    exchange.publish(exchange.ledger.forget_asset(_text(args, "asset"), at_ms), now_ms)
     return _seen(exchange)
 
 
@@ -168,8 +228,8 @@ def _post_frame(exchange: Exchange, args: Mapping[str, Any], now_ms: int) -> Jso
 
 def _post_burst(exchange: Exchange, args: Mapping[str, Any], now_ms: int) -> Json:
     kind = args.get("kind", "cancels")
-    if kind not in ("cancels", "fills"):
-        raise ControlError(f"kind has to be cancels or fills, not {kind!r}")
+    if kind not in ("cancels", "fills", "amendments"):
+        raise ControlError(f"kind has to be cancels, fills or amendments, not {kind!r}")
     burst(exchange, (_integer(args, "count", None) + 1) // 2, kind, now_ms)
     return _seen(exchange)
 
@@ -184,6 +244,10 @@ _ENDPOINTS: dict[tuple[str, str], Callable[[Exchange, Mapping[str, Any], int], J
     ("POST", "transfer"): _post_transfer,
     ("POST", "liquidate"): _post_liquidate,
     ("POST", "fill"): _post_fill,
+    ("POST", "expire"): _post_expire,
+    ("POST", "delist"): _post_delist,
+    ("POST", "accrue"): _post_accrue,
+    ("POST", "forget"): _post_forget,
     ("POST", "frame"): _post_frame,
     ("POST", "burst"): _post_burst,
 }
@@ -198,6 +262,10 @@ def _text(args: Mapping[str, Any], name: str) -> str:
     if not isinstance(value, str) or not value:
         raise ControlError(f"{name} has to be a text, not {value!r}")
     return value
+
+
+def _symbol_if_given(args: Mapping[str, Any]) -> str:
+    return _text(args, "symbol") if "symbol" in args else ""
 
 
 def _integer(args: Mapping[str, Any], name: str, default: int | None) -> int:

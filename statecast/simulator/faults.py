@@ -13,12 +13,25 @@ A fault is switched on by name with `FaultBoard.switch`; the names and fields ar
     answer_rest            {"count": 2, "status": 503, "body": "…", "headers": {"Retry-After": "2"}, "delay_ms": 0,
                             "path": "/fapi/v1/openOrders"}
     delay_rest             {"count": 2, "delay_ms": 3000}                   the right answer, late
-    hold_rest              {"on": true, "paths": ["/fapi/v3/account"]}      REST lags: signed reads answer the account
-                                                                            as it was when this was switched on;
-                                                                            of some paths alone: inconsistent answers
+    hold_rest              {"on": true, "paths": ["/fapi/v3/account"]}      signed reads answer the account as it was
+                                                                            when this was switched on; of some paths
+                                                                            alone: inconsistent answers
+    lag_rest               {"ms": 800, "paths": ["/fapi/v1/openOrders"]}    REST is behind: signed reads answer the
+                                                                            account as it was so long ago. The paths
+                                                                            of one call are behind together, those of
+                                                                            another by their own time; 0 ends it
+    hide_young_orders      {"ms": 2000}                                     an order that is asked for by its id and
+                                                                            is younger than this does not exist yet
+                                                                            (-2013); conditional ones, too. 0 ends it
+    other_programs         {"weight": 1600}                                 others on the same address use so much
+                                                                            request weight a minute: the header says
+                                                                            it, the limit counts it. 0 ends it
     refuse_sockets         {"count": 2, "status": 503}                      handshakes fail
     maintenance            {"on": true}                                     sockets cut, handshakes and REST answer 503
-    shift_clock            {"by_ms": -5000}                                 the server's clock stands elsewhere
+    shift_clock            {"by_ms": -5000}                                 the server's clock stands elsewhere; on
+                                                                            connections that stay open, times go back
+    shift_marks            {"by_ms": 3600000, "rounds": 1}                  the next mark prices are stamped so much
+                                                                            ahead
     cut_sockets            {"kind": "private", "code": 1006}                at once; 1006 drops the connection
     expire_listen_key      {"times": 1, "text_time": false, "with_key": true}
                                                                             at once, with listenKeyExpired: so many
@@ -28,7 +41,8 @@ A fault is switched on by name with `FaultBoard.switch`; the names and fields ar
     server_shutdown        {}                                               at once, the notice on every socket
     clear                  {}                                               everything back to normal
 
-`events` and `path` narrow a fault; without them it takes whatever comes next.
+`events` and `path` narrow a fault; without them it takes whatever comes next. What may happen to the account itself
+(a symbol is delisted, an order ends with an unknown status, a flood of events, …) is in `statecast.simulator.control`.
 """
 
 from __future__ import annotations
@@ -107,8 +121,23 @@ class ForgetListenKey:
 
 
 @dataclass(frozen=True, slots=True)
-class HoldRest:
-    """From now on REST answers the account as it is now."""
+class LagRest:
+    """Signed reads of `paths` (all, when empty) are behind by `lag_ms`; None: they answer the account as it is now."""
+
+    paths: frozenset[str] = frozenset()
+    lag_ms: int | None = 0
+
+
+@dataclass(frozen=True, slots=True)
+class OtherPrograms:
+    """Other programs on the same address use so much request weight a minute."""
+
+    weight: int
+
+
+@dataclass(frozen=True, slots=True)
+class Clear:
+    """What was carried out of faults that last is undone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +157,18 @@ class ServerShutdown:
     """Announce a shutdown on every socket."""
 
 
-Action = CutSockets | ExpireListenKey | ForgetListenKey | HoldRest | SilenceOpenSockets | SendRaw | ServerShutdown
-"""A fault that happens once, at once; the exchange carries it out."""
+Action = (
+    Clear
+    | CutSockets
+    | ExpireListenKey
+    | ForgetListenKey
+    | LagRest
+    | OtherPrograms
+    | SendRaw
+    | ServerShutdown
+    | SilenceOpenSockets
+)
+"""What the exchange has to carry out at once."""
 
 
 @dataclass(slots=True)
@@ -140,8 +179,10 @@ class FaultBoard:
     user_sockets_muted: bool = False
     market_sockets_muted: bool = False
     maintenance: bool = False
-    rest_held: bool = False
-    held_paths: frozenset[str] = frozenset()
+    young_ms: int = 0
+    """An order that is younger is not found by its id."""
+    marks_shift_ms: int = 0
+    shifted_rounds: int = 0
     frames: list[FrameFault] = field(default_factory=list)
     rest: list[RestFault] = field(default_factory=list)
     handshakes: list[RestFault] = field(default_factory=list)
@@ -160,8 +201,13 @@ class FaultBoard:
             case "mute_open_sockets":
                 return SilenceOpenSockets()
             case "hold_rest":
-                self.rest_held, self.held_paths = _flag(args, "on"), _texts(args, "paths")
-                return HoldRest() if self.rest_held else None
+                return LagRest(_texts(args, "paths"), None) if _flag(args, "on") else LagRest()
+            case "lag_rest":
+                return LagRest(_texts(args, "paths"), _amount(args, "ms"))
+            case "hide_young_orders":
+                self.young_ms = _amount(args, "ms")
+            case "other_programs":
+                return OtherPrograms(_amount(args, "weight"))
             case "maintenance":
                 self.maintenance = _flag(args, "on")
                 return CutSockets("", 1006) if self.maintenance else None
@@ -173,8 +219,11 @@ class FaultBoard:
                 self.handshakes.append(self._rest_fault(args, _integer(args, "status", 503)))
             case "shift_clock":
                 self.clock_shift_ms = _integer(args, "by_ms", None)
+            case "shift_marks":
+                self.marks_shift_ms, self.shifted_rounds = _integer(args, "by_ms", None), _integer(args, "rounds", 1)
             case "clear":
                 self.clear()
+                return Clear()
             case "cut_sockets":
                 return CutSockets(_text(args, "kind"), _integer(args, "code", 1006))
             case "expire_listen_key":
@@ -192,9 +241,8 @@ class FaultBoard:
 
     def clear(self) -> None:
         """Everything back to normal."""
-        self.clock_shift_ms = 0
-        self.user_sockets_muted = self.market_sockets_muted = self.maintenance = self.rest_held = False
-        self.held_paths = frozenset()
+        self.clock_shift_ms = self.young_ms = self.marks_shift_ms = self.shifted_rounds = 0
+        self.user_sockets_muted = self.market_sockets_muted = self.maintenance = False
         for faults in (self.frames, self.rest, self.handshakes):
             faults.clear()
 
@@ -220,9 +268,13 @@ class FaultBoard:
         """How the next REST call of `path` goes wrong, if it does; uses the fault up once."""
         return _take(self.rest, path)
 
-    def holds(self, path: str) -> bool:
-        """Whether a signed read of `path` answers the account as it was."""
-        return self.rest_held and (not self.held_paths or path in self.held_paths)
+    def marks_shift(self) -> int:
+        """How far ahead the next round of mark prices is stamped; uses the fault up once."""
+        self.shifted_rounds = max(0, self.shifted_rounds - 1)
+        shift_ms = self.marks_shift_ms
+        if not self.shifted_rounds:
+            self.marks_shift_ms = 0
+        return shift_ms
 
     def handshake(self, path: str) -> RestFault | None:
         """How the next websocket handshake on `path` goes wrong, if it does."""
@@ -253,6 +305,13 @@ def _integer(args: Mapping[str, object], name: str, default: int | None) -> int:
     value = args.get(name, default)
     if not isinstance(value, int) or isinstance(value, bool):
         raise FaultError(f"{name} has to be a whole number, not {value!r}")
+    return value
+
+
+def _amount(args: Mapping[str, object], name: str) -> int:
+    value = _integer(args, name, None)
+    if value < 0:
+        raise FaultError(f"{name} has to be 0 or more, not {value}")
     return value
 
 

@@ -8,16 +8,14 @@ calls. The state is in `book`, the matching engine in `matching`, and so on; oth
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from decimal import Decimal
 
 from statecast.simulator import conditional, liquidation, matching, settings
-from statecast.simulator.book import Book, Income, SymbolSettings, Trade, Wallet
+from statecast.simulator.book import Book, Income, SymbolSettings, Trade, Wallet, Write
 from statecast.simulator.events import (
     AccountChanged,
     Event,
     OrderChanged,
-    PositionRow,
     Reason,
 )
 from statecast.simulator.margin import (
@@ -34,6 +32,7 @@ from statecast.simulator.orders import (
     Execution,
     Order,
     OrderRequest,
+    OrderStatus,
     PositionSide,
     Refusal,
     Refused,
@@ -44,7 +43,11 @@ from statecast.simulator.symbols import FUNDING_RATE, SYMBOLS, Rules, to_money
 
 
 class Ledger:
-    """The account's truth. `balances` are the wallets at the start, USDT always among them."""
+    """The account's truth. `balances` are the wallets at the start, USDT always among them.
+
+    `ids_per_symbol`: orders and trades are numbered for each symbol by itself, so that two symbols have the same ids.
+    Where an order's id is asked for without its symbol, it has to be the id of one open order alone.
+    """
 
     def __init__(
         self,
@@ -53,10 +56,35 @@ class Ledger:
         now_ms: int,
         hedge: bool = False,
         multi_assets: bool = False,
+        ids_per_symbol: bool = False,
         symbols: Iterable[Rules] = SYMBOLS,
     ) -> None:
-        self._book = Book(balances, symbols, now_ms=now_ms, hedge=hedge, multi_assets=multi_assets)
+        self._book = Book(
+            balances,
+            symbols,
+            now_ms=now_ms,
+            hedge=hedge,
+            multi_assets=multi_assets,
+            ids_per_symbol=ids_per_symbol,
+        )
         self._margin_watch = liquidation.MarginWatch(self._book)
+
+    # -- copies ------------------------------------------------------------------------------------------------------
+
+    def copy(self) -> Ledger:
+        """The account as it is now, to go on by itself."""
+        twin = object.__new__(type(self))
+        twin._book = self._book.copy()
+        twin._margin_watch = liquidation.MarginWatch(twin._book)
+        return twin
+
+    def record(self, journal: list[Write] | None) -> None:
+        """Note every change in `journal` from now on, so that a copy can follow; None: no more."""
+        self._book.record(journal)
+
+    def repeat(self, write: Write) -> None:
+        """Do to this copy what was done to the ledger."""
+        write(self._book)
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
@@ -177,16 +205,23 @@ class Ledger:
         """Raise what `place` would raise, and do nothing."""
         matching.check_request(self._book, request)
 
-    def cancel(self, order_id: int, now_ms: int) -> list[Event]:
+    def cancel(self, order_id: int, now_ms: int, *, symbol: str = "") -> list[Event]:
         """Take an open order out of the engine."""
-        return matching.close(self._book, self._open(order_id), Execution.CANCELED, now_ms)
+        return matching.close(self._book, self._open(symbol, order_id), Execution.CANCELED, now_ms)
 
-    def amend(self, order_id: int, *, qty: Decimal, price: Decimal, now_ms: int, modify_id: str = "") -> list[Event]:
+    def expire_by_risk(self, order_id: int, now_ms: int, *, symbol: str = "") -> list[Event]:
+        """End an open order with a status that no document has."""
+        order, status = self._open(symbol, order_id), OrderStatus.EXPIRED_BY_RISK
+        return matching.close(self._book, order, Execution.EXPIRED, now_ms, status=status)
+
+    def amend(
+        self, order_id: int, *, qty: Decimal, price: Decimal, now_ms: int, modify_id: str = "", symbol: str = ""
+    ) -> list[Event]:
         """Give an open LIMIT order another quantity and price; it keeps its ids.
 
         A quantity that is filled already cancels the order. A price that crosses the book trades at once.
         """
-        order = self._open(order_id)
+        order = self._open(symbol, order_id)
         return matching.amend(self._book, order, qty=qty, price=price, now_ms=now_ms, modify_id=modify_id)
 
     def place_algo(self, request: AlgoRequest, now_ms: int) -> list[Event]:
@@ -197,18 +232,18 @@ class Ledger:
         """Withdraw a conditional order that has not triggered."""
         return conditional.cancel(self._book, algo_id, now_ms)
 
-    def fill_resting(self, order_id: int, qty: Decimal, now_ms: int) -> list[Event]:
+    def fill_resting(self, order_id: int, qty: Decimal, now_ms: int, *, symbol: str = "") -> list[Event]:
         """Somebody trades with a resting LIMIT order: fill `qty` of it (at most what is left) at its price."""
-        order = self._open(order_id)
+        order = self._open(symbol, order_id)
         if qty <= 0:
             raise Refused(Refusal.UNKNOWN_ORDER, str(order_id))
         return matching.fill(self._book, order, min(qty, order.remaining_qty), order.price, now_ms, maker=True)
 
-    def _open(self, order_id: int) -> Order:
-        order = self._book.open_order(order_id)
-        if order is None:
+    def _open(self, symbol: str, order_id: int) -> Order:
+        found = [order for order in self._book.open_orders(symbol or None) if order.order_id == order_id]
+        if len(found) != 1:
             raise Refused(Refusal.UNKNOWN_ORDER, str(order_id))
-        return order
+        return found[0]
 
     # -- the market --------------------------------------------------------------------------------------------------
 
@@ -222,7 +257,7 @@ class Ledger:
         for order in book.open_orders(symbol):
             reached = price <= order.price if order.side is Side.BUY else price >= order.price
             # A fill may have expired a later order of this list.
-            if reached and (current := book.open_order(order.order_id)):
+            if reached and (current := book.open_order(symbol, order.order_id)):
                 qty = min(current.remaining_qty, depth)
                 events += matching.fill(book, current, qty, current.price, now_ms, maker=True)
         for algo in book.open_algos(symbol):
@@ -232,29 +267,33 @@ class Ledger:
 
     def fund(self, symbol: str, now_ms: int, rate: Decimal = FUNDING_RATE) -> list[Event]:
         """Settle funding: with a positive `rate` longs pay, shorts receive. One event for each open row."""
-        book, asset = self._book, self._book.listed(symbol).margin_asset
-        isolated = book.settings(symbol).isolated
-        events: list[Event] = []
-        for side in PositionSide:
-            row = book.position(symbol, side)
-            amount = to_money(-row.amount * book.marks[symbol] * rate)
-            if not amount:
-                continue
-            book.history.add_income("FUNDING_FEE", asset, amount, symbol, now_ms)
-            book.credit(asset, amount, now_ms)
-            positions: tuple[PositionRow, ...] = ()
-            if isolated:
-                book.set_position(replace(row, isolated_wallet=row.isolated_wallet + amount, updated_at_ms=now_ms))
-                positions = (book.position_row(symbol, side),)
-            balances = (book.balance_row(asset, amount),)
-            events.append(AccountChanged(now_ms, Reason.FUNDING_FEE, balances, positions, symbol))
+        events = settings.fund(self._book, symbol, rate, now_ms)
         return [*events, *self._margin_watch.check(now_ms)] if events else []
 
     def liquidate(self, symbol: str, side: PositionSide, now_ms: int) -> list[Event]:
         """The exchange closes a row at the mark price; see `liquidation.liquidate`."""
         return liquidation.liquidate(self._book, symbol, side, now_ms)
 
+    def delist(self, symbol: str, now_ms: int, *, reported: bool) -> list[Event]:
+        """The exchange gives a symbol up: its orders go, its position is settled at the mark price.
+
+        With `reported` the orders expire; else they are gone without an event, as if they had never been.
+        """
+        return liquidation.delist(self._book, symbol, now_ms, reported=reported)
+
     # -- the account -------------------------------------------------------------------------------------------------
+
+    def accrue(self, asset: str, amount: Decimal, now_ms: int) -> list[Event]:
+        """A wallet grows, and no event says so; the list is always empty."""
+        self._book.credit(asset, to_money(amount), now_ms)
+        return []
+
+    def forget_asset(self, asset: str, now_ms: int) -> list[Event]:
+        """Move all of an asset out; the account knows nothing of it any more."""
+        balance = self._book.wallet(asset).balance
+        events = self.transfer(asset, -balance, now_ms)
+        self._book.remove_wallet(asset)
+        return events
 
     def transfer(self, asset: str, amount: Decimal, now_ms: int) -> list[Event]:
         """Move `amount` of an asset in, or out when negative; at most what may be withdrawn."""

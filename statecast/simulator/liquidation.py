@@ -1,12 +1,15 @@
-"""Margin calls and liquidations: what the exchange does when a margin pool has become too thin. Pure."""
+"""What the exchange closes by itself: margin calls and liquidations of thin margin pools, delisted symbols. Pure."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from statecast.simulator import matching
 from statecast.simulator.book import Book
 from statecast.simulator.events import AccountChanged, Event, Filled, MarginCalled, MarginRow, Reason
 from statecast.simulator.margin import MarginLevel, Pool, pools
 from statecast.simulator.orders import (
+    AlgoStatus,
     Execution,
     ExpiryReason,
     OrderRequest,
@@ -54,7 +57,9 @@ class MarginWatch:
         return [MarginCalled(now_ms, pool.cross_wallet, rows)]
 
 
-def liquidate(book: Book, symbol: str, side: PositionSide, now_ms: int) -> list[Event]:
+def liquidate(
+    book: Book, symbol: str, side: PositionSide, now_ms: int, client_id_prefix: str = "autoclose-"
+) -> list[Event]:
     """The exchange closes a row at the mark price.
 
     The symbol's open orders expire first. The liquidation order is seen with its fill for the first time, and a
@@ -74,7 +79,7 @@ def liquidate(book: Book, symbol: str, side: PositionSide, now_ms: int) -> list[
         price=book.marks[symbol],
         time_in_force=TimeInForce.IOC,
         position_side=side,
-        client_order_id=f"autoclose-{now_ms}{book.next_order_id}",
+        client_order_id=f"{client_id_prefix}{now_ms}{book.next_order_id(symbol)}",
     )
     order = matching.add_order(book, request, now_ms)
     filled = matching.fill(book, order, order.qty, order.price, now_ms, maker=False)
@@ -89,4 +94,21 @@ def liquidate(book: Book, symbol: str, side: PositionSide, now_ms: int) -> list[
         book.history.add_income("INSURANCE_CLEAR", asset, deficit, symbol, now_ms)
         book.credit(asset, deficit, now_ms)
         events.append(AccountChanged(now_ms, Reason.INSURANCE_CLEAR, (book.balance_row(asset, deficit),)))
+    return events
+
+
+def delist(book: Book, symbol: str, now_ms: int, *, reported: bool) -> list[Event]:
+    """The exchange gives a symbol up: its open orders expire, or are gone unless `reported`; its rows are settled."""
+    book.listed(symbol)
+    events: list[Event] = []
+    if not reported:
+        book.drop_orders(symbol)
+    for order in book.open_orders(symbol):
+        events += matching.close(book, order, Execution.EXPIRED, now_ms)
+    for algo in book.open_algos(symbol):
+        events.append(book.change_algo(replace(algo, status=AlgoStatus.EXPIRED), now_ms))
+    for row in book.positions():
+        if row.symbol == symbol:
+            events += liquidate(book, symbol, row.side, now_ms, "settlement_autoclose-")
+    book.delist(symbol)
     return events

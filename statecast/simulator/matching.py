@@ -176,7 +176,7 @@ def place(book: Book, request: OrderRequest, now_ms: int) -> list[Event]:
     """Take an order that `check_request` lets pass, and trade it. The first event is always the order's NEW."""
     check_request(book, request)
     order = add_order(book, request, now_ms)
-    return [report(book, order, Execution.NEW, now_ms), *match(book, order.order_id, now_ms)]
+    return [report(book, order, Execution.NEW, now_ms), *match(book, order, now_ms)]
 
 
 def amend(book: Book, order: Order, *, qty: Decimal, price: Decimal, now_ms: int, modify_id: str = "") -> list[Event]:
@@ -207,21 +207,19 @@ def amend(book: Book, order: Order, *, qty: Decimal, price: Decimal, now_ms: int
     check_room(book, request, instead_of=order)
     order = book.store(replace(order, qty=qty, price=price, updated_at_ms=now_ms))
     event = report(book, order, Execution.AMENDMENT, now_ms, modify_id=modify_id)
-    return [event, *match(book, order.order_id, now_ms)]
+    return [event, *match(book, order, now_ms)]
 
 
-def match(book: Book, order_id: int, now_ms: int) -> list[Event]:
-    """Trade an order against the market's book as far as it goes; what must not rest expires."""
+def match(book: Book, order: Order, now_ms: int) -> list[Event]:
+    """Trade an open order against the market's book as far as it goes; what must not rest expires."""
     events: list[Event] = []
-    order = book.open_order(order_id)
-    assert order is not None
     depth = book.rules[order.symbol].depth_qty
     for level in range(1, MAX_LEVELS + 1):
         if not reaches(book, order, level):
             break
         price = level_price(book, order.symbol, order.side, level)
         events += fill(book, order, min(depth, order.remaining_qty), price, now_ms, maker=False)
-        order = book.order(order.symbol, order_id)
+        order = book.order(order.symbol, order.order_id)
         if not order.is_open:
             return events
     if order.type is OrderType.MARKET:
@@ -264,16 +262,24 @@ def fill(book: Book, order: Order, qty: Decimal, price: Decimal, now_ms: int, *,
     ]
 
 
-def close(book: Book, order: Order, execution: Execution, now_ms: int, reason: int = ExpiryReason.NONE) -> list[Event]:
-    """End an open order without a fill."""
-    status = OrderStatus.CANCELED if execution is Execution.CANCELED else OrderStatus.EXPIRED
+def close(
+    book: Book,
+    order: Order,
+    execution: Execution,
+    now_ms: int,
+    reason: int = ExpiryReason.NONE,
+    status: OrderStatus | None = None,
+) -> list[Event]:
+    """End an open order without a fill, with the status that belongs to it where none is given."""
+    if status is None:
+        status = OrderStatus.CANCELED if execution is Execution.CANCELED else OrderStatus.EXPIRED
     order = book.store(replace(order, status=status, updated_at_ms=now_ms, expiry_reason=reason))
     return [report(book, order, execution, now_ms), *_finish_algo(book, order, now_ms)]
 
 
 def add_order(book: Book, request: OrderRequest, now_ms: int, algo: AlgoOrder | None = None) -> Order:
     """Give a request its id and put it into the engine; `algo` is the conditional order that sends it."""
-    order_id = book.next_order_id
+    order_id = book.next_order_id(request.symbol)
     client_order_id = algo.client_algo_id if algo else request.client_order_id
     return book.store(
         Order(
@@ -335,7 +341,7 @@ def _add_trade(
 ) -> Trade:
     """Enter a fill into the trades and incomes, and pay it from the wallet."""
     asset, history = book.rules[order.symbol].margin_asset, book.history
-    trade = Trade(order, history.new_trade_id(), price, qty, fee, asset, traded.realised, maker, now_ms)
+    trade = Trade(order, book.new_trade_id(order.symbol), price, qty, fee, asset, traded.realised, maker, now_ms)
     if traded.realised:
         history.add_income("REALIZED_PNL", asset, traded.realised, order.symbol, now_ms, trade.trade_id)
     history.add_income("COMMISSION", asset, -fee, order.symbol, now_ms, trade.trade_id)

@@ -63,6 +63,8 @@ class OrderStatus(StrEnum):
     FILLED = "FILLED"
     CANCELED = "CANCELED"
     EXPIRED = "EXPIRED"
+    EXPIRED_BY_RISK = "EXPIRED_BY_RISK"
+    """A word that no document has: a client has to do without knowing it."""
 
 
 class Execution(StrEnum):

@@ -1,4 +1,4 @@
-"""How the account is set up: leverage, margin types, isolated margin, position mode, multi-assets mode. Pure.
+"""How the account is set up (leverage, margin types, position mode, multi-assets mode), and its funding. Pure.
 
 Functions of the book: they return what happened as events; what is declined they raise as `Refused`, with nothing
 changed.
@@ -10,7 +10,7 @@ from dataclasses import replace
 from decimal import Decimal
 
 from statecast.simulator.book import Book
-from statecast.simulator.events import AccountChanged, Event, LeverageChanged, MultiAssetsChanged, Reason
+from statecast.simulator.events import AccountChanged, Event, LeverageChanged, MultiAssetsChanged, PositionRow, Reason
 from statecast.simulator.margin import free, free_alone, position_margin
 from statecast.simulator.orders import ZERO, PositionSide, Refusal, Refused
 from statecast.simulator.symbols import to_money
@@ -99,3 +99,24 @@ def set_multi_assets(book: Book, now_ms: int, *, enabled: bool) -> list[Event]:
         raise Refused(Refusal.MARGIN_INSUFFICIENT)
     book.set_multi_assets(enabled=enabled)
     return [MultiAssetsChanged(now_ms, enabled)]
+
+
+def fund(book: Book, symbol: str, rate: Decimal, now_ms: int) -> list[Event]:
+    """Settle funding: with a positive `rate` longs pay, shorts receive. One event for each open row."""
+    asset = book.listed(symbol).margin_asset
+    isolated = book.settings(symbol).isolated
+    events: list[Event] = []
+    for side in PositionSide:
+        row = book.position(symbol, side)
+        amount = to_money(-row.amount * book.marks[symbol] * rate)
+        if not amount:
+            continue
+        book.history.add_income("FUNDING_FEE", asset, amount, symbol, now_ms)
+        book.credit(asset, amount, now_ms)
+        positions: tuple[PositionRow, ...] = ()
+        if isolated:
+            book.set_position(replace(row, isolated_wallet=row.isolated_wallet + amount, updated_at_ms=now_ms))
+            positions = (book.position_row(symbol, side),)
+        balances = (book.balance_row(asset, amount),)
+        events.append(AccountChanged(now_ms, Reason.FUNDING_FEE, balances, positions, symbol))
+    return events

@@ -110,7 +110,7 @@ def _close_position(ledger: Ledger, rng: Random, now_ms: int) -> list[Event]:
     events: list[Event] = []
     for order in ledger.open_orders(row.symbol):
         if order.position_side is row.side and order.side is side:
-            events += ledger.cancel(order.order_id, now_ms)
+            events += ledger.cancel(order.order_id, now_ms, symbol=order.symbol)
     request = OrderRequest(
         symbol=row.symbol,
         side=side,
@@ -127,7 +127,10 @@ def _close_position(ledger: Ledger, rng: Random, now_ms: int) -> list[Event]:
 
 def _cancel(ledger: Ledger, rng: Random, now_ms: int) -> list[Event]:
     orders = ledger.open_orders()
-    return ledger.cancel(rng.choice(orders).order_id, now_ms) if orders else []
+    if not orders:
+        return []
+    order = rng.choice(orders)
+    return ledger.cancel(order.order_id, now_ms, symbol=order.symbol)
 
 
 def _amend(ledger: Ledger, rng: Random, now_ms: int) -> list[Event]:
@@ -138,6 +141,7 @@ def _amend(ledger: Ledger, rng: Random, now_ms: int) -> list[Event]:
     rules = ledger.rules[order.symbol]
     return ledger.amend(
         order.order_id,
+        symbol=order.symbol,
         qty=rng.choice((order.qty, order.qty + rules.step_size, _qty(ledger, rng, rules))),
         price=_near(ledger, rng, rules),
         now_ms=now_ms,
@@ -153,7 +157,7 @@ def _fill(ledger: Ledger, rng: Random, now_ms: int) -> list[Event]:
     order = rng.choice(orders)
     step_size = ledger.rules[order.symbol].step_size
     steps = int(order.remaining_qty / step_size)
-    return ledger.fill_resting(order.order_id, rng.randint(1, steps) * step_size, now_ms)
+    return ledger.fill_resting(order.order_id, rng.randint(1, steps) * step_size, now_ms, symbol=order.symbol)
 
 
 def _place_algo(ledger: Ledger, rng: Random, now_ms: int) -> list[Event]:

@@ -12,7 +12,6 @@ Time only comes in as `now_ms`; call `tick` now and then for what happens by its
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from urllib.parse import parse_qsl
 
 import orjson
 
-from statecast.simulator.binance.errors import REFUSAL_TEXTS, ApiError, as_api_error, missing
+from statecast.simulator.binance.errors import NO_SUCH_ORDER, REFUSAL_TEXTS, ApiError, as_api_error
 from statecast.simulator.binance.frames import (
     RARE_BODIES,
     Frame,
@@ -35,22 +34,25 @@ from statecast.simulator.binance.frames import (
 from statecast.simulator.binance.limits import Limits
 from statecast.simulator.binance.rest import WEIGHT_LIMIT, Params, RestApi
 from statecast.simulator.binance.routes import ROUTES, Security
-from statecast.simulator.binance.signing import ApiKey, split_signature
+from statecast.simulator.binance.signing import BAD_KEY, ApiKey, Keys
 from statecast.simulator.binance.streams import MAX_URL_BYTES, Stream, mark_streams, parse_target
 from statecast.simulator.events import Event, OrderChanged
 from statecast.simulator.exchange import Json, Response
 from statecast.simulator.faults import (
+    Clear,
     CutSockets,
     ExpireListenKey,
     FaultBoard,
     ForgetListenKey,
-    HoldRest,
+    LagRest,
+    OtherPrograms,
     SendRaw,
     ServerShutdown,
     SilenceOpenSockets,
 )
 from statecast.simulator.ledger import Ledger
 from statecast.simulator.orders import Refused
+from statecast.simulator.replicas import Replicas
 from statecast.simulator.symbols import INDEX_PRICES
 
 if TYPE_CHECKING:
@@ -63,7 +65,8 @@ MARGIN_PAIRS_PATH = "/sapi/v1/margin/allPairs"
 """These two are what ccxt reads, when it has a key, before it does anything else. There are no margin pairs here."""
 _SAPI_WEIGHTS = {RESTRICTIONS_PATH: 1, COINS_PATH: 10, MARGIN_PAIRS_PATH: 1}
 LISTEN_KEY_LIFE_MS = 3_600_000
-RECV_WINDOW_MS = 5000
+_BY_ID = frozenset({"/fapi/v1/order", "/fapi/v1/openOrder", "/fapi/v1/algoOrder"})
+"""Paths that answer one order, which may be too young to be found."""
 _ALPHABET = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
 
@@ -95,15 +98,16 @@ class Exchange:
         """Calls per "METHOD path status"."""
         self.frames_sent: Counter[str] = Counter()
         """User frames per event name, whether or not a socket was there to take them."""
-        self._keys = {key.key: key for key in keys}
+        self._keys = Keys(keys)
         self._now_ms = 0
-        self._rest = self._held_rest = RestApi(ledger, self._publish_now)
+        self._rest = RestApi(ledger, self._publish_now)
+        self._replicas = Replicas(ledger)
         self._mark_rounds = 0
         self._next_funding_ms = 0
 
     def add_key(self, key: ApiKey) -> None:
         """One more API key of the account."""
-        self._keys[key.key] = key
+        self._keys.add(key)
 
     def server_ms(self, now_ms: int) -> int:
         """The exchange's own clock, which a fault may have moved."""
@@ -175,51 +179,32 @@ class Exchange:
         if method == "GET" and path in _SAPI_WEIGHTS:
             self.limits.use_sapi_weight(_SAPI_WEIGHTS[path], usage, now_ms)
             if path == MARGIN_PAIRS_PATH:
-                self._known_key(headers)
+                self._keys.known(headers)
                 return []
-            key = self._signed_by(query, headers, body, params, now_ms)
+            key = self._keys.signer(query, headers, body, params, now_ms)
             return _restrictions(key) if path == RESTRICTIONS_PATH else [_coin(asset) for asset in INDEX_PRICES]
         route = ROUTES.get((method, path))
         weight = route.weigh(params) if route else 1
         self.limits.use_weight(weight, usage, now_ms)
         if path == LISTEN_KEY_PATH and method in ("POST", "PUT", "DELETE"):
-            self._known_key(headers)
+            self._keys.known(headers)
             return self._listen_key_call(method, now_ms)
         if route is None:
             raise ApiError(-5000, f"Path {path}, Method {method} is invalid", 404)
         if route.security is not Security.NONE:
-            key = self._signed_by(query, headers, body, params, now_ms)
+            key = self._keys.signer(query, headers, body, params, now_ms)
             allowed = key.trading if route.security is Security.TRADE else key.reading
             if not allowed:
-                raise _BAD_KEY
+                raise BAD_KEY
         if route.is_order:
             self.limits.use_order(usage, now_ms)
-        lags = route.security is Security.READ and self.faults.holds(path)
-        return route.handler(self._held_rest if lags else self._rest, params, now_ms)
-
-    def _known_key(self, headers: Mapping[str, str]) -> ApiKey:
-        name = headers.get("X-MBX-APIKEY", "")
-        if not name:
-            raise ApiError(-2014, "API-key format invalid.", 401)
-        key = self._keys.get(name)
-        if key is None:
-            raise _BAD_KEY
-        return key
-
-    def _signed_by(self, query: str, headers: Mapping[str, str], body: bytes, params: Params, now_ms: int) -> ApiKey:
-        """The key that a request is signed with, if the signature and the time are right."""
-        key = self._known_key(headers)
-        text, signature = split_signature(query, body)
-        if not signature:
-            raise missing("signature")
-        timestamp, window = params.integer("timestamp"), params.integer("recvWindow", RECV_WINDOW_MS)
-        if timestamp >= now_ms + 1000:
-            raise ApiError(-1021, "Timestamp for this request was 1000ms ahead of the server's time.")
-        if now_ms - timestamp > window:
-            raise ApiError(-1021, "Timestamp for this request is outside of the recvWindow.")
-        if not key.has_signed(text, signature):
-            raise ApiError(-1022, "Signature for this request is not valid.")
-        return key
+        copy = self._replicas.of(path, self._now_ms) if route.security is Security.READ else None
+        answer = route.handler(self._rest if copy is None else RestApi(copy, lambda events: None), params, now_ms)
+        if self.faults.young_ms and method == "GET" and path in _BY_ID:
+            created_ms = answer.get("time") or answer["createTime"]
+            if now_ms - created_ms < self.faults.young_ms:
+                raise NO_SUCH_ORDER
+        return answer
 
     def _listen_key_call(self, method: str, now_ms: int) -> dict[str, str]:
         if self.listen_key is not None:
@@ -258,6 +243,7 @@ class Exchange:
 
     def publish(self, events: Iterable[Event], now_ms: int) -> None:
         """Send every user data socket what has happened on the ledger."""
+        self._replicas.settle(now_ms)
         for event in events:
             for frame in user_frames(event, self.server_ms(now_ms), REFUSAL_TEXTS):
                 self.send_user(frame, now_ms)
@@ -293,9 +279,9 @@ class Exchange:
         """Send a round of mark prices: the one-second streams every time, the three-second ones every third."""
         slow = self._mark_rounds % 3 == 0
         self._mark_rounds += 1
+        at_ms = self.server_ms(now_ms) + self.faults.marks_shift()
         if self.faults.market_sockets_muted:
             return
-        at_ms = self.server_ms(now_ms)
         for stream, name, symbol in mark_streams(self.streams, slow=slow):
             symbols = [symbol] if symbol else list(self.ledger.marks)
             bodies = [mark_price(one, self.ledger.marks[one], at_ms) for one in symbols if one in self.ledger.marks]
@@ -336,8 +322,13 @@ class Exchange:
                     self._expire_listen_key(now_ms, expiry)
             case ForgetListenKey():
                 self.listen_key = None
-            case HoldRest():
-                self._held_rest = RestApi(copy.deepcopy(self.ledger), lambda events: None)
+            case LagRest(paths, lag_ms):
+                self._replicas.lag(paths, lag_ms, now_ms)
+            case OtherPrograms(weight):
+                self.limits.share(weight)
+            case Clear():
+                self._replicas.lag((), 0, now_ms)
+                self.limits.share(0)
             case SilenceOpenSockets():
                 for stream in self.streams:
                     if stream.root == "private":
@@ -363,7 +354,6 @@ class Exchange:
 
 
 MAINTENANCE = ApiError(-1016, "This service is no longer available.", 503)
-_BAD_KEY = ApiError(-2015, "Invalid API-key, IP, or permissions for action", 401)
 
 
 def _params(query: str, body: bytes) -> Params:

@@ -20,7 +20,9 @@ _T = TypeVar("_T")
 def all_orders(api: RestApi, params: Params, now_ms: int) -> list[Json]:
     symbol = api.symbol_or_none(params)
     orders = (
-        order for order in api.ledger.orders() if (symbol is None or order.symbol == symbol) and is_kept(order, now_ms)
+        order
+        for order in api.ledger.orders()
+        if (order.symbol in api.ledger.rules if symbol is None else order.symbol == symbol) and is_kept(order, now_ms)
     )
     page = _page(params, now_ms, orders, "orderId", lambda one: one.order_id, lambda one: one.created_at_ms)
     return [order_row(order) | {"cumBase": "0", "pair": order.symbol} for order in page]
@@ -53,7 +55,8 @@ def force_orders(api: RestApi, params: Params, now_ms: int) -> list[Json]:
     orders = (
         order
         for order in api.ledger.orders()
-        if order.type is OrderType.LIQUIDATION and (symbol is None or order.symbol == symbol)
+        if order.type is OrderType.LIQUIDATION
+        and (order.symbol in api.ledger.rules if symbol is None else order.symbol == symbol)
     )
     page = _page(params, now_ms, orders, "", lambda one: one.order_id, lambda one: one.created_at_ms, default=50)
     return [order_row(order) for order in page]

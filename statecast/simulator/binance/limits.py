@@ -1,7 +1,7 @@
 """How much a caller may ask: request weight, orders, and the ban of a caller who does not stop. Pure.
 
-All callers share one address here, so there is one count of each. What was used goes into the headers of every answer
-that it was counted for, refused ones too.
+All callers share one address here, so there is one count of each; other programs on it use weight evenly over each
+minute. What was used goes into the headers of every answer that it was counted for, refused ones too.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ class Limits:
     def __init__(self, weight: int = WEIGHT_LIMIT) -> None:
         self._weight_limit = weight
         self._shown = True
+        self._others_weight = 0
         self._weight = Usage(60_000)
         self._sapi_weight = Usage(60_000)
         self._over_limit = Usage(60_000)
@@ -57,16 +58,20 @@ class Limits:
         """
         self._weight_limit, self._shown = weight, shown
 
+    def share(self, weight: int) -> None:
+        """Let other programs use so much of the weight in every minute."""
+        self._others_weight = weight
+
     @property
     def weight_used(self) -> int:
-        """Request weight in the current minute."""
+        """Request weight in the current minute, without what other programs use."""
         return self._weight.used
 
     def use_weight(self, weight: int, headers: Headers, now_ms: int) -> None:
         """Count a call's weight; beyond the limit it is declined, and a caller who goes on is banned."""
         if now_ms < self._banned_until_ms:
             raise self._banned(now_ms)
-        used = self._weight.add(weight, now_ms)
+        used = self._weight.add(weight, now_ms) + self._others_weight * (now_ms % 60_000) // 60_000
         headers["X-MBX-USED-WEIGHT-1M"] = str(used if self._shown else -1)
         if used <= self._weight_limit:
             return

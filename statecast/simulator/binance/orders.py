@@ -50,6 +50,7 @@ def amend_order(api: RestApi, params: Params, now_ms: int) -> Json:
     order = _open_order(api, params)
     events = api.ledger.amend(
         order.order_id,
+        symbol=order.symbol,
         qty=params.decimal("quantity"),
         price=params.decimal("price"),
         now_ms=now_ms,
@@ -61,7 +62,7 @@ def amend_order(api: RestApi, params: Params, now_ms: int) -> Json:
 
 def cancel_order(api: RestApi, params: Params, now_ms: int) -> Json:
     order = _open_order(api, params)
-    api.publish(api.ledger.cancel(order.order_id, now_ms))
+    api.publish(api.ledger.cancel(order.order_id, now_ms, symbol=order.symbol))
     return acknowledged(api.ledger.order(order.symbol, order.order_id))
 
 
@@ -93,7 +94,7 @@ def cancel_all(api: RestApi, params: Params, now_ms: int) -> Json:
     symbol = params.text("symbol")
     api.ledger.settings(symbol)
     for order in api.ledger.open_orders(symbol):
-        api.publish(api.ledger.cancel(order.order_id, now_ms))
+        api.publish(api.ledger.cancel(order.order_id, now_ms, symbol=symbol))
     return {"code": 200, "msg": "The operation of cancel all open order is done."}
 
 
@@ -125,7 +126,7 @@ def is_kept(order: Order, now_ms: int) -> bool:
     """What is done without any fill is forgotten three days after creation, everything after ninety."""
     if order.is_open:
         return True
-    unfilled = order.status in (OrderStatus.CANCELED, OrderStatus.EXPIRED) and not order.filled_qty
+    unfilled = order.status is not OrderStatus.FILLED and not order.filled_qty
     return now_ms - order.created_at_ms < (3 if unfilled else 90) * DAY_MS
 
 
@@ -172,7 +173,9 @@ def _find(api: RestApi, params: Params) -> Order:
     order_id, client_order_id = params.integer("orderId", 0), params.get("origClientOrderId", "")
     if not order_id and not client_order_id:
         raise missing("orderId")
-    return api.ledger.order(params.text("symbol"), order_id, client_order_id)
+    symbol = params.text("symbol")
+    api.ledger.settings(symbol)
+    return api.ledger.order(symbol, order_id, client_order_id)
 
 
 def _open_order(api: RestApi, params: Params) -> Order:

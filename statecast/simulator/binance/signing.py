@@ -11,6 +11,7 @@ import binascii
 import hashlib
 import hmac
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import unquote
 
@@ -19,7 +20,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from statecast.secret import Secret
+from statecast.simulator.binance.errors import ApiError, missing
+from statecast.simulator.binance.rest import Params
 
+RECV_WINDOW_MS = 5000
+BAD_KEY = ApiError(-2015, "Invalid API-key, IP, or permissions for action", 401)
 _SIGNATURE = re.compile(r"(?:^|&)signature=([^&]*)")
 
 
@@ -64,3 +69,38 @@ def split_signature(query: str, body: bytes) -> tuple[bytes, str]:
             part = part[: found.start()] + part[found.end() :]  # noqa: PLW2901 - the part without its signature
         parts.append(part)
     return "".join(parts).encode("utf-8", "surrogateescape"), signature
+
+
+class Keys:
+    """The API keys of the account."""
+
+    def __init__(self, keys: Iterable[ApiKey]) -> None:
+        self._keys = {key.key: key for key in keys}
+
+    def add(self, key: ApiKey) -> None:
+        self._keys[key.key] = key
+
+    def known(self, headers: Mapping[str, str]) -> ApiKey:
+        """The key that a request names."""
+        name = headers.get("X-MBX-APIKEY", "")
+        if not name:
+            raise ApiError(-2014, "API-key format invalid.", 401)
+        key = self._keys.get(name)
+        if key is None:
+            raise BAD_KEY
+        return key
+
+    def signer(self, query: str, headers: Mapping[str, str], body: bytes, params: Params, now_ms: int) -> ApiKey:
+        """The key that a request is signed with, if the signature and the time are right."""
+        key = self.known(headers)
+        text, signature = split_signature(query, body)
+        if not signature:
+            raise missing("signature")
+        timestamp, window = params.integer("timestamp"), params.integer("recvWindow", RECV_WINDOW_MS)
+        if timestamp >= now_ms + 1000:
+            raise ApiError(-1021, "Timestamp for this request was 1000ms ahead of the server's time.")
+        if now_ms - timestamp > window:
+            raise ApiError(-1021, "Timestamp for this request is outside of the recvWindow.")
+        if not key.has_signed(text, signature):
+            raise ApiError(-1022, "Signature for this request is not valid.")
+        return key

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+import re
 import signal
 import socket
 import subprocess
@@ -8,10 +10,16 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from decimal import Decimal
+from random import Random
 
 import pytest
 
 from statecast.cli import simulate
+from statecast.simulator.binance.exchange import Exchange
+from statecast.simulator.control import control
+from statecast.simulator.ledger import Ledger
+from statecast.simulator.orders import OrderRequest, OrderType, Side
 
 PROGRAM = """
 import argparse, sys
@@ -101,3 +109,23 @@ def test_help_shows_examples(capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().out
     assert "statecast simulate --trade 5" in text
     assert "/simulate/fault" in text
+
+
+def test_the_conditions_that_help_names_exist(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = argparse.ArgumentParser(prog="statecast")
+    simulate.add_parser(parser.add_subparsers())
+    with pytest.raises(SystemExit):
+        parser.parse_args(["simulate", "--help"])
+    named = re.findall(
+        r"^  (fault|expire|delist|accrue|forget|burst) +(\{.*?\})(?:  |$)", capsys.readouterr().out, re.MULTILINE
+    )
+    assert len(named) == 10
+    ledger = Ledger({"USDT": Decimal(10_000), "BFUSD": Decimal(5)}, now_ms=1)
+    exchange = Exchange(ledger, [], Random(1))
+    ledger.place(
+        OrderRequest(symbol="BTCUSDT", side=Side.BUY, type=OrderType.LIMIT, qty=Decimal("0.01"), price=Decimal(90_000)),
+        1,
+    )
+    for name, args in named:
+        fewer = {"count": 30} if name == "burst" else {}
+        control(exchange, "POST", name, "", json.loads(args) | fewer, 1)

@@ -40,6 +40,30 @@ def test_the_history_drops_its_older_half_at_its_limit() -> None:
     assert len({income.transaction_id for income in history.incomes}) == 3
 
 
+def test_two_symbols_have_one_id_where_each_numbers_its_own() -> None:
+    ledger = new_ledger(ids_per_symbol=True)
+    for symbol, price in (("BTCUSDT", "90000"), ("ETHUSDT", "2800"), ("BTCUSDT", "90100")):
+        ledger.place(order(symbol=symbol, price=price), NOW)
+    btc, eth, second = ledger.open_orders()
+    assert (btc.order_id, second.order_id) == (eth.order_id, eth.order_id + 1)
+    expect_refused(Refusal.UNKNOWN_ORDER, ledger.cancel, btc.order_id, NOW)
+    ledger.fill_resting(btc.order_id, D("0.1"), NOW, symbol="BTCUSDT")
+    ledger.fill_resting(eth.order_id, D("0.1"), NOW, symbol="ETHUSDT")
+    assert [trade.trade_id for trade in ledger.trades] == [ledger.trades[0].trade_id] * 2
+    assert ledger.order("ETHUSDT", eth.order_id).price == 2800
+    ledger.cancel(second.order_id, NOW)
+    assert ledger.open_orders() == []
+
+
+def test_ids_are_the_exchanges_else() -> None:
+    ledger = new_ledger()
+    ledger.place(order(), NOW)
+    ledger.place(order(symbol="ETHUSDT"), NOW)
+    first, second = ledger.orders()
+    assert second.order_id == first.order_id + 1
+    assert ledger.trades[1].trade_id == ledger.trades[0].trade_id + 1
+
+
 def an_order() -> Order:
     ledger = new_ledger()
     ledger.place(order(), NOW)

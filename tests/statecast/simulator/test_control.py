@@ -13,6 +13,7 @@ from statecast.simulator.binance.signing import ApiKey
 from statecast.simulator.binance.streams import Stream
 from statecast.simulator.control import ControlError, control
 from statecast.simulator.ledger import Ledger
+from statecast.simulator.orders import OrderRequest, OrderType, Side
 
 NOW = 1_793_000_000_000
 
@@ -34,14 +35,18 @@ def post(exchange: Exchange, name: str, **args: Any) -> Any:
 
 
 @pytest.mark.parametrize("hedge", [False, True], ids=["one-way", "hedge"])
-@pytest.mark.parametrize("kind", ["cancels", "fills"])
+@pytest.mark.parametrize("kind", ["cancels", "fills", "amendments"])
 def test_a_burst_makes_real_order_events(kind: str, hedge: bool) -> None:
     exchange = new_exchange(hedge=hedge)
     stream = follow(exchange)
     assert post(exchange, "burst", count=100, kind=kind) == {"orderEventsSeen": 100}
     frames = [json.loads(frame) for frame in stream.take(NOW)]
     sent = [frame["o"]["x"] for frame in frames if frame["e"] == "ORDER_TRADE_UPDATE"]
-    assert sent == ["NEW", "TRADE" if kind == "fills" else "CANCELED"] * 50
+    if kind == "amendments":
+        assert sent == ["NEW", *["AMENDMENT"] * 98, "CANCELED"]
+        assert len({frame["o"]["p"] for frame in frames}) == 99
+    else:
+        assert sent == ["NEW", "TRADE" if kind == "fills" else "CANCELED"] * 50
     assert exchange.ledger.open_orders() == []
     assert exchange.ledger.positions() == []
 
@@ -93,6 +98,37 @@ def test_things_can_be_made_to_happen() -> None:
     assert requests["sockets"][0]["root"] == "private"
 
 
+def test_the_account_changes_in_ways_that_nobody_expects() -> None:
+    exchange = new_exchange()
+    stream = follow(exchange)
+    first, second = (resting(exchange) for _ in range(2))
+    stream.take(NOW)
+    post(exchange, "expire", order_id=first)
+    post(exchange, "accrue", asset="USDT", amount="0.5")
+    post(exchange, "delist", symbol="BTCUSDT", reported=False)
+    post(exchange, "transfer", asset="USDC", amount="2")
+    post(exchange, "forget", asset="USDC")
+    frames = [json.loads(frame) for frame in stream.take(NOW)]
+    assert [(one["e"], one.get("o", {}).get("X")) for one in frames] == [
+        ("ORDER_TRADE_UPDATE", "EXPIRED_BY_RISK"),
+        ("ACCOUNT_UPDATE", None),
+        ("ACCOUNT_UPDATE", None),
+    ]
+    assert [wallet.asset for wallet in exchange.ledger.wallets()] == ["USDT"]
+    assert exchange.ledger.wallet("USDT").balance == Decimal("10000.5")
+    with pytest.raises(ControlError, match=f"unknown order: {second}"):
+        post(exchange, "fill", order_id=second, qty="1", symbol="BTCUSDT")
+
+
+def resting(exchange: Exchange) -> int:
+    """The id of a new order that rests in the book."""
+    request = OrderRequest(
+        symbol="BTCUSDT", side=Side.BUY, type=OrderType.LIMIT, qty=Decimal("0.01"), price=Decimal(90_000)
+    )
+    exchange.publish(exchange.ledger.place(request, NOW), NOW)
+    return exchange.ledger.open_orders()[-1].order_id
+
+
 @pytest.mark.parametrize(
     ("method", "name", "args", "sentence"),
     [
@@ -101,7 +137,9 @@ def test_things_can_be_made_to_happen() -> None:
         ("POST", "mark", {"symbol": "BTCUSDT", "price": "NaN"}, "price has to be finite, not 'NaN'"),
         ("POST", "mark", {"symbol": "NOPE", "price": "5"}, "unknown symbol: NOPE"),
         ("POST", "fault", {"name": "melt"}, "there is no fault 'melt'"),
-        ("POST", "burst", {"count": 2, "kind": "x"}, "kind has to be cancels or fills, not 'x'"),
+        ("POST", "burst", {"count": 2, "kind": "x"}, "kind has to be cancels, fills or amendments, not 'x'"),
+        ("POST", "delist", {"symbol": "BTCUSDT", "reported": 1}, "reported has to be true or false, not 1"),
+        ("POST", "delist", {"symbol": "NOPE"}, "unknown symbol: NOPE"),
     ],
 )
 def test_what_cannot_be_done_is_said(method: str, name: str, args: dict[str, Any], sentence: str) -> None:

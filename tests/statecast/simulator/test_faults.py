@@ -5,13 +5,15 @@ import base64
 import pytest
 
 from statecast.simulator.faults import (
+    Clear,
     CutSockets,
     ExpireListenKey,
     Fate,
     FaultBoard,
     FaultError,
     ForgetListenKey,
-    HoldRest,
+    LagRest,
+    OtherPrograms,
     SendRaw,
     ServerShutdown,
     SilenceOpenSockets,
@@ -60,15 +62,16 @@ def test_a_rest_fault_may_bring_headers() -> None:
     assert answer.headers == {"Retry-After": "2"}
 
 
-def test_held_answers_are_those_of_the_paths_named() -> None:
-    faults = FaultBoard()
-    assert faults.switch("hold_rest", {"paths": ["/fapi/v3/account"]}) == HoldRest()
-    assert faults.holds("/fapi/v3/account")
-    assert not faults.holds("/fapi/v3/positionRisk")
-    assert faults.switch("hold_rest", {}) == HoldRest()
-    assert faults.holds("/fapi/v3/positionRisk")
-    assert faults.switch("hold_rest", {"on": False}) is None
-    assert not faults.holds("/fapi/v3/account")
+def test_held_answers_are_a_lag_without_end() -> None:
+    faults, account = FaultBoard(), ["/fapi/v3/account"]
+    assert faults.switch("hold_rest", {"paths": account}) == LagRest(frozenset(account), None)
+    assert faults.switch("lag_rest", {"paths": account, "ms": 800}) == LagRest(frozenset(account), 800)
+    assert faults.switch("hold_rest", {"on": False}) == faults.switch("lag_rest", {"ms": 0}) == LagRest()
+
+
+def test_shifted_marks_are_used_up() -> None:
+    faults = board("shift_marks", by_ms=3_600_000, rounds=2)
+    assert [faults.marks_shift() for _ in range(3)] == [3_600_000, 3_600_000, 0]
 
 
 def test_actions_are_handed_to_the_exchange() -> None:
@@ -78,6 +81,7 @@ def test_actions_are_handed_to_the_exchange() -> None:
     old_and_twice = {"times": 2, "text_time": True, "with_key": False}
     assert faults.switch("expire_listen_key", old_and_twice) == ExpireListenKey(2, text_time=True, with_key=False)
     assert faults.switch("forget_listen_key", {}) == ForgetListenKey()
+    assert faults.switch("other_programs", {"weight": 1600}) == OtherPrograms(1600)
     assert faults.switch("mute_open_sockets", {}) == SilenceOpenSockets()
     assert faults.switch("maintenance", {}) == CutSockets("", 1006)
     assert faults.switch("maintenance", {"on": False}) is None
@@ -95,12 +99,13 @@ def test_clear_returns_everything_to_normal() -> None:
         "mute_market_sockets": {},
         "delay_rest": {"delay_ms": 5},
         "refuse_sockets": {},
-        "hold_rest": {"paths": ["/fapi/v3/account"]},
         "maintenance": {},
         "shift_clock": {"by_ms": -5},
+        "shift_marks": {"by_ms": 5, "rounds": 3},
+        "hide_young_orders": {"ms": 5},
     }.items():
         faults.switch(name, args)
-    faults.switch("clear", {})
+    assert faults.switch("clear", {}) == Clear()
     assert faults == FaultBoard()
 
 
@@ -109,6 +114,7 @@ def test_clear_returns_everything_to_normal() -> None:
     [
         ("melt", {}, "there is no fault 'melt'"),
         ("shift_clock", {}, "by_ms has to be a whole number, not None"),
+        ("lag_rest", {"ms": -1}, "ms has to be 0 or more, not -1"),
         ("delay_user_frames", {"delay_ms": "1"}, "delay_ms has to be a whole number, not '1'"),
         ("mute_user_sockets", {"on": 1}, "on has to be true or false, not 1"),
         ("answer_rest", {"status": 429, "headers": {"a": 1}}, "headers has to be an object of texts, not {'a': 1}"),

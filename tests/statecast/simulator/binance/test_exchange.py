@@ -250,6 +250,98 @@ def test_rest_tells_of_the_account_as_it_was() -> None:
     assert row["positionAmt"] == "0.2"
 
 
+def test_each_path_is_behind_by_its_own_time() -> None:
+    account = Account()
+    account.exchange.fault("lag_rest", {"paths": ["/fapi/v1/openOrders", "/fapi/v1/order"], "ms": 800}, NOW)
+    account.exchange.fault("lag_rest", {"paths": ["/fapi/v1/allOrders"], "ms": 3000}, NOW)
+    placed = account.order(type="LIMIT", price="90000", timeInForce="GTC")
+    symbol, order_id = placed["symbol"], placed["orderId"]
+
+    def listed() -> list[int]:
+        return [len(account.get(f"/fapi/v1/{path}", symbol=symbol)) for path in ("openOrders", "allOrders")]
+
+    def known() -> int:
+        return account.signed("GET", "/fapi/v1/order", symbol=symbol, orderId=order_id).status
+
+    assert (listed(), known()) == ([0, 0], 400)
+    assert account.get("/fapi/v1/openOrder", symbol=symbol, orderId=order_id)["orderId"] == order_id
+    account.now_ms += 799
+    assert (listed(), known()) == ([0, 0], 400)
+    account.now_ms += 1
+    assert (listed(), known()) == ([1, 0], 200)
+    account.now_ms += 2200
+    assert listed() == [1, 1]
+    account.exchange.fault("clear", {}, account.now_ms)
+    account.signed("DELETE", "/fapi/v1/order", symbol=symbol, orderId=order_id)
+    assert listed() == [0, 1]
+
+
+def test_a_young_order_does_not_exist_by_its_id() -> None:
+    account = Account()
+    account.exchange.fault("hide_young_orders", {"ms": 2000}, NOW)
+    placed = account.order(type="LIMIT", price="90000", timeInForce="GTC")
+    algo = {"symbol": "BTCUSDT", "side": "SELL", "quantity": "0.1", "algoType": "CONDITIONAL"}
+    waiting = account.post("/fapi/v1/algoOrder", **algo, type="STOP_MARKET", triggerPrice="80000")
+    asked = [
+        ("/fapi/v1/order", {"symbol": "BTCUSDT", "orderId": placed["orderId"]}),
+        ("/fapi/v1/openOrder", {"symbol": "BTCUSDT", "orderId": placed["orderId"]}),
+        ("/fapi/v1/algoOrder", {"algoId": waiting["algoId"]}),
+    ]
+    account.now_ms += 1999
+    assert [error(account.signed("GET", path, **params)) for path, params in asked] == [(400, -2013)] * 3
+    assert len(account.get("/fapi/v1/openOrders")) == 1
+    account.now_ms += 1
+    assert [account.signed("GET", path, **params).status for path, params in asked] == [200] * 3
+
+
+def test_of_a_delisted_symbol_there_is_nothing() -> None:
+    account = Account()
+    stream = account.follow()
+    account.order()
+    placed = account.order(type="LIMIT", price="90000", timeInForce="GTC")
+    account.frames(stream)
+    account.exchange.publish(account.ledger.delist("BTCUSDT", NOW, reported=True), NOW)
+    sent = [(one["o"]["c"], one["o"]["x"]) for one in account.frames(stream) if one["e"] == "ORDER_TRADE_UPDATE"]
+    assert sent[0] == (placed["clientOrderId"], "EXPIRED")
+    assert sent[1][0].startswith("settlement_autoclose-")
+    for path, params in (("order", {"orderId": placed["orderId"]}), ("openOrders", {}), ("userTrades", {})):
+        answer = account.signed("GET", f"/fapi/v1/{path}", symbol="BTCUSDT", **params)
+        assert error(answer) == (400, -1121)
+    for path in ("/fapi/v1/openOrders", "/fapi/v1/allOrders", "/fapi/v3/positionRisk"):
+        assert account.get(path) == []
+    listed = json.loads(account.raw("GET", "/fapi/v1/exchangeInfo").body)["symbols"]
+    assert "BTCUSDT" not in [one["symbol"] for one in listed]
+
+
+def test_a_status_that_no_document_has() -> None:
+    account = Account()
+    placed = account.order(type="LIMIT", price="90000", timeInForce="GTC")
+    account.ledger.expire_by_risk(placed["orderId"], NOW)
+    assert account.get("/fapi/v1/allOrders", symbol="BTCUSDT")[0]["status"] == "EXPIRED_BY_RISK"
+
+
+def test_a_clock_that_is_set_back_on_an_open_connection() -> None:
+    account = Account()
+    stream = account.follow()
+    account.order()
+    account.exchange.fault("shift_clock", {"by_ms": -2000}, NOW)
+    account.order(timestamp=NOW - 2000)
+    times = [frame["T"] for frame in account.frames(stream) if frame["e"] == "ACCOUNT_UPDATE"]
+    assert times == [NOW, NOW - 2000]
+    assert stream.close_code == 0
+
+
+def test_mark_prices_of_an_hour_ahead() -> None:
+    account = Account()
+    stream = account.exchange.connect("/market/ws/!markPrice@arr@1s", "", NOW)
+    assert isinstance(stream, Stream)
+    account.exchange.fault("shift_marks", {"by_ms": 3_600_000}, NOW)
+    for _ in range(2):
+        account.exchange.publish_marks(NOW)
+    first, second = (json.loads(frame) for frame in stream.take(NOW))
+    assert (first[0]["E"], second[0]["E"]) == (NOW + 3_600_000, NOW)
+
+
 def test_maintenance_ends_everything_until_it_is_over() -> None:
     account = Account()
     stream = account.follow()

@@ -45,3 +45,24 @@ def test_the_limit_can_be_changed_and_the_use_hidden() -> None:
     account.exchange.limits.allow(1000, shown=False)
     assert account.signed("GET", "/fapi/v3/account").headers["X-MBX-USED-WEIGHT-1M"] == "-1"
     assert account.exchange.limits.weight_used == 15
+
+
+def test_what_other_programs_use_is_counted_over_the_minute() -> None:
+    account = Account(weight_limit=200)
+    account.now_ms = NOW // 60_000 * 60_000
+    account.exchange.fault("other_programs", {"weight": 190}, account.now_ms)
+
+    def used() -> str:
+        return account.signed("GET", "/fapi/v3/account").headers["X-MBX-USED-WEIGHT-1M"]
+
+    assert used() == "5"
+    account.now_ms += 30_000
+    assert used() == "105"
+    account.now_ms += 29_999
+    assert used() == "204"
+    assert error(account.signed("GET", "/fapi/v3/account")) == (429, -1003)
+    account.now_ms += 1
+    assert used() == "5"
+    account.exchange.fault("clear", {}, account.now_ms)
+    account.now_ms += 30_000
+    assert used() == "10"
