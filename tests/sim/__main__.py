@@ -26,16 +26,17 @@ def main() -> int:
     parser.add_argument("--quiet", action="store_true", help="of one seed, print the verdict alone")
     parser.add_argument("--stop-after", type=int, default=1_000_000, help="so many failing seeds")
     parser.add_argument("--hashes", action="store_true", help="print the hash of every seed's trace")
+    parser.add_argument("--kind", action="append", default=[], help="let this go wrong alone; can be repeated")
     given = parser.parse_args()
     if given.seed is not None:
-        return _one(given.seed, given.plant, quiet=given.quiet)
+        return _one(given.seed, given.plant, given.kind, quiet=given.quiet)
     return _many(given)
 
 
-def _one(seed: int, plant: str, *, quiet: bool) -> int:
+def _one(seed: int, plant: str, kinds: list[str], *, quiet: bool) -> int:
     from sim.batch import run_batch
 
-    (verdict,) = run_batch([seed], plant, verbose=not quiet)
+    (verdict,) = run_batch([seed], plant, kinds, verbose=not quiet)
     print(_told(verdict, plant, trace=quiet))
     return 0 if verdict.good else 1
 
@@ -50,7 +51,7 @@ def _many(given: argparse.Namespace) -> int:
     promises: Counter[str] = Counter()
     done, simulated_s, cpu_s, slowest_s = 0, 0.0, 0.0, 0.0
     verdicts: Iterator[tuple[Verdict, float]] = run_seeds(
-        get_context("spawn"), range(given.first, given.first + given.seeds), given.workers, given.plant
+        get_context("spawn"), range(given.first, given.first + given.seeds), given.workers, given.plant, given.kind
     )
     for verdict, took_s in verdicts:
         done += 1

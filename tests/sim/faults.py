@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from random import Random
 from typing import TYPE_CHECKING
 
 import orjson
-from sim.promises import Broken
+from sim.promises import UNDER_WAY_S, Broken
+from sim.venue import LIST_PATHS
 
 from statecast.simulator.binance.frames import Frame
+from statecast.simulator.control import burst
+from statecast.simulator.orders import Refused
 
 if TYPE_CHECKING:
     from sim.world import Publisher, World
 
 VENUE_PORT, REDIS_PORT = 8900, 6379
-UNDER_WAY_S = 0.3
-"""What a fault of the way to the venue catches of what was sent just before."""
 
 NONSENSE = (
     "{",
@@ -52,7 +54,8 @@ class Faults:
     def __init__(self, world: World) -> None:
         self._world = world
         self._rng = rng = Random(world.rng.getrandbits(64))
-        self.kinds = sorted(rng.sample(sorted(KINDS), rng.choice((1, 2, 3, 5, 8))))
+        chosen = rng.sample(sorted(KINDS), rng.choice((1, 2, 3, 5, 8)))
+        self.kinds = sorted(world.kinds or chosen)
         self._on = True
 
     def plan(self, until: float) -> None:
@@ -80,7 +83,9 @@ class Faults:
         world.exchange.overtaking = 0
         world.exchange.again_after_ms.clear()
         world.exchange.limits.allow(2400)
-        world.venue.lag_ms = world.venue.unanswered = 0
+        world.others_are_usual()
+        world.rest_is_present()
+        world.venue.unanswered = 0
         world.redis.error, world.redis.slow_s, world.redis.lose_next = "", 0.0, ""
         for host in world.hosts:
             for port in (VENUE_PORT, REDIS_PORT):
@@ -172,7 +177,10 @@ def frames_come_twice(world: World, rng: Random) -> None:
 
 @kind
 def frames_come_again_later(world: World, rng: Random) -> None:
-    world.exchange.again_after_ms += [rng.randint(1, 4000) for _ in range(rng.randint(1, 10))]
+    """On the same connection, or only on the next one, behind what is newer."""
+    world.exchange.again_after_ms += [rng.randint(1, 4000) for _ in range(rng.randint(5, 20))]
+    if rng.random() < 0.8:
+        _after(world, rng.uniform(0.3, 4), lambda: user_sockets_are_dropped(world, rng))
 
 
 @kind
@@ -274,14 +282,10 @@ def rest_does_not_answer(world: World, rng: Random) -> None:
 
 @kind
 def rest_lags_behind_the_stream(world: World, rng: Random) -> None:
-    world.venue.lag_ms = rng.randint(100, 3000)
-    lasts_s = rng.uniform(1, 10)
-    world.bounds.silent(world.loop.time() - world.venue.lag_ms / 1000, world.loop.time() + lasts_s)
-
-    def end() -> None:
-        world.venue.lag_ms = 0
-
-    _after(world, lasts_s, end)
+    lag_ms, lasts_s = rng.randint(100, 3000), rng.uniform(1, 10)
+    world.bounds.silent(world.loop.time() - lag_ms / 1000, world.loop.time() + lasts_s)
+    world.rest_is_behind(dict.fromkeys(LIST_PATHS, lag_ms), world.loop.time() + lasts_s)
+    _after(world, lasts_s, world.rest_is_present)
 
 
 @kind
@@ -541,3 +545,43 @@ def a_hosts_clock_is_set(world: World, rng: Random) -> None:
     victim = _victim(world, rng)
     victim.wall_offset_ms += rng.choice((-3_600_000, -5_000, -800, 800, 5_000, 3_600_000))
     world.wall_offsets_ms[victim.name] = victim.wall_offset_ms
+
+
+# What few programs are ready for
+
+
+@kind
+def other_programs_use_the_address(world: World, rng: Random) -> None:
+    lasts_s = rng.uniform(5, 60)
+    world.exchange.fault("other_programs", {"weight": rng.choice((600, 1200, 1600, 1700))}, world.now_ms())
+    world.bounds.no_rest(world.loop.time(), world.loop.time() + lasts_s)
+    if rng.random() < 0.5:
+        user_sockets_are_dropped(world, rng)
+    _after(world, lasts_s, world.others_are_usual)
+
+
+@kind
+def a_flood_of_frames(world: World, rng: Random) -> None:
+    # Of orders, fewer than a page of a history holds, which may be small here.
+    kind = rng.choice(("amendments", "amendments", "cancels", "fills"))
+    pairs = rng.randint(50, 400) if kind == "amendments" else rng.randint(5, 15)
+    with suppress(Refused):
+        burst(world.exchange, pairs, kind, world.now_ms())
+
+
+@kind
+def a_flood_while_rest_answers_nothing(world: World, rng: Random) -> None:
+    """What was received since the cut waits for an answer."""
+    now, lasts_s = world.loop.time(), rng.uniform(2, 12)
+    args = {"count": 100_000, "status": 503, "body": "Service Unavailable.", "path": "/fapi/v3/account"}
+    world.exchange.fault("answer_rest", args, world.now_ms())
+    user_sockets_are_dropped(world, rng)
+    world.bounds.no_rest(now, now + lasts_s + 30)
+    for _ in range(rng.randint(1, 4)):
+        _after(world, rng.uniform(0.5, lasts_s), lambda: a_flood_of_frames(world, rng))
+
+    def end() -> None:
+        faults = world.exchange.faults.rest
+        faults[:] = [fault for fault in faults if fault.path != "/fapi/v3/account"]
+
+    _after(world, lasts_s, end)

@@ -1,8 +1,8 @@
-"""Three bugs planted on purpose: a simulation that does not find them proves nothing."""
+"""Bugs planted on purpose, some of them as they once were: a simulation that does not find them proves nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
@@ -11,15 +11,19 @@ from unittest import mock
 import ormsgpack
 
 from statecast.domain import event_ids, open_orders
-from statecast.domain.changes import BalanceUpdate, PositionUpdate
-from statecast.domain.models import Order, PositionKey
+from statecast.domain.catch_up import Apply, CatchUp, Hold, Repeat, Resync
+from statecast.domain.changes import BalanceUpdate, Frame, PositionUpdate
+from statecast.domain.models import Order, OrderKey, PositionKey
 from statecast.domain.positions import Positions
 from statecast.domain.snapshot_merge import LastAnswer
 from statecast.domain.wallets import Wallets
 from statecast.store.writer import AccountWriter, Batch
 
 _apply_balance, _apply_position = Wallets.apply, Positions.apply
-_send, _of_order = AccountWriter.send, event_ids.of_order
+_send, _of_order, _take = AccountWriter.send, event_ids.of_order, CatchUp.take
+
+DROPPED_FROM = 50
+"""Far below what a flood brings, where the program itself keeps tens of thousands."""
 
 
 def no_order_check(patch: Callable[[Any, str, object], None]) -> None:
@@ -68,7 +72,29 @@ def fills_of_rest_without_their_key(patch: Callable[[Any, str, object], None]) -
     patch(event_ids, "of_order", of_order)
 
 
+def identity_by_order_id_alone(patch: Callable[[Any, str, object], None]) -> None:
+    """Orders of two symbols that have one id are one order."""
+    patch(OrderKey, "__eq__", lambda self, other: isinstance(other, OrderKey) and self.order_id == other.order_id)
+    patch(OrderKey, "__hash__", lambda self: hash(self.order_id))
+
+
+def buffer_that_drops_in_silence(patch: Callable[[Any, str, object], None]) -> None:
+    """With more than a few events waiting for a snapshot, none of them is kept, and nothing says so."""
+
+    def take(self: CatchUp, frame: Frame, identity: Hashable | None) -> Apply | Hold | Repeat | Resync:
+        taken = _take(self, frame, identity)
+        if isinstance(taken, Hold) and len(self.waiting_events()) > DROPPED_FROM:
+            self.begin_gap()
+            self.forget_events()
+            return Resync(f"more than {DROPPED_FROM} events waited")
+        return taken
+
+    patch(CatchUp, "take", take)
+
+
 PLANTS = {
+    "identity-by-order-id-alone": identity_by_order_id_alone,
+    "buffer-that-drops-in-silence": buffer_that_drops_in_silence,
     "no-order-check": no_order_check,
     "hash-beside-the-commit": hash_beside_the_commit,
     "fills-of-rest-without-their-key": fills_of_rest_without_their_key,

@@ -5,7 +5,9 @@
   the reconciliation instead.
 - The hashes are what the entries of the changes stream make, one by one: nothing is written outside of a commit.
 - `seq`, `eventSeq` and `epoch` never go back; what Redis itself lost is a new beginning, under a higher epoch.
-- The log has every order event once, in the venue's order per order.
+- The log has every order event once, in the venue's order per order. Amendments, which no history has, are in it if
+  they were received.
+- Of an order of which nobody can say what became of it, the log says that much, and everything else goes on.
 """
 
 from __future__ import annotations
@@ -17,16 +19,38 @@ from typing import Any
 import orjson
 from sim.redis_server import Server
 from support.rows import RowHistory, RowName, stored_row
-from support.truth import IDENTITY_FIELDS, algo_identity, differences, gap_differences, ledger_identity
+from support.truth import (
+    IDENTITY_FIELDS,
+    UNTOLD_BY_REST,
+    UNTOLD_STEPS_BY_REST,
+    algo_identity,
+    differences,
+    gap_differences,
+    ledger_identity,
+)
 from support.written import applied
 
+from statecast.domain.gaps import GAP
 from statecast.simulator.events import AlgoChanged, OrderChanged
+from statecast.simulator.orders import AlgoStatus, OrderStatus
 from statecast.store.codec import entities
 from statecast.store.keys import AccountId, AccountKeys
 from statecast.store.reader import StoredAccount
 
+UNNAMED = OrderStatus.EXPIRED_BY_RISK.value
+UNTOLD = UNTOLD_BY_REST | UNTOLD_STEPS_BY_REST
+UNDER_WAY_S = 0.3
+"""What a fault of the way to the venue catches of what was sent just before."""
+
+COMPARED_WITHIN_S = 3.0
+"""What makes no sense, and is no proof of anything, is compared with the venue so soon."""
+
 HASHES = ("account", "balances", "positions", "orders")
 BEYOND_MS = 1 << 60
+
+
+AmendmentName = tuple[str, str, Decimal, Decimal]
+"""The order, the venue's time, the new quantity and price."""
 
 
 class Broken(Exception):
@@ -38,10 +62,19 @@ class Broken(Exception):
         self.details = details
 
 
+def order_name(symbol: str, order_id: object) -> str:
+    """Ids may be numbered for each symbol by itself; those of conditional orders are the account's."""
+    return f"{symbol}:{order_id}"
+
+
+def _name_of(entry: Mapping[str, str]) -> str:
+    return order_name(entry["symbol"], entry["orderId"])
+
+
 def _event_name(event: OrderChanged) -> tuple[str, ...]:
     order, filled = event.order, str(event.order.filled_qty.normalize())
     trade_id = str(event.trade_id or "")
-    return (str(order.order_id), event.execution.value, filled, trade_id, order.status.value)
+    return (order_name(order.symbol, order.order_id), event.execution.value, filled, trade_id, order.status.value)
 
 
 def _algo_order(event: AlgoChanged) -> str:
@@ -56,7 +89,7 @@ def _entry_name(entry: Mapping[str, str]) -> tuple[str, ...]:
     if entry["algoId"]:
         return (entry["orderId"], entry["eventType"])
     filled = str(Decimal(entry["executedQty"] or "0").normalize())
-    return (entry["orderId"], entry["eventType"], filled, entry["tradeId"], entry["status"])
+    return (_name_of(entry), entry["eventType"], filled, entry["tradeId"], entry["status"])
 
 
 class Bounds:
@@ -71,6 +104,7 @@ class Bounds:
         self._silent_s = silent_s
         self._silent: list[tuple[float, float]] = []
         self._disturbed: list[tuple[float, float]] = []
+        self._looks_older: list[tuple[float, float]] = []
         self._excused: list[tuple[float, float]] = []
 
     def silent(self, since: float, until: float) -> None:
@@ -84,6 +118,11 @@ class Bounds:
         """Redis or a process stood still then."""
         self._disturbed.append((since, until))
 
+    def looks_older(self, since: float, until: float) -> None:
+        """What the venue sent then may have been stamped older than what it sent before, which is a reason to compare
+        at once."""
+        self._looks_older.append((since, until))
+
     def no_rest(self, since: float, until: float) -> None:
         """Nothing could be asked then, so the reconciliation has so much longer."""
         self._excused.append((since, until))
@@ -92,8 +131,10 @@ class Bounds:
         bound = self._plain_s
         if any(since <= now and departed <= until + self._disturbed_s for since, until in self._disturbed):
             bound = self._disturbed_s
+        excuse = sum(max(0.0, min(until, now) - max(since, departed)) for since, until in self._excused)
+        if any(since <= departed <= until for since, until in self._looks_older):
+            bound = max(bound, COMPARED_WITHIN_S + excuse)
         if any(since <= departed <= until for since, until in self._silent):
-            excuse = sum(max(0.0, min(until, now) - max(since, departed)) for since, until in self._excused)
             bound = max(bound, self._silent_s + excuse)
         return bound
 
@@ -136,6 +177,14 @@ class Reader:
         """Whether Redis, when it lost something, lost everything."""
         self.unheard: set[str] = set()
         """Orders of which something was lost without a sign."""
+        self.received: dict[AmendmentName, float] = {}
+        """Amendments that every publisher has received, and when they were sent."""
+        self.unknowable: set[str] = set()
+        """Orders of which it is enough that the log says what is known, and that the rest is not."""
+        self.vanished: set[str] = set()
+        """Those that were open and are gone without an event."""
+        self.delisted: set[str] = set()
+        """Symbols of which the same is true."""
         self.looks = 0
         self.events = 0
 
@@ -289,6 +338,7 @@ class Reader:
 
     def log_begins(self, order_events: list[OrderChanged], algo_events: list[AlgoChanged]) -> None:
         """What happened until now, before anybody listened, is not for the log to tell."""
+        self.received.clear()
         self.history = [
             dict(zip(IDENTITY_FIELDS, ledger_identity(event), strict=True)) | {"algoId": ""} for event in order_events
         ]
@@ -335,7 +385,48 @@ class Reader:
         if stored.status.get("state") != "live":
             return [f"the state is {stored.status.get('state')}: {stored.status.get('reason')}"]
         found = differences(stored, dump)
-        return found or self._of_the_log(order_events, algo_events)
+        return found or self._of_the_log(order_events, algo_events) or self._not_logged()
+
+    def _not_logged(self) -> list[str]:
+        """Amendments that were received and are not in the log, if no entry says that something was not kept."""
+        log = self.log()
+        if any(entry["eventId"].endswith(":OVERFLOW") for entry in log):
+            return []
+        logged = {
+            (_name_of(one), one["venueTimeMs"], Decimal(one["quantity"]), Decimal(one["price"]))
+            for one in log
+            if one["eventType"] == "AMENDMENT"
+        }
+        lost = [name for name in self.received if name not in logged]
+        return [f"{len(lost)} amendments were received and are not in the log; the first: {lost[0]}"] if lost else []
+
+    def _is_unknowable(self, name: str) -> bool:
+        return name in self.unknowable or name.rpartition(":")[0] in self.delisted
+
+    def _of_the_unknowable(self, entries: list[dict[str, str]], events: Mapping[str, list[str]]) -> list[str]:
+        """Where the log says something of these orders that did not happen, or keeps silent about what it does not
+        know. `events` are the types of what happened, by order; of an end nobody's word, so the log may have its own.
+        """
+        ours: dict[str, list[dict[str, str]]] = {}
+        for entry in entries:
+            ours.setdefault(_name_of(entry), []).append(entry)
+        found: list[str] = []
+        for name, own in ours.items():
+            known = [entry for entry in own if entry["eventType"] != GAP]
+            types = [entry["eventType"] for entry in known]
+            if known and known[-1].get("status") == UNNAMED:
+                types[-1] = "EXPIRED"
+            truth, left = events.get(name, []), iter(events.get(name, []))
+            gap = len(known) < len(own) or any(
+                one["eventType"] == GAP and not one["orderId"] and one["symbol"] in ("", own[0]["symbol"])
+                for one in entries
+            )
+            missing = [one for one in truth if one not in types and one not in UNTOLD]
+            if not all(one in left for one in types):
+                found.append(f"order {name}: {types}, but what happened was {truth}")
+            elif known and not gap and (missing or name in self.vanished):
+                found.append(f"order {name}: {missing or 'that it vanished'} is missing, and no GAP says so: {types}")
+        return found
 
     def _of_the_log(self, order_events: list[OrderChanged], algo_events: list[AlgoChanged]) -> list[str]:
         """Where the log is not what happened.
@@ -346,9 +437,36 @@ class Reader:
         known, is not found, and neither is the end of one that was triggered before the log began.
         """
         log = self.log()
+        kinds: dict[str, list[str]] = {}
+        for happened in order_events:
+            name = order_name(happened.order.symbol, happened.order.order_id)
+            kinds.setdefault(name, []).append(happened.execution)
+        for change in algo_events:
+            name = order_name(change.algo.symbol, _algo_order(change))
+            kinds.setdefault(name, []).append(f"ALGO_{change.algo.status}")
+        holes = self._holes(log)
+        found = self._of_the_unknowable(
+            [one for one in self.history + log if self._is_unknowable(_name_of(one))], kinds
+        )
+        log = [entry for entry in log if not self._is_unknowable(_name_of(entry))]
+        order_events = [
+            e for e in order_events if not self._is_unknowable(order_name(e.order.symbol, e.order.order_id))
+        ]
+        algo_events = [e for e in algo_events if not self._is_unknowable(order_name(e.algo.symbol, _algo_order(e)))]
         triggered_before = {entry["orderId"] for entry in self.history if entry["eventType"] == "ALGO_TRIGGERED"}
-        entries = [entry for entry in self.history + log if entry["orderId"] not in triggered_before]
+        entries = [
+            entry
+            for entry in self.history + log
+            if entry["orderId"] not in triggered_before and not self._is_unknowable(_name_of(entry))
+        ]
         algo_events = [event for event in algo_events if _algo_order(event) not in triggered_before]
+        placed = {entry["eventId"] for entry in log}
+        # Of a trailing stop that is active from the beginning, histories have the first NEW and the stream the second.
+        twice = {one for one in placed if one.endswith(":ACTIVATED") and one.removesuffix(":ACTIVATED") in placed}
+        at_once = {
+            _algo_order(e) for e in algo_events if e.algo.status is AlgoStatus.NEW and not e.algo.activation_price
+        }
+        entries = [one for one in entries if not (one["eventId"] in twice and one["orderId"] in at_once)]
         names = {_entry_name(entry) for entry in log}
         order_events = [e for e in order_events if _event_name(e) not in self.forgotten - names]
         algo_events = [e for e in algo_events if _algo_name(e) not in self.forgotten - names]
@@ -361,11 +479,11 @@ class Reader:
         ]
         places = {_event_name(event): at for at, event in enumerate(order_events)}
         places |= {_algo_name(event): at for at, event in enumerate(algo_events)}
-        unheard = [entry for entry in entries if entry["orderId"] in self.unheard]
+        unheard = [entry for entry in entries if _name_of(entry) in self.unheard]
         unheard.sort(key=lambda entry: places.get(_entry_name(entry), -1))
-        entries = [entry for entry in entries if entry["orderId"] not in self.unheard] + unheard
+        entries = [entry for entry in entries if _name_of(entry) not in self.unheard] + unheard
         renumbered = [entry | {"eventSeq": str(number)} for number, entry in enumerate(entries, start=1)]
-        return self._holes(log) + gap_differences(renumbered, order_events, algo_events)
+        return holes + found + gap_differences(renumbered, order_events, algo_events)
 
     def _holes(self, log: list[dict[str, str]]) -> list[str]:
         """Numbers that are missing. Where Redis has lost entries that nobody could write again as they were, what the

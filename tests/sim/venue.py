@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from email.utils import formatdate
 from typing import Any
 
-from sim.loop import SimLoop
+from sim.loop import Process, SimLoop
 from sim.network import Connection
 
 from statecast.simulator.binance.exchange import Exchange
@@ -20,10 +20,11 @@ from statecast.simulator.exchange import ABNORMAL_CLOSURE, Response
 
 _HANDSHAKE_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 PING_INTERVAL_S = 180.0
-FROZEN_PATHS = frozenset(
-    {"/fapi/v3/account", "/fapi/v3/positionRisk", "/fapi/v1/openOrders", "/fapi/v1/openAlgoOrders"}
-    | {"/fapi/v1/allOrders", "/fapi/v1/userTrades", "/fapi/v1/allAlgoOrders", "/fapi/v1/order", "/fapi/v1/algoOrder"}
-)
+ACCOUNT_PATHS = ("/fapi/v3/account", "/fapi/v3/positionRisk", "/fapi/v1/openOrders", "/fapi/v1/openAlgoOrders")
+PAST_PATHS = ("order", "algoOrder", "allOrders", "userTrades", "allAlgoOrders")
+PATHS = (*ACCOUNT_PATHS, *(f"/fapi/v1/{name}" for name in PAST_PATHS))
+"""What REST says of an account: each of them may be behind by its own time."""
+LIST_PATHS = tuple(path for path in PATHS if path not in ("/fapi/v1/order", "/fapi/v1/algoOrder"))
 
 
 class SimExchange(Exchange):
@@ -42,6 +43,7 @@ class SimExchange(Exchange):
         self._overtaken: Frame | None = None
 
     def publish(self, events: Iterable[Event], now_ms: int) -> None:
+        super().publish((), now_ms)
         for event in events:
             if isinstance(event, AlgoChanged):
                 self.algo_events.append(event)
@@ -94,9 +96,8 @@ class VenueService:
         self.exchange = exchange
         self._loop = loop
         self._now_ms = now_ms
-        self.lag_ms = 0
-        """REST shows the state of up to so long ago."""
-        self._frozen: dict[str, tuple[int, Response]] = {}
+        self.on_cut: Callable[[], None] = _nothing
+        """Called when a user socket is gone."""
         self._connections: list[Connection] = []
         self.unanswered = 0
         """So many of the next REST calls are never answered."""
@@ -105,6 +106,19 @@ class VenueService:
     def deaf(self) -> bool:
         """Whether a user socket is open to nobody."""
         return any(one.black_hole and one.kind == "private" and one.open for one in self._connections)
+
+    def all_follow(self, processes: Iterable[Process]) -> bool:
+        """Whether each of these processes has a user socket that gets what is sent now."""
+        key = self.exchange.listen_key
+        following = [
+            one.process
+            for one in self._connections
+            if one.kind == "private"
+            and one.open
+            and key is not None
+            and one.state.stream.wants(key.key, "ORDER_TRADE_UPDATE")
+        ]
+        return all(process in following for process in processes)
 
     def accepted(self, connection: Connection) -> None:
         self._connections.append(connection)
@@ -117,6 +131,8 @@ class VenueService:
         if stream is not None:
             stream.on_wake(_nothing)
             self.exchange.disconnect(stream)
+            if stream.root == "private":
+                self.on_cut()
         if connection.state.timer is not None:
             connection.state.timer.cancel()
 
@@ -136,7 +152,7 @@ class VenueService:
                 self._upgrade(connection, state, path, query, headers["sec-websocket-key"])
                 return
             given = {"X-MBX-APIKEY": headers["x-mbx-apikey"]} if "x-mbx-apikey" in headers else {}
-            answer = self._answer(method, path, query, given)
+            answer = self.exchange.request(method, path, query, given, b"", self._now_ms())
             if self.unanswered:
                 self.unanswered -= 1
                 return
@@ -145,21 +161,6 @@ class VenueService:
                 self._loop.call_later(answer.delay_ms / 1000, self._respond, connection, answer)
             else:
                 self._respond(connection, answer)
-
-    def _answer(self, method: str, path: str, query: str, headers: dict[str, str]) -> Response:
-        now_ms = self._now_ms()
-        answer = self.exchange.request(method, path, query, headers, b"", now_ms)
-        if not self.lag_ms:
-            self._frozen.clear()
-        elif method == "GET" and path in FROZEN_PATHS and answer.status == 200:
-            name = path + "".join(
-                sorted(part for part in query.split("&") if not part.startswith(("timestamp", "sig")))
-            )
-            known = self._frozen.get(name)
-            if known is not None and now_ms - known[0] <= self.lag_ms:
-                return Response(200, answer.headers, known[1].body, answer.delay_ms)
-            self._frozen[name] = (now_ms, answer)
-        return answer
 
     def _respond(self, connection: Connection, answer: Response) -> None:
         connection.state.busy = False
@@ -226,7 +227,7 @@ class VenueService:
 
 
 def _nothing() -> None:
-    """Nobody is there to be woken."""
+    """Nobody is there to be woken, or to be informed."""
 
 
 def _framed(opcode: int, payload: bytes) -> bytes:

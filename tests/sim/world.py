@@ -9,6 +9,7 @@ import logging
 import random
 import traceback
 from collections import Counter, deque
+from collections.abc import Sequence
 from contextlib import ExitStack
 from contextvars import copy_context
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ import httpx._transports.default
 import structlog
 from sim.loop import PROCESS, Process, SimLoop, Stuck
 from sim.network import Network
-from sim.promises import Bounds, Broken, Reader
+from sim.promises import UNDER_WAY_S, Bounds, Broken, Reader, order_name
 from sim.redis_server import RedisService, Server
 from sim.venue import SimExchange, VenueService
 from support.rows import RowHistory
@@ -145,23 +146,31 @@ class Publisher(Process):
     def kill(self) -> None:
         """SIGKILL: what it has sent still arrives; nothing of it runs on."""
         self.dead = self.stopped = True
+        self._world.received_may_be_lost()
         for connection in [one for one in self._world.network.connections if one.process is self]:
             connection.close_up()
 
     def ask_to_stop(self) -> None:
         """SIGTERM."""
+        self._world.received_may_be_lost()
         self._stop.set()
 
 
 class World:
     """Everything of one seed. `rng` is the one source of chance."""
 
-    def __init__(self, seed: int, server: Server, *, verbose: bool = False) -> None:
+    def __init__(self, seed: int, server: Server, kinds: Sequence[str] = (), *, verbose: bool = False) -> None:
         self.seed = seed
+        self.kinds = kinds
+        """What may go wrong; the seed's choice, when empty."""
         self.loop = SimLoop()
         self.rng = Random(seed)
         self.verbose = verbose
         self.counts: Counter[str] = Counter()
+        self.lag_ms = 0
+        """By so much REST is behind at the most."""
+        self.forgetful = False
+        """Whether what was received may have been forgotten: a process was killed, or Redis lost something."""
         self._trace: deque[str] = deque(maxlen=TRACE_LINES)
         self._hash = hashlib.sha256()
         self.broken: Broken | None = None
@@ -174,8 +183,11 @@ class World:
         self.wall_offsets_ms = {host: rng.choice((0, 0, -700, 400, 30_000, -3_600_000)) for host in ("one", "two")}
         self.redis_offset_ms = rng.choice((0, 0, 2_500, -2_500, 60_000, -60_000))
         self.redis_error_until = 0.0
-        balances = {"USDT": Decimal(rng.choice((2_000, 10_000))), "USDC": Decimal(2_500)}
-        ledger = Ledger(balances, now_ms=BASE_MS - HISTORY_MS - 1000, hedge=self.hedge)
+        self.choices = Random(f"choices of {seed}")
+        ids_per_symbol = self.choices.random() < 0.3
+        self.others_weight = 0
+        balances = {"USDT": Decimal(rng.choice((2_000, 10_000))), "USDC": Decimal(2_500), "BFUSD": Decimal(350)}
+        ledger = Ledger(balances, now_ms=BASE_MS - HISTORY_MS - 1000, hedge=self.hedge, ids_per_symbol=ids_per_symbol)
         self.exchange = SimExchange(ledger, [ApiKey(KEY, Secret(SECRET))], Random(rng.getrandbits(64)))
         self.venue = VenueService(self.loop, self.exchange, self.now_ms)
         self.network = Network(self.loop, Random(rng.getrandbits(64)), copy_context())
@@ -203,6 +215,7 @@ class World:
         self.redis.after_write = self._look
         self.exchange.on_event = lambda event: self.truth.take(event, self.loop.time())
         self.exchange.on_frame = self._sent
+        self.venue.on_cut = self._cut
         self.exchange.later = lambda delay_ms, call: self._later(delay_ms / 1000, call)
         for wallet in ledger.wallets():
             row = (wallet.balance, ledger.cross_wallet(wallet.asset))
@@ -261,8 +274,23 @@ class World:
             self.bounds.silent(now, now)
         if late:
             self.bounds.silent(now, now + LATE_AT_MOST_S)
+        hosts = [self.publishers[host] for host in self.hosts if host in self.publishers]
+        followed = self.venue.all_follow(hosts)
+        if not followed and self.lag_ms > wire.REST_RECENT_MS:
+            # No answer by REST says what happened now, until it is too late to wait for it.
+            self.bounds.silent(now, now)
         if "o" in frame.body and self.bounds.is_silent(now):
-            self.reader.unheard.add(_order_id(frame.body["o"]))
+            self.reader.unheard.add(_order_name(frame.body["o"]))
+        elif followed and not self.forgetful and not late and frame.body.get("o", {}).get("x") == "AMENDMENT":
+            told = frame.body["o"]
+            self.reader.received[_order_name(told), str(told["T"]), Decimal(told["q"]), Decimal(told["p"])] = now
+
+    def _cut(self) -> None:
+        """A user socket is gone, with what was under way."""
+        now = self.loop.time()
+        self.reader.received = {name: at for name, at in self.reader.received.items() if at < now - UNDER_WAY_S}
+        if self.lag_ms > wire.REST_RECENT_MS:
+            self.bounds.silent(now - UNDER_WAY_S, now)
 
     def _look(self, connection: Any, script: bool) -> None:
         before = self.reader.status
@@ -279,6 +307,9 @@ class World:
                 self.trace("the log has begun anew")
                 self.reader.forget(self.exchange.ledger.order_events, self.exchange.algo_events)
             self.knowers = None
+        if status.get("epoch") != before.get("epoch"):
+            # Who takes the lease knows the log as Redis has it, and asks the histories for the rest.
+            self.reader.received.clear()
         if (status.get("state"), status.get("epoch")) != (before.get("state"), before.get("epoch")):
             self.trace(f"redis: {status.get('state')} epoch {status.get('epoch')} seq {status.get('seq')}")
         self._hash.update(f"{self.loop.time():.6f} {status.get('seq')} {status.get('eventSeq')}".encode())
@@ -303,8 +334,32 @@ class World:
             self.trace(f"{host} starts")
             self.publishers[host] = Publisher(self, host)
 
+    def rest_is_behind(self, lags_ms: dict[str, int], until: float) -> None:
+        """Let paths of REST be behind from now on, each by its own time; `until` is when they will not be any more."""
+        for lag_ms in sorted(set(lags_ms.values())):
+            paths = [path for path, of_path in lags_ms.items() if of_path == lag_ms]
+            self.exchange.fault("lag_rest", {"ms": lag_ms, "paths": paths}, self.now_ms())
+        self.lag_ms = max(lags_ms.values())
+        # What is lost without a sign is found by REST, so it takes as much longer.
+        self.bounds.no_rest(self.loop.time(), until + self.lag_ms / 1000)
+
+    def rest_is_present(self) -> None:
+        """REST is not behind any more."""
+        self.exchange.fault("lag_rest", {"ms": 0}, self.now_ms())
+        self.lag_ms = 0
+
+    def others_are_usual(self) -> None:
+        """Other programs use what is usual in this world."""
+        self.exchange.fault("other_programs", {"weight": self.others_weight}, self.now_ms())
+
+    def received_may_be_lost(self) -> None:
+        """Nobody may know any more what was received until now, or what is."""
+        self.forgetful = True
+        self.reader.received.clear()
+
     def redis_lost(self) -> None:
         """Redis holds less than it did."""
+        self.received_may_be_lost()
         alive = [one for one in self.processes if one.alive]
         self.reader.lost(bool(alive))
         if self.reader.nothing_left:
@@ -338,10 +393,12 @@ class World:
         for at in range(self.rng.randint(0, 25)):
             before_ms = self.now_ms() - HISTORY_MS + at * 1000
             self.exchange.publish(trading.step(ledger, self.exchange.rng, before_ms), before_ms)
+        self.others_are_usual()
         faults = Faults(self)
         self.trace(
             f"seed {self.seed}: {', '.join(self.hosts)}, reconcile {self.reconcile_s:g} s, trading {self.trading_s:g} s"
-            f" at {self.trade_rate:g}/s, {'hedge' if self.hedge else 'one-way'}, may happen: {', '.join(faults.kinds)}"
+            f" at {self.trade_rate:g}/s, {'hedge' if self.hedge else 'one-way'},"
+            f" others use {self.others_weight}, may happen: {', '.join(faults.kinds)}"
         )
         for host in self.hosts:
             self.start(host)
@@ -473,16 +530,16 @@ def _brief(body: dict[str, Any]) -> str:
     return " ".join(str(told[name]) for name in ("s", "i", "aid", "x", "X", "z", "p") if name in told)
 
 
-def _order_id(told: dict[str, Any]) -> str:
-    return f"algo-{told['aid']}" if "aid" in told else str(told["i"])
+def _order_name(told: dict[str, Any]) -> str:
+    return order_name(told["s"], f"algo-{told['aid']}" if "aid" in told else told["i"])
 
 
-def run_seed(seed: int, server: Server, *, verbose: bool = False) -> Verdict:
+def run_seed(seed: int, server: Server, kinds: Sequence[str] = (), *, verbose: bool = False) -> Verdict:
     """Run one seed's world on a real Redis server, which is emptied before."""
     gc.disable()
     gc.freeze()
     try:
-        return World(seed, server, verbose=verbose).run()
+        return World(seed, server, kinds, verbose=verbose).run()
     finally:
         gc.collect()
         gc.enable()

@@ -39,7 +39,8 @@ class RowHistory:
                 self.take(event.order, at)
             case AccountChanged():
                 for wallet in event.balances:
-                    self.put(("balances", wallet.asset), (wallet.wallet_balance, wallet.cross_wallet_balance), at)
+                    balances = (wallet.wallet_balance, wallet.cross_wallet_balance)
+                    self.put(("balances", wallet.asset), balances if any(balances) else None, at)
                 for position in (changed.position for changed in event.positions):
                     row = (position.amount, position.entry_price) if position.amount else None
                     self.put(("positions", f"{position.symbol}:{position.side}"), row, at)
@@ -73,7 +74,9 @@ def stored_row(kind: str, fields: Mapping[str, str] | None) -> Row:
         return None
     match kind:
         case "balances":
-            return (_number(fields["walletBalance"]), _number(fields["crossWalletBalance"]))
+            balances = (_number(fields["walletBalance"]), _number(fields["crossWalletBalance"]))
+            # An asset of which there is nothing may be listed or not.
+            return balances if any(balances) else None
         case "positions":
             return (_number(fields["positionAmt"]), _number(fields["entryPrice"]))
     if fields.get("algoId"):
