@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from decimal import Decimal
 from random import Random
 from typing import TYPE_CHECKING
 
 import orjson
-from sim.promises import UNDER_WAY_S, Broken
-from sim.venue import LIST_PATHS
+from sim.promises import UNDER_WAY_S, Broken, order_name
+from sim.venue import ACCOUNT_PATHS, PATHS
 
 from statecast.simulator.binance.frames import Frame
-from statecast.simulator.control import burst
+from statecast.simulator.control import BURST_SYMBOL, burst
 from statecast.simulator.orders import Refused
 
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ NONSENSE = (
     '{"e":"ACCOUNT_UPDATE","E":1793000000000,"T":1793000000000,"a":{"m":"ORDER","B":[{"a":"USDT","wb":"NaN","cw":"1"}]}}',
     '{"e":"ACCOUNT_UPDATE","E":1793000000000,"T":1793000000000,"a":{"m":"ORDER","B":[{"a":"USDT","wb":"","cw":""}]}}',
 )
+REWARDED = "BFUSD"
+"""An asset that grows by itself while it is held; none that could be margin of a position."""
+
 REST_ANSWERS: tuple[tuple[str, int, str], ...] = (
     ("429", 429, '{"code":-1003,"msg":"Too many requests; current limit of IP is 2400 requests per minute."}'),
     ("403", 403, "<html><body>403 Forbidden</body></html>"),
@@ -56,6 +60,7 @@ class Faults:
         self._rng = rng = Random(world.rng.getrandbits(64))
         chosen = rng.sample(sorted(KINDS), rng.choice((1, 2, 3, 5, 8)))
         self.kinds = sorted(world.kinds or chosen)
+        world.grows_alone = self.kinds == ["a wallet grows without an event"] and not world.others_weight
         self._on = True
 
     def plan(self, until: float) -> None:
@@ -84,6 +89,7 @@ class Faults:
         world.exchange.again_after_ms.clear()
         world.exchange.limits.allow(2400)
         world.others_are_usual()
+        world.exchange.fault("hide_young_orders", {"ms": 0}, world.now_ms())
         world.rest_is_present()
         world.venue.unanswered = 0
         world.redis.error, world.redis.slow_s, world.redis.lose_next = "", 0.0, ""
@@ -283,8 +289,7 @@ def rest_does_not_answer(world: World, rng: Random) -> None:
 @kind
 def rest_lags_behind_the_stream(world: World, rng: Random) -> None:
     lag_ms, lasts_s = rng.randint(100, 3000), rng.uniform(1, 10)
-    world.bounds.silent(world.loop.time() - lag_ms / 1000, world.loop.time() + lasts_s)
-    world.rest_is_behind(dict.fromkeys(LIST_PATHS, lag_ms), world.loop.time() + lasts_s)
+    world.rest_is_behind(dict.fromkeys(PATHS, lag_ms), world.loop.time() + lasts_s)
     _after(world, lasts_s, world.rest_is_present)
 
 
@@ -551,6 +556,50 @@ def a_hosts_clock_is_set(world: World, rng: Random) -> None:
 
 
 @kind
+def rest_is_behind_by_endpoint(world: World, rng: Random) -> None:
+    """Each path by its own time."""
+    lasts_s = rng.uniform(1, 10)
+    world.rest_is_behind({path: rng.choice((0, 100, 500, 1500, 2900)) for path in PATHS}, world.loop.time() + lasts_s)
+    _after(world, lasts_s, world.rest_is_present)
+
+
+@kind
+def rest_is_behind_when_the_stream_is_cut(world: World, rng: Random) -> None:
+    """By as much as is usual; and an order that was just placed does not exist by its id."""
+    now, lasts_s = world.loop.time(), rng.uniform(2, 6)
+    together = rng.random() < 0.5
+    lag_ms = rng.randint(300, 2500)
+    lags_ms = {path: lag_ms if together else rng.randint(0, 2500) for path in PATHS}
+    world.rest_is_behind(lags_ms, now + lasts_s)
+    world.exchange.fault("hide_young_orders", {"ms": rng.choice((0, 1000, 3000, 8000))}, world.now_ms())
+
+    def end() -> None:
+        world.rest_is_present()
+        world.exchange.fault("hide_young_orders", {"ms": 0}, world.now_ms())
+
+    _after(world, rng.uniform(0.2, 1.5), lambda: user_sockets_are_dropped(world, rng))
+    _after(world, lasts_s, end)
+
+
+@kind
+def rest_is_far_behind(world: World, rng: Random) -> None:
+    """By more than any document says, while the stream goes on."""
+    lasts_s = rng.uniform(5, 25)
+    world.rest_is_behind(
+        dict.fromkeys(rng.choice((ACCOUNT_PATHS, PATHS)), rng.randint(5_000, 30_000)), world.loop.time() + lasts_s
+    )
+    _after(world, lasts_s, world.rest_is_present)
+
+
+@kind
+def young_orders_do_not_exist_by_their_id(world: World, rng: Random) -> None:
+    world.exchange.fault("hide_young_orders", {"ms": rng.randint(500, 8000)}, world.now_ms())
+    _after(world, rng.uniform(1, 10), lambda: world.exchange.fault("hide_young_orders", {"ms": 0}, 0))
+    if rng.random() < 0.7:
+        _after(world, rng.uniform(0.1, 1.0), lambda: user_sockets_are_dropped(world, rng))
+
+
+@kind
 def other_programs_use_the_address(world: World, rng: Random) -> None:
     lasts_s = rng.uniform(5, 60)
     world.exchange.fault("other_programs", {"weight": rng.choice((600, 1200, 1600, 1700))}, world.now_ms())
@@ -558,6 +607,76 @@ def other_programs_use_the_address(world: World, rng: Random) -> None:
     if rng.random() < 0.5:
         user_sockets_are_dropped(world, rng)
     _after(world, lasts_s, world.others_are_usual)
+
+
+@kind
+def a_symbol_is_delisted(world: World, rng: Random) -> None:
+    """What was open of it is gone, with an event or without; who has not seen the event can ask nobody."""
+    ledger, now_ms = world.exchange.ledger, world.now_ms()
+    symbols = [symbol for symbol in ledger.rules if symbol != BURST_SYMBOL]
+    busy = [symbol for symbol in symbols if ledger.open_orders(symbol)]
+    if len(symbols) < 2:
+        return
+    symbol, reported = rng.choice(busy or symbols), rng.random() < 0.5
+    open_names = [order_name(symbol, order.order_id) for order in ledger.open_orders(symbol)]
+    open_names += [order_name(symbol, f"algo-{algo.algo_id}") for algo in ledger.open_algos(symbol)]
+    world.reader.delisted.add(symbol)
+    events = ledger.delist(symbol, world.exchange.server_ms(now_ms), reported=reported)
+    world.exchange.publish(events, now_ms)
+    if not reported:
+        now = world.loop.time()
+        world.bounds.silent(now, now)
+        world.reader.vanished.update(open_names)
+        for name in open_names:
+            world.truth.put(("orders", name), None, now)
+    if rng.random() < 0.5:
+        user_sockets_are_dropped(world, rng)
+
+
+@kind
+def an_order_ends_with_an_unknown_status(world: World, rng: Random) -> None:
+    ledger, now_ms = world.exchange.ledger, world.now_ms()
+    orders = ledger.open_orders()
+    if not orders:
+        return
+    order = rng.choice(orders)
+    world.reader.unknowable.add(order_name(order.symbol, order.order_id))
+    if rng.random() < 0.5:
+        user_sockets_are_dropped(world, rng)
+    events = ledger.expire_by_risk(order.order_id, world.exchange.server_ms(now_ms), symbol=order.symbol)
+    world.exchange.publish(events, now_ms)
+
+
+@kind
+def a_wallet_grows_without_an_event(world: World, rng: Random) -> None:
+    ledger, now_ms, now, asset = world.exchange.ledger, world.now_ms(), world.loop.time(), REWARDED
+    ledger.accrue(asset, Decimal(rng.randint(1, 100_000)) / 100_000_000, world.exchange.server_ms(now_ms))
+    world.exchange.publish((), now_ms)
+    world.bounds.silent(now, now)
+    world.truth.put(("balances", asset), (ledger.wallet(asset).balance, ledger.cross_wallet(asset)), now)
+
+
+@kind
+def an_asset_is_withdrawn_and_not_listed_any_more(world: World, rng: Random) -> None:
+    """While the stream is silent."""
+    ledger, now_ms = world.exchange.ledger, world.now_ms()
+    if not ledger.wallet(REWARDED).balance:
+        return
+    user_sockets_are_mute(world, rng)
+    world.exchange.publish(ledger.forget_asset(REWARDED, world.exchange.server_ms(now_ms)), now_ms)
+
+
+@kind
+def the_venues_clock_is_set_back(world: World, rng: Random) -> None:
+    """While connections are open: what is newer has an older time."""
+    by_ms, now = rng.randint(300, 3000), world.loop.time()
+    world.exchange.fault("shift_clock", {"by_ms": world.exchange.faults.clock_shift_ms - by_ms}, world.now_ms())
+    world.bounds.looks_older(now, now + by_ms / 1000)
+
+
+@kind
+def mark_prices_are_stamped_an_hour_ahead(world: World, rng: Random) -> None:
+    world.exchange.fault("shift_marks", {"by_ms": 3_600_000}, world.now_ms())
 
 
 @kind

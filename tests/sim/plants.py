@@ -10,17 +10,25 @@ from unittest import mock
 
 import ormsgpack
 
+from publisher import gap_histories
+from publisher.check_schedule import CheckSchedule
+from publisher.gap_histories import GapReader
 from statecast.domain import event_ids, open_orders
 from statecast.domain.catch_up import Apply, CatchUp, Hold, Repeat, Resync
 from statecast.domain.changes import BalanceUpdate, Frame, PositionUpdate
+from statecast.domain.history import PastOrder
 from statecast.domain.models import Order, OrderKey, PositionKey
+from statecast.domain.orders import ORDINARY
 from statecast.domain.positions import Positions
-from statecast.domain.snapshot_merge import LastAnswer
+from statecast.domain.snapshot_merge import Asked, LastAnswer, RestTiming
 from statecast.domain.wallets import Wallets
+from statecast.errors import FrameError
 from statecast.store.writer import AccountWriter, Batch
+from statecast.venues.binance import history
 
 _apply_balance, _apply_position = Wallets.apply, Positions.apply
 _send, _of_order, _take = AccountWriter.send, event_ids.of_order, CatchUp.take
+_init_gap_reader, _orders, _begins = GapReader.__init__, history.orders, CheckSchedule.begins
 
 DROPPED_FROM = 50
 """Far below what a flood brings, where the program itself keeps tens of thousands."""
@@ -92,7 +100,65 @@ def buffer_that_drops_in_silence(patch: Callable[[Any, str, object], None]) -> N
     patch(CatchUp, "take", take)
 
 
+def young_order_that_rest_does_not_know_is_forgotten(patch: Callable[[Any, str, object], None]) -> None:
+    """That the venue does not know an order proves that it is over, however young it is."""
+
+    def init(self: GapReader, *args: Any, **options: Any) -> None:
+        assert "rest_lag_ms" in options
+        _init_gap_reader(self, *args, **options | {"rest_lag_ms": 0})
+
+    patch(GapReader, "__init__", init)
+
+
+def older_row_of_rest_wins_after_the_lag(patch: Callable[[Any, str, object], None]) -> None:
+    """REST is never behind by more than 10 s: a row that is older than the stream's wins, once it is old enough."""
+
+    def may_stand(self: RestTiming, ours_ms: int, asked: Asked) -> bool:
+        return abs(ours_ms - asked.asked_ms) <= self.lag_ms
+
+    patch(RestTiming, "_may_stand", may_stand)
+
+
+def row_that_rest_does_not_list_is_gone(patch: Callable[[Any, str, object], None]) -> None:
+    """What is older than the question and not listed is gone, and the first answer after connecting is proof."""
+
+    def stands_unlisted(self: RestTiming, ours_ms: int, youngest_ms: int, asked: Asked) -> bool:
+        return ours_ms > asked.asked_ms
+
+    def begins(self: CheckSchedule, asked_mono_s: float, proof_mono_s: float) -> None:
+        _begins(self, asked_mono_s, asked_mono_s)
+
+    patch(RestTiming, "stands_unlisted", stands_unlisted)
+    patch(CheckSchedule, "begins", begins)
+
+
+def refused_order_ends_the_attempt(patch: Callable[[Any, str, object], None]) -> None:
+    """One order that the venue refuses to show ends the reading of all histories."""
+    patch(gap_histories, "Rejected", _NeverRaised)
+
+
+def unknown_status_is_an_error_of_the_whole_answer(patch: Callable[[Any, str, object], None]) -> None:
+    """A list in which one order has a status that nobody named cannot be read."""
+
+    def orders(body: object) -> tuple[PastOrder, ...]:
+        for row in body if isinstance(body, list) else ():
+            if row.get("status") not in ORDINARY:
+                raise FrameError("GET /fapi/v1/allOrders", "status", f"is {row.get('status')!r}")
+        return _orders(body)
+
+    patch(history, "orders", orders)
+
+
+class _NeverRaised(Exception):
+    """What nobody raises, so that catching it catches nothing."""
+
+
 PLANTS = {
+    "young-order-that-rest-does-not-know-is-forgotten": young_order_that_rest_does_not_know_is_forgotten,
+    "older-row-of-rest-wins-after-the-lag": older_row_of_rest_wins_after_the_lag,
+    "row-that-rest-does-not-list-is-gone": row_that_rest_does_not_list_is_gone,
+    "refused-order-ends-the-attempt": refused_order_ends_the_attempt,
+    "unknown-status-is-an-error-of-the-whole-answer": unknown_status_is_an_error_of_the_whole_answer,
     "identity-by-order-id-alone": identity_by_order_id_alone,
     "buffer-that-drops-in-silence": buffer_that_drops_in_silence,
     "no-order-check": no_order_check,

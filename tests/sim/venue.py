@@ -24,7 +24,6 @@ ACCOUNT_PATHS = ("/fapi/v3/account", "/fapi/v3/positionRisk", "/fapi/v1/openOrde
 PAST_PATHS = ("order", "algoOrder", "allOrders", "userTrades", "allAlgoOrders")
 PATHS = (*ACCOUNT_PATHS, *(f"/fapi/v1/{name}" for name in PAST_PATHS))
 """What REST says of an account: each of them may be behind by its own time."""
-LIST_PATHS = tuple(path for path in PATHS if path not in ("/fapi/v1/order", "/fapi/v1/algoOrder"))
 
 
 class SimExchange(Exchange):

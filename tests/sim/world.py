@@ -27,7 +27,7 @@ from sim.loop import PROCESS, Process, SimLoop, Stuck
 from sim.network import Network
 from sim.promises import UNDER_WAY_S, Bounds, Broken, Reader, order_name
 from sim.redis_server import RedisService, Server
-from sim.venue import SimExchange, VenueService
+from sim.venue import PATHS, SimExchange, VenueService
 from support.rows import RowHistory
 from support.venues import registered
 
@@ -169,6 +169,10 @@ class World:
         self.counts: Counter[str] = Counter()
         self.lag_ms = 0
         """By so much REST is behind at the most."""
+        self.grows_alone = False
+        """Whether nothing goes wrong but that a wallet grows without an event."""
+        self.doubts = 0
+        """How often the state was not live any more."""
         self.forgetful = False
         """Whether what was received may have been forgotten: a process was killed, or Redis lost something."""
         self._trace: deque[str] = deque(maxlen=TRACE_LINES)
@@ -183,9 +187,13 @@ class World:
         self.wall_offsets_ms = {host: rng.choice((0, 0, -700, 400, 30_000, -3_600_000)) for host in ("one", "two")}
         self.redis_offset_ms = rng.choice((0, 0, 2_500, -2_500, 60_000, -60_000))
         self.redis_error_until = 0.0
+        # What some worlds have all the time: ids by symbol, other programs on the address, REST a little behind.
         self.choices = Random(f"choices of {seed}")
         ids_per_symbol = self.choices.random() < 0.3
-        self.others_weight = 0
+        self.others_weight = self.choices.choice((0, 0, 0, 600, 1200, 1600))
+        self.usual_lags_ms = {path: self.choices.choice((0, 0, 30, 150, 400)) for path in PATHS}
+        if self.choices.random() < 0.5:
+            self.usual_lags_ms.clear()
         balances = {"USDT": Decimal(rng.choice((2_000, 10_000))), "USDC": Decimal(2_500), "BFUSD": Decimal(350)}
         ledger = Ledger(balances, now_ms=BASE_MS - HISTORY_MS - 1000, hedge=self.hedge, ids_per_symbol=ids_per_symbol)
         self.exchange = SimExchange(ledger, [ApiKey(KEY, Secret(SECRET))], Random(rng.getrandbits(64)))
@@ -307,6 +315,10 @@ class World:
                 self.trace("the log has begun anew")
                 self.reader.forget(self.exchange.ledger.order_events, self.exchange.algo_events)
             self.knowers = None
+        if (before.get("state"), status.get("state")) == ("live", "recovering"):
+            self.doubts += 1
+            if self.doubts > 1 and self.grows_alone:
+                self.fail(Broken("a wallet that grows stops the stream once at the most", status.get("reason", "")))
         if status.get("epoch") != before.get("epoch"):
             # Who takes the lease knows the log as Redis has it, and asks the histories for the rest.
             self.reader.received.clear()
@@ -332,6 +344,9 @@ class World:
         running = self.publishers.get(host)
         if running is None or running.task.done() or running.dead:
             self.trace(f"{host} starts")
+            if self.lag_ms > wire.REST_RECENT_MS:
+                # It knows what REST says, which is older than anybody waits for.
+                self.bounds.silent(self.loop.time() - self.lag_ms / 1000, self.loop.time())
             self.publishers[host] = Publisher(self, host)
 
     def rest_is_behind(self, lags_ms: dict[str, int], until: float) -> None:
@@ -344,9 +359,11 @@ class World:
         self.bounds.no_rest(self.loop.time(), until + self.lag_ms / 1000)
 
     def rest_is_present(self) -> None:
-        """REST is not behind any more."""
+        """REST is behind by what is usual in this world."""
         self.exchange.fault("lag_rest", {"ms": 0}, self.now_ms())
         self.lag_ms = 0
+        if self.usual_lags_ms:
+            self.rest_is_behind(self.usual_lags_ms, self.loop.time())
 
     def others_are_usual(self) -> None:
         """Other programs use what is usual in this world."""
@@ -393,12 +410,14 @@ class World:
         for at in range(self.rng.randint(0, 25)):
             before_ms = self.now_ms() - HISTORY_MS + at * 1000
             self.exchange.publish(trading.step(ledger, self.exchange.rng, before_ms), before_ms)
+        self.rest_is_present()
         self.others_are_usual()
         faults = Faults(self)
+        lags = sorted(self.usual_lags_ms.values())
         self.trace(
             f"seed {self.seed}: {', '.join(self.hosts)}, reconcile {self.reconcile_s:g} s, trading {self.trading_s:g} s"
             f" at {self.trade_rate:g}/s, {'hedge' if self.hedge else 'one-way'},"
-            f" others use {self.others_weight}, may happen: {', '.join(faults.kinds)}"
+            f" others use {self.others_weight}, REST is behind by {lags} ms, may happen: {', '.join(faults.kinds)}"
         )
         for host in self.hosts:
             self.start(host)
