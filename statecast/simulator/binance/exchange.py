@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
@@ -109,6 +109,10 @@ class Exchange:
         """One more API key of the account."""
         self._keys.add(key)
 
+    def behave(self, **habits: Any) -> None:
+        """From now on the exchange has these `Habits`, and of the others those that it had."""
+        self._rest = replace(self._rest, habits=replace(self._rest.habits, **habits))
+
     def server_ms(self, now_ms: int) -> int:
         """The exchange's own clock, which a fault may have moved."""
         return now_ms + self.faults.clock_shift_ms
@@ -199,7 +203,8 @@ class Exchange:
         if route.is_order:
             self.limits.use_order(usage, now_ms)
         copy = self._replicas.of(path, self._now_ms) if route.security is Security.READ else None
-        answer = route.handler(self._rest if copy is None else RestApi(copy, lambda events: None), params, now_ms)
+        rest = self._rest if copy is None else replace(self._rest, ledger=copy, publish=lambda events: None)
+        answer = route.handler(rest, params, now_ms)
         if self.faults.young_ms and method == "GET" and path in _BY_ID:
             created_ms = answer.get("time") or answer["createTime"]
             if now_ms - created_ms < self.faults.young_ms:

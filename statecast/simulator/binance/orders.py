@@ -99,20 +99,14 @@ def cancel_all(api: RestApi, params: Params, now_ms: int) -> Json:
 
 
 def get_order(api: RestApi, params: Params, now_ms: int) -> Json:
-    try:
-        order = _find(api, params)
-    except Refused as refused:
-        raise no_such_order(refused) from None
+    order = find_order(api, params)
     if not is_kept(order, now_ms):
         raise NO_SUCH_ORDER
     return order_row(order)
 
 
 def open_order(api: RestApi, params: Params, now_ms: int) -> Json:
-    try:
-        order = _find(api, params)
-    except Refused as refused:
-        raise no_such_order(refused) from None
+    order = find_order(api, params)
     if not order.is_open:
         raise NO_SUCH_ORDER
     return order_row(order)
@@ -120,6 +114,14 @@ def open_order(api: RestApi, params: Params, now_ms: int) -> Json:
 
 def open_orders(api: RestApi, params: Params, now_ms: int) -> list[Json]:
     return [order_row(order) for order in api.ledger.open_orders(api.symbol_or_none(params))]
+
+
+def find_order(api: RestApi, params: Params) -> Order:
+    """The order that is asked about."""
+    try:
+        return _find(api, params)
+    except Refused as refused:
+        raise no_such_order(refused) from None
 
 
 def is_kept(order: Order, now_ms: int) -> bool:

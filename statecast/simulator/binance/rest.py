@@ -82,11 +82,24 @@ _INVALID = {-1115: "Invalid timeInForce.", -1116: "Invalid orderType.", -1117: "
 
 
 @dataclass(frozen=True, slots=True)
+class Habits:
+    """What no document says of the venue, or what it may come to: all within its rules."""
+
+    orders_by_id: bool = False
+    """allOrders of all symbols lists by symbol and id, not by time."""
+    orders_want_symbol: bool = False
+    """allOrders is not answered without a symbol, as before 2026-08-25."""
+    history_ms: int = 0
+    """Histories of more than so long ago are refused; 0: never."""
+
+
+@dataclass(frozen=True, slots=True)
 class RestApi:
     """The account that endpoints are about. `publish` gets what the ledger reports, before the answer is returned."""
 
     ledger: Ledger
     publish: Callable[[list[Event]], None]
+    habits: Habits = Habits()
 
     def symbol_or_none(self, params: Params) -> str | None:
         """The symbol that an answer is to be limited to, if one is given; it has to be listed."""

@@ -82,6 +82,7 @@ ROUTES: dict[tuple[str, str], Route] = {
     ("GET", _V1 + "openOrder"): Route(Security.READ, orders.open_order),
     ("GET", _V1 + "openOrders"): Route(Security.READ, orders.open_orders, 1, 40),
     ("GET", _V1 + "allOrders"): Route(Security.READ, histories.all_orders, 5),
+    ("GET", _V1 + "orderAmendment"): Route(Security.READ, histories.order_amendments),
     ("GET", _V1 + "userTrades"): Route(Security.READ, histories.user_trades, 5),
     ("GET", _V1 + "income"): Route(Security.READ, histories.income, 30),
     ("GET", _V1 + "forceOrders"): Route(Security.READ, histories.force_orders, 20, 50),
