@@ -19,7 +19,6 @@ from statecast.simulator.server import SimulatorServer
 from statecast.store.client import connect
 from statecast.store.keys import EVENT_FIELDS, AccountId, AccountKeys
 from statecast.venues.binance.limits import WeightBudget
-from statecast.venues.binance.rest import HISTORY_RESERVE
 from statecast.venues.registry import SharedLimits
 
 DAY_MS = 86_400_000
@@ -187,11 +186,11 @@ class ScarceBudget(WeightBudget):
         super().__init__(limit=1_000_000)
         self.refusals = 3
 
-    def delay_ms(self, cost: int, now_ms: int, now_s: float) -> int:
-        if cost > HISTORY_RESERVE and self.refusals:
+    def delay_ms(self, cost: int, now_ms: int, now_s: float, *, urgent: bool = False, spare: int = 0) -> int:
+        if spare and self.refusals:
             self.refusals -= 1
             return 200
-        return super().delay_ms(cost, now_ms, now_s)
+        return super().delay_ms(cost, now_ms, now_s, urgent=urgent, spare=spare)
 
 
 async def test_a_budget_that_is_nearly_spent_delays_the_gap_fill_and_it_goes_on(

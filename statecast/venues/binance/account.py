@@ -126,7 +126,8 @@ class BinanceAccount:
         await self.clock.ensure()
         if consistent and not self._key_checked:
             await self._refuse_what_cannot_be_followed()
-        self._rest.check_limits("snapshot", sum(call.weight for call in calls))
+        # Without a publisher's, nothing is live; those of readers are many, and leave the reserve alone.
+        self._rest.check_limits("snapshot", sum(call.weight for call in calls), urgent=not consistent)
         began_mono_s = self._machine_clock.monotonic()
         account, risk, orders, algo_orders, account_config, symbol_config = await all_of(
             self._rest.read(call) for call in calls

@@ -15,7 +15,11 @@ MINUTE_MS = 60_000
 LIMIT = 2400
 
 RESERVE = 600
-"""Left to the traders behind the same address: a quarter, so that their calls do not fail because we re-read."""
+"""Left to the traders behind the same address: a quarter, so that their calls do not fail because we re-read. What they
+spend counts against it: it is not left to them a second time."""
+
+SHORTEST_RATE_MS = 10_000
+"""What others spend in less than this is no measure of how fast they go on."""
 
 LEAST_BAN_MS = 2 * MINUTE_MS
 """A ban without a word of its length: the shortest that the venue documents."""
@@ -25,19 +29,38 @@ MAX_BAN_MS = 3 * 24 * 60 * MINUTE_MS
 
 
 class WeightBudget:
-    """The venue's `Limits`: counts what is spent here, and takes the venue's own count where that is higher (others
-    spend too)."""
+    """The venue's `Limits`: counts what is spent here, and by the venue's own count what others spend.
+
+    Three rules say whether a call may be sent. No call may take the address over its limit: others are taken to spend
+    as much as in the minute before, and to go on as fast as they do in this one; a sixteenth of the limit stays free
+    for what that estimate misses. Calls that nothing is `live` without (snapshots, the histories of a gap) may spend
+    five twelfths of the limit in a minute, and all others an eighth; beyond its share a call is sent while the reserve
+    is untouched. A sixteenth is there for what is urgent, even where others spend all the rest.
+    """
 
     def __init__(self, limit: int = LIMIT, reserve: int = RESERVE) -> None:
         assert 0 <= reserve < limit
-        self._allowed = limit - reserve
+        self._unreserved = limit - reserve
+        self._limit = limit
+        self._ceiling = limit - limit // 16
+        self._share = limit // 8
+        self._urgent_share = limit * 5 // 12
         self._minute = 0
         self._used = 0
+        self._own = 0
+        self._known_ms = 0
+        """When the venue said last what is used."""
+        self._others_before = 0
+        """What others had spent of the minute before, as far as is known."""
         self._blocked_until_s = 0.0
 
     def used(self, now_ms: int) -> int:
         """Weight spent in the minute of `now_ms`, as far as is known."""
         return self._used if now_ms // MINUTE_MS == self._minute else 0
+
+    def own(self, now_ms: int) -> int:
+        """What of it was spent through this object."""
+        return self._own if now_ms // MINUTE_MS == self._minute else 0
 
     def spent(self, now_ms: int) -> str:
         """`used`, as text for other programs behind the same address."""
@@ -47,27 +70,61 @@ class WeightBudget:
         """What another program behind this address knew to be spent in the venue's minute of `at_ms`."""
         self.observe(spent, at_ms, now_ms)
 
-    def delay_ms(self, cost: int, now_ms: int, now_s: float) -> int:
-        """How long to wait before a call of `cost`; 0 is now. One dearer than all allowed gets a fresh minute."""
+    def delay_ms(self, cost: int, now_ms: int, now_s: float, *, urgent: bool = False, spare: int = 0) -> int:
+        """How long to wait before a call of `cost`; 0 is now. One dearer than all allowed gets a fresh minute.
+        `urgent`: nothing is live without it. `spare` is to be left of the share."""
         if now_s < self._blocked_until_s:
             return ceil((self._blocked_until_s - now_s) * 1000)
-        used = self.used(now_ms)
-        if used == 0 or used + cost <= self._allowed:
+        used, own = self.used(now_ms), self.own(now_ms)
+        share = self._urgent_share if urgent else self._share
+        is_due = own + cost + spare <= share or used + cost + spare <= self._unreserved
+        if (is_due or used == 0) and self._fits(cost, now_ms, urgent=urgent):
+            return 0
+        if used == 0 and cost > self._ceiling:
             return 0
         return MINUTE_MS - now_ms % MINUTE_MS
 
+    def _fits(self, cost: int, now_ms: int, *, urgent: bool) -> bool:
+        """Whether a call of `cost` leaves the address within its limit, now and for the rest of the minute, as far as
+        can be known."""
+        others, own = self._others(now_ms), self.own(now_ms) + cost
+        if others + own > self._ceiling:
+            return False
+        expected = max(others, self._others_before if now_ms // MINUTE_MS == self._minute else self._used - self._own)
+        return min(expected, self._ceiling) + own <= (self._limit if urgent else self._ceiling)
+
+    def _others(self, now_ms: int) -> int:
+        """What others may have spent of this minute: since the venue said last what is used, as fast as they did
+        before."""
+        into_ms = now_ms % MINUTE_MS
+        if now_ms // MINUTE_MS == self._minute:
+            others, since_ms, before = self._used - self._own, self._known_ms % MINUTE_MS, self._others_before
+        else:
+            others, since_ms, before = 0, 0, self._used - self._own
+        rate = max(before / MINUTE_MS, others / max(since_ms, SHORTEST_RATE_MS))
+        return others + ceil(rate * max(0, into_ms - since_ms))
+
     def spend(self, cost: int, now_ms: int) -> None:
         """A call of `cost` is being sent."""
-        self._used = self.used(now_ms) + cost
-        self._minute = now_ms // MINUTE_MS
+        self._turn(now_ms)
+        self._used += cost
+        self._own += cost
 
     def observe(self, header: str | None, sent_ms: int, now_ms: int) -> None:
         """`X-MBX-USED-WEIGHT-1M` of an answer. Missing, -1 (demo), or from one minute into the next it says nothing."""
         if header is None or not header.isascii() or not header.isdecimal() or len(header) > 9:
             return
         if sent_ms // MINUTE_MS == now_ms // MINUTE_MS:
-            self._used = max(self.used(now_ms), int(header))
-            self._minute = now_ms // MINUTE_MS
+            self._turn(now_ms)
+            self._used = max(self._used, int(header))
+            self._known_ms = max(self._known_ms, sent_ms)
+
+    def _turn(self, now_ms: int) -> None:
+        """Another minute has begun, or the clock was set."""
+        minute = now_ms // MINUTE_MS
+        if minute != self._minute:
+            self._others_before = self._used - self._own if minute == self._minute + 1 else 0
+            self._minute, self._used, self._own, self._known_ms = minute, 0, 0, 0
 
     def block(self, until_s: float) -> None:
         """The venue asked for silence; a later call never shortens it."""

@@ -23,7 +23,8 @@ RECV_WINDOW_MS = 5000
 """The venue's default: a request that took longer on its way is refused."""
 
 HISTORY_RESERVE = 250
-"""Weight that the reading of histories leaves in every minute: for two snapshots, without which nothing is live."""
+"""What the reading of a gap's histories leaves of its share in every minute: for two snapshots, without which nothing
+is live."""
 
 NO_PARAMS: Mapping[str, str | int] = {}
 
@@ -106,7 +107,7 @@ class BinanceRest:
             params = {**params, "limit": self.history_page}
         while True:
             try:
-                self.check_limits(str(call), call.weight + HISTORY_RESERVE)
+                self.check_limits(str(call), call.weight, urgent=True, spare=HISTORY_RESERVE)
                 return await self.read(call, params)
             except RateLimited as error:
                 wait_s = max(1.0, (error.retry_at_ms - self.clock.now_ms()) / 1000)
@@ -114,14 +115,14 @@ class BinanceRest:
             await self._machine_clock.sleep(wait_s)
 
     def may_spend(self, weight: int) -> bool:
-        """Whether so much weight may be spent now."""
+        """Whether so much weight may be spent now on what is not urgent."""
         return not self.limits.delay_ms(weight, self.clock.now_ms(), self._machine_clock.monotonic())
 
-    def check_limits(self, what: str, weight: int) -> None:
+    def check_limits(self, what: str, weight: int, *, urgent: bool = False, spare: int = 0) -> None:
         """Raises RateLimited, with nothing sent, when `weight` cannot be spent now: half a snapshot would be worth
-        nothing."""
-        now_ms = self.clock.now_ms()
-        delay_ms = self.limits.delay_ms(weight, now_ms, self._machine_clock.monotonic())
+        nothing. `urgent` and `spare` as in `WeightBudget.delay_ms`."""
+        now_ms, now_s = self.clock.now_ms(), self._machine_clock.monotonic()
+        delay_ms = self.limits.delay_ms(weight, now_ms, now_s, urgent=urgent, spare=spare)
         if delay_ms:
             reason = f"not sent, the limits of the venue allow it in {delay_ms / 1000:.1f} s"
             raise RateLimited(wire.VENUE, what, reason, now_ms + delay_ms)
@@ -151,7 +152,7 @@ class BinanceRest:
         absent: frozenset[int] = frozenset(),
     ) -> object:
         """One request; its JSON, or None for a status in `absent`."""
-        self.check_limits(str(call), call.weight)
+        self.check_limits(str(call), call.weight, urgent=True)  # What kind of question it is of, its asker has checked.
         base = self._urls.sapi if call is wire.API_RESTRICTIONS else self._urls.rest
         sent_ms = self.clock.now_ms()
         query = signed_query(params, sent_ms, RECV_WINDOW_MS, self._sign) if call.security == "signed" else ""

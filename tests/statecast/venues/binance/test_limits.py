@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 
 from statecast.venues.binance.limits import MAX_BAN_MS, WeightBudget, silence_until_ms
@@ -24,12 +26,77 @@ def test_reserve_is_left_to_others_until_the_next_minute() -> None:
     assert budget.used(NOON + MINUTE) == 0
 
 
-def test_what_others_spent_counts() -> None:
-    budget = WeightBudget(limit=100, reserve=20)
-    budget.spend(5, NOON)
-    budget.observe("80", sent_ms=NOON, now_ms=NOON + 1)
-    assert budget.used(NOON + 1) == 80
-    assert budget.delay_ms(1, NOON + 1, 0.0) == MINUTE - 1
+def test_what_others_spent_leaves_this_address_its_share() -> None:
+    budget = WeightBudget(limit=2400, reserve=600)
+    budget.spend(5, NOON + 50_000)
+    budget.observe("1800", sent_ms=NOON + 50_000, now_ms=NOON + 50_001)
+    assert (budget.used(NOON + 50_001), budget.own(NOON + 50_001)) == (1800, 5)
+    now_ms = NOON + 50_001
+    assert budget.delay_ms(295, now_ms, 0.0) == 0, "an eighth is always there"
+    assert budget.delay_ms(296, now_ms, 0.0) == 9_999
+    assert budget.delay_ms(449, now_ms, 0.0, urgent=True) == 0
+    assert budget.delay_ms(451, now_ms, 0.0, urgent=True) == 9_999, "and nothing takes the address over its limit"
+
+
+def test_what_is_urgent_has_a_larger_share_and_not_the_whole_minute() -> None:
+    budget = WeightBudget(limit=2400, reserve=600)
+    budget.spend(900, NOON)
+    budget.observe("1400", sent_ms=NOON, now_ms=NOON + 1)
+    assert budget.delay_ms(100, NOON + 1, 0.0, urgent=True) == 0
+    assert budget.delay_ms(100, NOON + 1, 0.0, urgent=True, spare=250) == 0, "the reserve is untouched"
+    budget.observe("1750", sent_ms=NOON, now_ms=NOON + 1)
+    assert budget.delay_ms(101, NOON + 1, 0.0, urgent=True) == MINUTE - 1
+    assert budget.delay_ms(100, NOON + 1, 0.0, urgent=True) == 0
+    assert budget.delay_ms(100, NOON + 1, 0.0, urgent=True, spare=1) == MINUTE - 1
+    assert budget.delay_ms(10, NOON + 1, 0.0) == 0
+    assert budget.delay_ms(100, NOON + 1, 0.0) == MINUTE - 1
+
+
+def test_others_are_taken_to_go_on_as_they_did() -> None:
+    budget = WeightBudget(limit=2400, reserve=600)
+    budget.observe("1700", sent_ms=NOON + 59_000, now_ms=NOON + 59_001)
+    budget.spend(1, NOON + MINUTE)
+    for into_ms in (1_000, 30_000):
+        now_ms = NOON + MINUTE + into_ms
+        assert budget.delay_ms(699, now_ms, 0.0, urgent=True) == 0
+        assert budget.delay_ms(700, now_ms, 0.0, urgent=True) == MINUTE - into_ms, "they will want the rest"
+    assert budget.delay_ms(600, NOON + MINUTE + 59_000, 0.0, urgent=True) == 1000, "unseen, they have spent as much"
+    budget.observe("1200", sent_ms=NOON + MINUTE + 20_000, now_ms=NOON + MINUTE + 20_001)
+    assert budget.delay_ms(150, NOON + MINUTE + 34_000, 0.0, urgent=True) == 0
+    assert budget.delay_ms(150, NOON + MINUTE + 37_000, 0.0, urgent=True) == 23_000, "faster than before"
+
+
+def test_a_snapshot_is_possible_where_others_spend_nearly_all() -> None:
+    budget = WeightBudget(limit=2400, reserve=600)
+    budget.observe("2390", sent_ms=NOON + 59_000, now_ms=NOON + 59_001)
+    assert budget.delay_ms(101, NOON + 59_002, 0.0, urgent=True) == 998
+    budget.spend(1, NOON + MINUTE)
+    assert budget.delay_ms(101, NOON + MINUTE + 1, 0.0, urgent=True) == 0
+    assert budget.delay_ms(10, NOON + MINUTE + 1, 0.0) == MINUTE - 1
+
+
+@pytest.mark.parametrize("others", [0, 500, 1000, 1600, 1700, 2000, 2200])
+@pytest.mark.parametrize("burst", [1, 20])
+def test_no_address_is_taken_over_its_limit(others: int, burst: int) -> None:
+    """Others spend all the time, or in bursts of some seconds' worth; here as much as is allowed, of all kinds."""
+    budget, rng = WeightBudget(), Random(others)
+    total = waited = 0
+    for tick in range(60 * 10 * 3):
+        now_ms = NOON + tick * 100
+        if now_ms % MINUTE == 0:
+            total = 0
+        if tick % (10 * burst) == 0:
+            total += others * burst // 60
+        for cost, urgent in ((1, True), (101, True), (10, False), (185, False), (5, True)):
+            if rng.random() < 0.05:
+                if budget.delay_ms(cost, now_ms, 0.0, urgent=urgent):
+                    waited += 1
+                    continue
+                budget.spend(cost, now_ms)
+                total += cost
+                budget.observe(str(total), now_ms, now_ms)
+                assert total <= 2400
+    assert waited, "more was wanted than there is"
 
 
 def test_lower_header_does_not_forget_calls_in_flight() -> None:
@@ -58,7 +125,7 @@ def test_what_is_spent_is_text_for_other_programs() -> None:
     budget.spend(75, NOON)
     other.learn(budget.spent(NOON), NOON, NOON + 1)
     assert other.used(NOON + 1) == 75
-    assert other.delay_ms(6, NOON + 1, 0.0) == MINUTE - 1
+    assert other.delay_ms(20, NOON + 1, 0.0) == MINUTE - 1
     other.learn("nonsense", NOON, NOON + 1)
     other.learn("", NOON, NOON + 1)
     other.learn("99", NOON - 1, NOON + 1)
