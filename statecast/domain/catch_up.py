@@ -359,9 +359,8 @@ def merge_with_stream(gap: GapFill, buffered: Iterable[OrderEvent]) -> MergePlan
     for update in gap.updates:
         key = update.order.key
         own, at = received.get(key, []), reached.get(key, 0)
-        same = next(
-            (i for i, other in enumerate(own) if event_ids.is_same(update.event.event_id, other.event_id)), None
-        )
+        ids = event_ids.stream_ids(update.event)
+        same = next((i for i, other in enumerate(own) if other.event_id in ids), None)
         if same is not None:
             reached[key] = max(at, same + 1)
             continue

@@ -3,7 +3,7 @@
     <SYMBOL>:<ORDERID>:NEW                                           an ordinary order was placed
     <SYMBOL>:<ORDERID>:FILL:<FILLID>                                 one fill (event types TRADE and CALCULATED)
     <SYMBOL>:<ORDERID>:AMENDMENT:<ms>:<QUANTITY>@<PRICE>             it was amended to this, at this venue time
-    <SYMBOL>:<ORDERID>:CALCULATED:<ms>                               a liquidation's step without a trade
+    <SYMBOL>:<ORDERID>:CALCULATED:<ms>:<EXECUTEDQTY>                 a liquidation's step without a trade's number
     <SYMBOL>:<ORDERID>:<STATUS>                                      it ended with this status
     <SYMBOL>:<ORDERID>:<EVENTTYPE>:<STATUS>:<ms>:<EXECUTEDQTY>       anything else
     algo-<ID>:<STATUS>                                               a conditional order has come to this status
@@ -23,7 +23,7 @@ from collections.abc import Container
 from decimal import Decimal
 from typing import NamedTuple
 
-from statecast.domain.models import Order, OrderKey, plain
+from statecast.domain.models import Order, OrderEvent, OrderKey, plain
 from statecast.domain.orders import FILL_EVENTS, is_over
 
 CONDITIONAL_PREFIX = "algo-"
@@ -96,17 +96,20 @@ def placing_of(event_id: str) -> str | None:
     return first if first != event_id and event_id.startswith(CONDITIONAL_PREFIX) else None
 
 
-def is_same(of_history: str, of_stream: str) -> bool:
-    """Whether a history's event is the stream's: by its id, or as a NEW which the stream has as the second one."""
-    return of_history == of_stream or placing_of(of_stream) == of_history
+def stream_ids(of_history: OrderEvent) -> tuple[str, ...]:
+    """The ids under which the stream may have sent an event of a history: its own; of a NEW, that of the second one; of
+    a liquidation's fill, that of a trade without a number, which no document rules out on the stream."""
+    event_id = of_history.event_id
+    if event_id.startswith(CONDITIONAL_PREFIX) and event_id.endswith(":NEW"):
+        return event_id, f"{event_id}:{ACTIVATED}"
+    if of_history.event_type == "CALCULATED":
+        return event_id, of_order(of_history.order, "CALCULATED")
+    return (event_id,)
 
 
-def is_logged(of_history: str, logged: Container[str]) -> bool:
-    """Whether a history's event is among `logged` ids, in the form that the stream may have given it."""
-    if of_history in logged:
-        return True
-    is_first_new = of_history.startswith(CONDITIONAL_PREFIX) and of_history.endswith(":NEW")
-    return is_first_new and f"{of_history}:{ACTIVATED}" in logged
+def is_logged(of_history: OrderEvent, logged: Container[str]) -> bool:
+    """Whether a history's event is among `logged` ids, in one of the forms that the stream may have given it."""
+    return any(event_id in logged for event_id in stream_ids(of_history))
 
 
 # Ordinary orders
@@ -136,7 +139,8 @@ def of_order(order: Order, event_type: str, fill_id: str = "") -> str:
         # By what it became, too: an order can be amended twice within a millisecond.
         return f"{key}:AMENDMENT:{order.venue_time_ms}:{_shortest(order.quantity)}@{_shortest(order.price)}"
     if event_type == "CALCULATED":
-        return f"{key}:CALCULATED:{order.venue_time_ms}"
+        # By what is filled, too: several levels of the book are taken within a millisecond.
+        return f"{key}:CALCULATED:{order.venue_time_ms}:{_shortest(order.executed_qty)}"
     if event_type != "TRADE" and is_over(order):
         return of_end(key, order.status)
     return f"{key}:{event_type}:{order.status}:{order.venue_time_ms}:{_shortest(order.executed_qty)}"

@@ -123,7 +123,7 @@ def events_from_history(
             if at_ms > until_ms:
                 break
             filled[update.order.key] = filled_of(update.order)
-            if not event_ids.is_logged(update.event.event_id, logged):
+            if not event_ids.is_logged(update.event, logged):
                 timed.append((at_ms, update))
     timed.sort(key=lambda pair: pair[0])
     return Reconstructed(tuple(update for _, update in timed), tuple(behind), filled)

@@ -102,6 +102,9 @@ class OrderTracking:
     def log(self, event: OrderEvent) -> bool:
         """An event was received: whether it has to be logged now."""
         is_new = self._is_new(event.event_id, on_stream=event.order.source == "stream")
+        if event.event_type == "CALCULATED" and event.order.source == "rest":
+            # The stream may send it late, and without the number that the history has.
+            self.remember_events(event_ids.stream_ids(event))
         self._reach(event)
         self._note_trigger(event)
         return is_new

@@ -339,6 +339,14 @@ def planned(history: list[OrderUpdate], stream: list[OrderUpdate]) -> list[str]:
     return found + ids(plan.last)
 
 
+LIQUIDATED = event(
+    10,
+    "CALCULATED",
+    "FILLED",
+    event_id=f"BTCUSDT:1001:CALCULATED:{NOW + 10}:0.05",
+    executed_qty=Decimal("0.05"),
+)
+
 AT_ONCE = [event(10, "NEW", event_id="new"), HALF, fill(10, "0.050", event_id="full")]
 
 MERGES: dict[str, tuple[list[OrderUpdate], list[OrderUpdate], list[str]]] = {
@@ -367,6 +375,11 @@ MERGES: dict[str, tuple[list[OrderUpdate], list[OrderUpdate], list[str]]] = {
         [NEW, HALF, CUT_OFF],
         [CUT_OFF, HALF],
         ["new", "half", "cut off", "half"],
+    ),
+    "a liquidation's fill whose trade has no number on the stream": (
+        [LIQUIDATED._replace(event=LIQUIDATED.event._replace(event_id="numbered"))],
+        [LIQUIDATED],
+        [LIQUIDATED.event.event_id],
     ),
     "another order is in nobody's way": ([NEW, OTHER], [FULL], ["new", "other", "full"]),
 }

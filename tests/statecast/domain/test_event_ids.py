@@ -3,11 +3,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from support.changes import NOW, D, order
+from support.changes import NOW, D, event, order
 
 from statecast.domain import event_ids
 from statecast.domain.event_ids import EventId
-from statecast.domain.models import Order, OrderKey
+from statecast.domain.models import Order, OrderEvent, OrderKey
 
 SYMBOLS = ("BTCUSDT", "BTC-USDT-SWAP", "xyz:TSLA", "PURR/USDC", "BTCUSDT_261225", "币安人生USDT", "a:b:1.5")
 
@@ -16,7 +16,13 @@ ORDINARY: dict[str, tuple[str, dict[str, Any], str, str, str]] = {
     "a fill": ("TRADE", {"status": "FILLED"}, "5512345678", "FILL", "5512345678"),
     "a fill of a liquidation": ("CALCULATED", {}, "77", "FILL", "77"),
     "a fill whose id has letters": ("TRADE", {}, "ab-9", "FILL", "ab-9"),
-    "a liquidation's step without a trade": ("CALCULATED", {}, "", "CALCULATED", f"{NOW}"),
+    "a liquidation's step without a trade": (
+        "CALCULATED",
+        {"executed_qty": D("0.010")},
+        "",
+        "CALCULATED",
+        f"{NOW}:0.01",
+    ),
     "amended": ("AMENDMENT", {"quantity": D("0.0500"), "price": D("91250.40")}, "", "AMENDMENT", f"{NOW}:0.05@91250.4"),
     "cancelled": ("CANCELED", {"status": "CANCELED"}, "", "CANCELED", ""),
     "expired in a match": ("EXPIRED", {"status": "EXPIRED_IN_MATCH"}, "", "EXPIRED_IN_MATCH", ""),
@@ -69,14 +75,48 @@ def test_a_trailing_stops_second_new_is_one_with_the_first_where_a_history_has_t
     assert second == "algo-7:NEW:ACTIVATED"
     assert event_ids.parse(second) == EventId("", "algo-7", "NEW", "ACTIVATED")
     assert (event_ids.placing_of(second), event_ids.placing_of(first)) == (first, None)
-    assert event_ids.is_same(first, first)
-    assert event_ids.is_same(first, second)
-    assert not event_ids.is_same(second, first), "what the stream has as the first is not the activation"
-    assert not event_ids.is_same(first, event_ids.of_activation("algo-8"))
-    assert event_ids.is_logged(first, {second})
-    assert event_ids.is_logged(first, {first})
-    assert not event_ids.is_logged("algo-7:TRIGGERED", {second})
-    assert not event_ids.is_logged("BTCUSDT:7:NEW", {"BTCUSDT:7:NEW:ACTIVATED"}), "only conditional orders have one"
+
+
+def of_history(event_id: str, kind: str = "NEW", **fields: Any) -> OrderEvent:
+    return event(0, kind, event_id=event_id, **fields).event
+
+
+@pytest.mark.parametrize(
+    ("one", "on_stream", "is_same"),
+    [
+        (of_history("algo-7:NEW"), "algo-7:NEW", True),
+        (of_history("algo-7:NEW"), "algo-7:NEW:ACTIVATED", True),
+        (of_history("algo-7:NEW"), "algo-8:NEW:ACTIVATED", False),
+        (of_history("algo-7:TRIGGERED"), "algo-7:NEW:ACTIVATED", False),
+        (of_history("BTCUSDT:7:NEW"), "BTCUSDT:7:NEW:ACTIVATED", False),
+        (of_history("BTCUSDT:7:FILL:5", "CALCULATED"), "BTCUSDT:7:FILL:5", True),
+        (
+            of_history("BTCUSDT:7:FILL:5", "CALCULATED", order_id="7", executed_qty=D("2.50")),
+            f"BTCUSDT:7:CALCULATED:{NOW}:2.5",
+            True,
+        ),
+        (
+            of_history("BTCUSDT:7:FILL:5", "CALCULATED", order_id="7", executed_qty=D("2.5")),
+            f"BTCUSDT:7:CALCULATED:{NOW}:3",
+            False,
+        ),
+        (
+            of_history("BTCUSDT:7:FILL:5", "TRADE", order_id="7", executed_qty=D("2.5")),
+            f"BTCUSDT:7:CALCULATED:{NOW}:2.5",
+            False,
+        ),
+    ],
+)
+def test_the_stream_may_have_another_id_for_an_event_of_a_history(
+    one: OrderEvent, on_stream: str, is_same: bool
+) -> None:
+    assert (on_stream in event_ids.stream_ids(one)) is is_same
+    assert event_ids.is_logged(one, {on_stream}) is is_same
+
+
+def test_two_levels_that_a_liquidation_takes_in_a_millisecond_are_two_events() -> None:
+    rows = [order(0, executed_qty=D(filled)) for filled in ("1", "2")]
+    assert len({event_ids.of_order(row, "CALCULATED") for row in rows}) == 2
 
 
 @pytest.mark.parametrize("symbol", SYMBOLS)

@@ -289,3 +289,20 @@ def test_the_step_of_a_conditional_order_is_logged_with_the_venues_word() -> Non
         assert found.updates[-1].open is is_open
     lost = settled(conditional(5, 15_000, "PAUSED"), set(), ASKED, LAG)
     assert ids(reconstruct([lost])) == ["algo-2148719:GAP"]
+
+
+# A liquidation's trade may have no number on the stream
+
+
+def liquidated(*fills: PastTrade, logged: frozenset[str] = frozenset()) -> Reconstructed:
+    row = past(5, 30, "FILLED", "0.050")._replace(has_opening_event=False, fill_event="CALCULATED")
+    return reconstruct([row], list(fills), logged)
+
+
+def test_a_liquidations_fill_that_the_stream_has_sent_without_a_number_is_logged() -> None:
+    fills = trade(10, 1, "0.020"), trade(10, 2, "0.030")
+    assert ids(liquidated(*fills)) == [f"{ID}:FILL:1", f"{ID}:FILL:2"]
+    first = f"{ID}:CALCULATED:{SINCE + 10}:0.02"
+    assert ids(liquidated(*fills, logged=frozenset({first}))) == [f"{ID}:FILL:2"]
+    both = frozenset({first, f"{ID}:CALCULATED:{SINCE + 10}:0.05"})
+    assert ids(liquidated(*fills, logged=both)) == []

@@ -41,6 +41,18 @@ def test_a_gap_is_told_once_and_is_no_order() -> None:
     assert not account.apply([gap], "rest")
 
 
+def test_a_liquidations_fill_that_a_history_had_is_not_logged_when_the_stream_sends_it_late_without_a_number() -> None:
+    fields = {"executed_qty": D("0.05"), "source": "rest"}
+    of_history = event(10, "CALCULATED", "FILLED", event_id="BTCUSDT:1001:FILL:7", **fields)
+    late = event(
+        10, "CALCULATED", "FILLED", event_id=f"BTCUSDT:1001:CALCULATED:{NOW + 10}:0.05", executed_qty=D("0.05")
+    )
+    account = new_account()
+    account.apply([snapshot()], "rest")
+    assert len(account.apply([of_history], "rest").events) == 1
+    assert account.apply([late], "stream").events == ()
+
+
 def test_the_memory_of_events_and_finished_orders_is_bounded() -> None:
     story = Story([snapshot()], account=new_account(events=3, finished_orders=2))
     for number in range(5):

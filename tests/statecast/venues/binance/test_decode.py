@@ -171,7 +171,7 @@ def test_partial_fill() -> None:
         ({"x": "NEW", "X": "NEW", "t": 0, "l": "0", "z": "0"}, "BTCUSDT:8886774001:NEW", True),
         ({"x": "TRADE", "X": "FILLED", "t": 9}, "BTCUSDT:8886774001:FILL:9", False),
         ({"x": "CALCULATED", "X": "FILLED", "t": 9}, "BTCUSDT:8886774001:FILL:9", False),
-        ({"x": "CALCULATED", "X": "FILLED", "t": 0}, "BTCUSDT:8886774001:CALCULATED:1793000001046", False),
+        ({"x": "CALCULATED", "X": "FILLED", "t": 0}, "BTCUSDT:8886774001:CALCULATED:1793000001046:0.025", False),
         ({"x": "CANCELED", "X": "CANCELED", "t": 0}, "BTCUSDT:8886774001:CANCELED", False),
         ({"x": "CANCELED", "X": "CANCELED", "t": 9}, "BTCUSDT:8886774001:CANCELED", False),
         ({"x": "EXPIRED", "X": "EXPIRED", "t": 0}, "BTCUSDT:8886774001:EXPIRED", False),
