@@ -1,9 +1,9 @@
 """Orders and trades as a venue's histories have them by REST → the order events that its stream would have sent. Pure.
 
-A history has of each order when it was created, every fill, and how it ended. It has no amendments, and of a
-conditional order only the step that it is at: not that it was triggering, triggered before it was finished, or that a
-trailing stop was activated. Price and quantity of an order are those at the time of asking, also in the events that
-came before an amendment.
+A history has of each order when it was created, every fill, and how it ended; amendments, where they were asked for
+(`PastAmendment`), and of a conditional order only the step that it is at: not that it was triggering, triggered before
+it was finished, or that a trailing stop was activated. Price and quantity of an order are those at the time of asking,
+also in the events that came before an amendment that nobody asked for.
 """
 
 from __future__ import annotations
@@ -34,6 +34,21 @@ class PastOrder(NamedTuple):
     fill_event: str = "TRADE"
 
 
+class PastAmendment(NamedTuple):
+    """An order was given another price or quantity, at the venue's `time_ms`."""
+
+    time_ms: int
+    price_before: Decimal
+    quantity_before: Decimal
+    price: Decimal
+    quantity: Decimal
+
+    @property
+    def begins(self) -> tuple[Decimal, Decimal]:
+        """Price and quantity before it."""
+        return self.price_before, self.quantity_before
+
+
 class PastTrade(NamedTuple):
     """One fill. A history does not say which state of the order it led to.
 
@@ -55,11 +70,17 @@ class PastTrade(NamedTuple):
     commission_asset: str | None
     realized_profit: Decimal | None
     maker: bool | None
+    side: str = ""
+    position_side: str = ""
+    """Of its order; empty where the history does not say."""
 
     @property
     def order(self) -> OrderKey:
         """Of which order it is."""
         return OrderKey(self.symbol, self.order_id)
+
+
+NO_AMENDMENTS: Mapping[OrderKey, tuple[PastAmendment, ...]] = {}
 
 
 class Reconstructed(NamedTuple):
@@ -93,12 +114,15 @@ def events_from_history(
     logged: Container[str],
     known_filled: Mapping[OrderKey, tuple[Decimal, int]],
     received_at_ms: int,
+    amendments: Mapping[OrderKey, tuple[PastAmendment, ...]] = NO_AMENDMENTS,
 ) -> Reconstructed:
     """The events of these orders up to `until_ms` whose ids are not in `logged`.
 
     `past_trades` must hold every fill of these orders from `since_ms` until their rows were read, so the trades are to
     be asked for after the orders. What an order says of a time after `until_ms` is left to the stream.
     `known_filled` is, by order, what was known to be filled of orders older than `since_ms`, and as of when.
+    `amendments` are those that are missing, oldest first. One that was made before something that is logged already is
+    left out: the log would have it in the wrong place.
     """
     fills: defaultdict[OrderKey, dict[str, PastTrade]] = defaultdict(dict)
     for trade in past_trades:
@@ -114,6 +138,7 @@ def events_from_history(
             events = _conditional_events(past, created_in_window, received_at_ms)
         else:
             events = _events(past, own, created_in_window, received_at_ms)
+            events = _with_amendments(events, past, amendments.get(key, ()), received_at_ms, logged)
             if _is_behind(past.order, own, created_in_window, logged, known_filled):
                 behind.append(past.order)
         at_ms = 0
@@ -127,6 +152,82 @@ def events_from_history(
                 timed.append((at_ms, update))
     timed.sort(key=lambda pair: pair[0])
     return Reconstructed(tuple(update for _, update in timed), tuple(behind), filled)
+
+
+def unknown_order(key: OrderKey, venue_time_ms: int, side: str = "", position_side: str = "") -> Order:
+    """An order of which nothing else is known."""
+    return Order(
+        order_id=key.order_id,
+        symbol=key.symbol,
+        client_order_id="",
+        side=side,
+        position_side=position_side,
+        type="",
+        orig_type="",
+        time_in_force="",
+        status=LOST,
+        price=None,
+        stop_price=None,
+        quantity=None,
+        executed_qty=None,
+        avg_price=None,
+        reduce_only=None,
+        venue_time_ms=venue_time_ms,
+        source="rest",
+        algo_id=event_ids.algo_id(key.order_id) if key.order_id.startswith(event_ids.CONDITIONAL_PREFIX) else None,
+    )
+
+
+def fill_of_unknown_order(trade: PastTrade, known: Order | None, received_at_ms: int) -> OrderEvent:
+    """A fill whose order the venue does not show: as far as the trade's row says, and what does not change of the order
+    where it was known before. Which state it led to, and how much is filled, nobody says."""
+    row = known or unknown_order(trade.order, trade.time_ms, trade.side, trade.position_side)
+    after = row._replace(status=LOST, executed_qty=None, avg_price=None, venue_time_ms=trade.time_ms, source="rest")
+    return _fill_event(trade, after, "TRADE", received_at_ms)
+
+
+def _fill_event(trade: PastTrade, after: Order, event_type: str, received_at_ms: int) -> OrderEvent:
+    return OrderEvent(
+        event_id=event_ids.of_order(after, event_type, trade.fill_id),
+        event_type=event_type,
+        order=after,
+        received_at_ms=received_at_ms,
+        last_qty=trade.qty,
+        last_price=trade.price,
+        trade_id=trade.trade_id,
+        commission=trade.commission,
+        commission_asset=trade.commission_asset,
+        realized_profit=trade.realized_profit,
+        maker=trade.maker,
+    )
+
+
+def missing_amendments(
+    amendments: Iterable[PastAmendment], known: Order | None, since_ms: int
+) -> tuple[PastAmendment, ...]:
+    """Those that are not logged, of all since `since_ms`. Of an order that was `known`, with all that had happened to
+    it by then, they begin with the first one that begins with what it was; stream and history may give one amendment
+    times of their own."""
+    later = [one for one in amendments if one.time_ms >= since_ms]
+    if known is None:
+        return tuple(later)
+    terms = known.price, known.quantity
+    for index, one in enumerate(later):
+        if one.begins == terms and one.time_ms >= known.venue_time_ms:
+            return tuple(later[index:])
+    return ()
+
+
+def may_be_amended(past: PastOrder, known: Order | None, last_fill_ms: int) -> bool:
+    """Whether something of an ordinary order is explained by an amendment alone: other terms than were `known`, or of
+    an open one a time of its last change when it was neither placed nor filled."""
+    order = past.order
+    if order.algo_id is not None:
+        return False
+    if known is not None and (order.price, order.quantity) != (known.price, known.quantity):
+        return True
+    before_ms = max(past.created_ms, last_fill_ms, known.venue_time_ms if known is not None else 0)
+    return not is_over(order) and order.venue_time_ms > before_ms
 
 
 def _place(trade: PastTrade) -> tuple[int, int]:
@@ -161,19 +262,7 @@ def _events(past: PastOrder, fills: list[PastTrade], created_in_window: bool, re
             venue_time_ms=trade.time_ms,
             source="rest",
         )
-        event = OrderEvent(
-            event_id=event_ids.of_order(after, past.fill_event, trade.fill_id),
-            event_type=past.fill_event,
-            order=after,
-            received_at_ms=received_at_ms,
-            last_qty=trade.qty,
-            last_price=trade.price,
-            trade_id=trade.trade_id,
-            commission=trade.commission,
-            commission_asset=trade.commission_asset,
-            realized_profit=trade.realized_profit,
-            maker=trade.maker,
-        )
+        event = _fill_event(trade, after, past.fill_event, received_at_ms)
         events.append(OrderUpdate(event, open=not ends))
     if row.status == LOST:
         return [*events, _lost(row, received_at_ms)]
@@ -181,6 +270,65 @@ def _events(past: PastOrder, fills: list[PastTrade], created_in_window: bool, re
         ended = row._replace(source="rest")
         events.append(OrderUpdate(OrderEvent(event_ids.of_order(ended, end), end, ended, received_at_ms), False))
     return events
+
+
+def _with_amendments(
+    events: list[OrderUpdate],
+    past: PastOrder,
+    amendments: tuple[PastAmendment, ...],
+    received_at_ms: int,
+    logged: Container[str],
+) -> list[OrderUpdate]:
+    """The events of an order, with its amendments between them, and each with the price and the quantity of its time.
+
+    Within a millisecond an amendment comes behind the order's opening and before its fills: one that reaches the market
+    trades at once.
+    """
+    if not amendments:
+        return events
+    row = past.order
+    merged: list[OrderUpdate] = []
+    left = list(events)
+    filled_before = _filled_before(events, row)
+    status = "PARTIALLY_FILLED" if filled_before else "NEW"
+    filled = row._replace(status=status, executed_qty=filled_before, avg_price=None)
+    for amendment in amendments:
+        while left and _is_before(left[0], amendment):
+            update = left.pop(0)
+            merged.append(_at(update, *amendment.begins))
+            filled = update.order
+        amended = filled._replace(
+            price=amendment.price, quantity=amendment.quantity, venue_time_ms=amendment.time_ms, source="rest"
+        )
+        event_id = event_ids.of_order(amended, "AMENDMENT")
+        merged.append(OrderUpdate(OrderEvent(event_id, "AMENDMENT", amended, received_at_ms), open=True))
+    kept: list[OrderUpdate] = []
+    is_behind_it_logged = False
+    for update in reversed([*merged, *left]):
+        is_logged = event_ids.is_logged(update.event, logged)
+        if is_logged or not is_behind_it_logged or update.event.event_type != "AMENDMENT":
+            kept.append(update)
+        is_behind_it_logged = is_behind_it_logged or is_logged
+    return kept[::-1]
+
+
+def _filled_before(events: list[OrderUpdate], row: Order) -> Decimal | None:
+    """What was filled of an order before the first of these events."""
+    if not events:
+        return row.executed_qty
+    first = events[0]
+    executed = first.order.executed_qty
+    return executed if executed is None else executed - (first.event.last_qty or ZERO)
+
+
+def _is_before(update: OrderUpdate, amendment: PastAmendment) -> bool:
+    at_ms = update.order.venue_time_ms
+    return at_ms < amendment.time_ms or (at_ms == amendment.time_ms and update.event.event_type == "NEW")
+
+
+def _at(update: OrderUpdate, price: Decimal, quantity: Decimal) -> OrderUpdate:
+    """The event with the price and the quantity that its order had."""
+    return update._replace(event=update.event._replace(order=update.order._replace(price=price, quantity=quantity)))
 
 
 def _is_behind(

@@ -20,7 +20,8 @@ Phase = Literal["open", "triggered", "over"]
 Role = Literal["opening", "may be first", "intermediate", "fill", "end", "immediate end"]
 
 LOST = ""
-"""The status of an order of which nobody knows what became of it; it stands in entries of type GAP alone."""
+"""The status of an order of which nobody knows what became of it: in entries of type GAP, and in those of fills of
+orders that the venue does not show."""
 
 ORDINARY: Mapping[str, Phase] = {
     "NEW": "open",

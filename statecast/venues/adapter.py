@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple, Protocol
 
 from statecast.clock import Clock
 from statecast.domain.changes import Check, Frame, Snapshot
-from statecast.domain.history import PastOrder, PastTrade
+from statecast.domain.history import PastAmendment, PastOrder, PastTrade
 from statecast.domain.models import OrderKey
 from statecast.errors import AuthFailed, VenueError
 from statecast.secret import Secret
@@ -359,8 +359,21 @@ class VenueAccount(Protocol):
         otherwise (from the end of an order, or in whole pages): the caller leaves out what is older. Raises WantsSymbol
         where the venue does not take a query without a symbol."""
 
+    async def symbols_with_fills(
+        self, since_ms: int, waiting: Waiting, *, whatever_it_costs: bool
+    ) -> frozenset[str] | None:
+        """Symbols in which an order was filled since then, as the account's bookings name them; a fill without a
+        commission may be missing. None where the venue does not say, or saying it would cost as much as reading the
+        histories of all symbols and `whatever_it_costs` is not wanted."""
+
+    async def fetch_amendments(
+        self, order: OrderKey, since_ms: int, waiting: Waiting
+    ) -> tuple[PastAmendment, ...] | None:
+        """How an order was amended since then, oldest first; None where the venue does not say."""
+
     async def fetch_order(self, order: OrderKey, waiting: Waiting) -> PastOrder | None:
-        """An order as it is now; None where the venue does not know it (any more)."""
+        """An order as it is now; None where the venue does not know it: not any more, or not yet. Raises Rejected where
+        it does not answer for such an order, as one of a symbol that was delisted."""
 
     async def aclose(self, *, last: bool) -> None:
         """Close the connections. `last`: no other publisher of this account is left, so that what is shared between

@@ -136,7 +136,7 @@ def new_rest(url: str, clock: JumpingClock, limits: WeightBudget | None = None) 
     return BinanceRest(urls_of(url), Secret(KEY), Secret(SECRET), clock, limits or WeightBudget())
 
 
-def new_account(url: str, clock: JumpingClock, limits: WeightBudget | None = None, **options: bool) -> BinanceAccount:
+def new_account(url: str, clock: JumpingClock, limits: WeightBudget | None = None, **options: Any) -> BinanceAccount:
     """The account at this URL."""
     return BinanceAccount(urls_of(url), Secret(KEY), Secret(SECRET), clock, limits or WeightBudget(), **options)
 

@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager, suppress
 
 from statecast.clock import Clock
 from statecast.domain.changes import Check, Snapshot, Unreadable
-from statecast.domain.history import PastOrder
+from statecast.domain.history import PastAmendment, PastOrder
 from statecast.domain.models import Order, OrderKey
-from statecast.errors import FrameError, VenueError, VenueUnreachable
+from statecast.errors import AuthFailed, FrameError, Rejected, VenueError, VenueUnreachable
 from statecast.secret import Secret
 from statecast.venues.adapter import (
     FIGURES_ONLY,
@@ -180,7 +180,7 @@ class BinanceAccount:
         weight += len(scope.by_id) * wire.ORDER.weight
         self._rest.check_limits("check", weight)
         began_mono_s = self._machine_clock.monotonic()
-        bodies = (self._rest.read(call, params) for call, params in calls)
+        bodies = (self._unless_delisted(call, params) for call, params in calls)
         created, account, risk, *others = await all_of([self._histories.created(scope), *bodies])
         assert isinstance(created, Created)
         taken_ms = self.clock.at_ms(began_mono_s)
@@ -191,9 +191,14 @@ class BinanceAccount:
             configs = snapshot.symbol_configs(others.pop(), unreadable)
             multi_assets = snapshot.multi_assets(others.pop())
         orders: list[Order] = []
-        for ordinary, conditional in zip(others[::2], others[1::2], strict=True):
-            orders += snapshot.open_orders(ordinary, unreadable)
-            orders += snapshot.open_algo_orders(conditional, unreadable)
+        lists = list(zip(others[::2], others[1::2], strict=True))
+        if symbols is not None:
+            # What the venue does not answer for is asked for with the orders of all symbols.
+            symbols = frozenset(symbol for symbol, both in zip(sorted(symbols), lists, strict=True) if None not in both)
+        for ordinary, conditional in lists:
+            if ordinary is not None and conditional is not None:
+                orders += snapshot.open_orders(ordinary, unreadable)
+                orders += snapshot.open_algo_orders(conditional, unreadable)
         return Check(
             totals,
             balances,
@@ -220,8 +225,20 @@ class BinanceAccount:
         """A history since a time, oldest first."""
         return self._histories.pages(query, since_ms, waiting)
 
+    async def symbols_with_fills(
+        self, since_ms: int, waiting: Waiting, *, whatever_it_costs: bool
+    ) -> frozenset[str] | None:
+        """Symbols with a commission; a maker's fill may have none ("0" in recorded frames of 2026-04)."""
+        return await self._histories.symbols_with_fills(since_ms, waiting, all_pages=whatever_it_costs)
+
+    async def fetch_amendments(
+        self, order: OrderKey, since_ms: int, waiting: Waiting
+    ) -> tuple[PastAmendment, ...] | None:
+        """How one order was amended; None where the venue refuses to say."""
+        return await self._histories.amendments(order, since_ms, waiting)
+
     async def fetch_order(self, order: OrderKey, waiting: Waiting) -> PastOrder | None:
-        """One order; None when the venue has forgotten it."""
+        """One order; None where the venue does not know it."""
         return await self._histories.order(order, waiting)
 
     async def aclose(self, *, last: bool = False) -> None:
@@ -235,6 +252,17 @@ class BinanceAccount:
             await self._rest.aclose()
 
     # Parts
+
+    async def _unless_delisted(self, call: wire.Call, params: Mapping[str, str | int]) -> object:
+        """The answer; None where the venue refuses the symbol that is asked about."""
+        try:
+            return await self._rest.read(call, params)
+        except AuthFailed:
+            raise
+        except Rejected:
+            if "symbol" not in params:
+                raise
+            return None
 
     async def _permissions(self) -> KeyPermissions | None:
         await self.clock.ensure()

@@ -8,8 +8,10 @@ Trimmed rows stand with each function.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from statecast.domain import event_ids
-from statecast.domain.history import PastOrder, PastTrade
+from statecast.domain.history import PastAmendment, PastOrder, PastTrade
 from statecast.domain.models import Order, OrderKey
 from statecast.domain.orders import LOST
 from statecast.errors import FrameError
@@ -22,6 +24,7 @@ from statecast.venues.binance.fields import (
     number,
     obj,
     rows,
+    text,
     time_ms,
     time_or_zero,
     whole,
@@ -130,4 +133,58 @@ def _trade(row: Json, event: str) -> PastTrade:
         commission_asset=name(row, "commissionAsset", event) if row.get("commissionAsset") else None,
         realized_profit=maybe_number(row, "realizedPnl", event),
         maker=maybe_flag(row, "maker", event),
+        side=name(row, "side", event) if row.get("side") else "",
+        position_side=name(row, "positionSide", event) if row.get("positionSide") else "",
+    )
+
+
+class AmendmentRow(NamedTuple):
+    """One amendment: the venue's number of it, and which one of its order it was (1 is the first)."""
+
+    number: int
+    nth: int
+    amendment: PastAmendment
+
+
+def amendments(body: object) -> tuple[AmendmentRow, ...]:
+    """`GET /fapi/v1/orderAmendment`, "Get Order Modify History": of one order, newest first.
+
+    [{"amendmentId":5363,"symbol":"BTCUSDT","orderId":20072994037,"clientOrderId":"…","time":1629184560899,
+      "amendment":{"price":{"before":"30004","after":"30003.2"},"origQty":{"before":"1","after":"1"},"count":3}}]
+    """
+    event = str(wire.ORDER_AMENDMENT)
+    return tuple(_amendment(row, event) for row in rows(body, event, "body"))
+
+
+def _amendment(row: Json, event: str) -> AmendmentRow:
+    changed = obj(row.get("amendment"), event, "amendment")
+    price, quantity = obj(changed.get("price"), event, "price"), obj(changed.get("origQty"), event, "origQty")
+    return AmendmentRow(
+        whole(row, "amendmentId", event),
+        whole(changed, "count", event),
+        PastAmendment(
+            time_ms=time_ms(row, "time", event),
+            price_before=number(price, "before", event),
+            quantity_before=number(quantity, "before", event),
+            price=number(price, "after", event),
+            quantity=number(quantity, "after", event),
+        ),
+    )
+
+
+class IncomeRow(NamedTuple):
+    """One booking: its symbol, and when."""
+
+    symbol: str
+    time_ms: int
+
+
+def incomes(body: object) -> tuple[IncomeRow, ...]:
+    """`GET /fapi/v1/income`: oldest first.
+
+    [{"symbol":"BTCUSDT","incomeType":"COMMISSION","income":"-0.45625200","asset":"USDT","time":1793000001046,…}]
+    """
+    event = str(wire.INCOME)
+    return tuple(
+        IncomeRow(text(row, "symbol", event), time_ms(row, "time", event)) for row in rows(body, event, "body")
     )

@@ -67,6 +67,8 @@ ALL_ALGO_ORDERS = Call("GET", "/fapi/v1/allAlgoOrders", 5)
 USER_TRADES = Call("GET", "/fapi/v1/userTrades", 5)
 ORDER = Call("GET", "/fapi/v1/order", 1)
 ALGO_ORDER = Call("GET", "/fapi/v1/algoOrder", 1)
+ORDER_AMENDMENT = Call("GET", "/fapi/v1/orderAmendment", 1)
+INCOME = Call("GET", "/fapi/v1/income", 30)
 # The listen key calls carry the API key in a header and nothing in the URL ("User Data Streams").
 LISTEN_KEY_CREATE = Call("POST", "/fapi/v1/listenKey", 1, "key")
 LISTEN_KEY_DELETE = Call("DELETE", "/fapi/v1/listenKey", 1, "key")
@@ -81,11 +83,15 @@ HISTORY_SPAN_MS = 6 * DAY_MS
 HISTORY_PAGE = 1000
 """Rows of a page at the most."""
 
+AMENDMENT_PAGE = 100
+"""The same of an order's amendments ("Get Order Modify History")."""
+
 UNFILLED_KEPT_MS = 3 * DAY_MS
 """Orders that were cancelled or expired without any fill are forgotten this long after their creation."""
 
 KEPT_MS = 90 * DAY_MS
-"""Everything else is. The history of trades reaches as far, since 2026-08-26: three months."""
+"""Everything else is. The history of trades reaches as far, since 2026-08-26: three months; and so do incomes and
+amendments. No history is asked for what is older: the venue may refuse to answer."""
 
 # What is known of the venue's answers and connections; where no page is named, it is an estimate, on the safe side.
 

@@ -7,8 +7,18 @@ from typing import Any
 
 import pytest
 
-from statecast.domain.history import PastOrder, PastTrade, Reconstructed, events_from_history, settled
-from statecast.domain.models import Order, OrderKey
+from statecast.domain.history import (
+    PastAmendment,
+    PastOrder,
+    PastTrade,
+    Reconstructed,
+    events_from_history,
+    fill_of_unknown_order,
+    may_be_amended,
+    missing_amendments,
+    settled,
+)
+from statecast.domain.models import Order, OrderKey, plain
 
 SINCE = 1_793_000_000_000
 UNTIL = SINCE + 60_000
@@ -73,6 +83,7 @@ def reconstruct(
     trades: list[PastTrade] = [],  # noqa: B006 - never changed
     logged: frozenset[str] = frozenset(),
     known: str | None = None,
+    amendments: tuple[PastAmendment, ...] = (),
 ) -> Reconstructed:
     return events_from_history(
         orders,
@@ -82,6 +93,7 @@ def reconstruct(
         logged=logged,
         known_filled={} if known is None else {KEY: (Decimal(known), SINCE)},
         received_at_ms=UNTIL + 5,
+        amendments={KEY: amendments},
     )
 
 
@@ -306,3 +318,108 @@ def test_a_liquidations_fill_that_the_stream_has_sent_without_a_number_is_logged
     assert ids(liquidated(*fills, logged=frozenset({first}))) == [f"{ID}:FILL:2"]
     both = frozenset({first, f"{ID}:CALCULATED:{SINCE + 10}:0.05"})
     assert ids(liquidated(*fills, logged=both)) == []
+
+
+# Amendments
+
+
+def amended(at: int, before: tuple[str, str], after: tuple[str, str]) -> PastAmendment:
+    """To another price and quantity."""
+    return PastAmendment(SINCE + at, *map(Decimal, (*before, *after)))
+
+
+FIRST, SECOND, NOW_SO = ("91000", "0.050"), ("91100", "0.050"), ("91250.4", "0.060")
+STEPS = (amended(8, FIRST, SECOND), amended(15, SECOND, NOW_SO))
+
+
+def terms(found: Reconstructed) -> list[str]:
+    """Type, price, quantity, what is filled and the time of each event."""
+    rows = ((update.event.event_type, update.order) for update in found.updates)
+    return [f"{kind} {o.price} {o.quantity} {o.executed_qty} @{o.venue_time_ms - SINCE}" for kind, o in rows]
+
+
+def test_each_event_has_the_price_and_the_quantity_of_its_time() -> None:
+    row = past(5, 30, "PARTIALLY_FILLED", "0.045")
+    row = row._replace(order=row.order._replace(quantity=Decimal("0.060")))
+    found = reconstruct([row], FILLS, amendments=STEPS)
+    assert terms(found) == [
+        "NEW 91000 0.050 0 @5",
+        "AMENDMENT 91100 0.050 0 @8",
+        "TRADE 91100 0.050 0.025 @10",
+        "AMENDMENT 91250.4 0.060 0.025 @15",
+        "TRADE 91250.4 0.060 0.045 @20",
+    ]
+    assert [update.order.status for update in found.updates][1::2] == ["NEW", "PARTIALLY_FILLED"]
+    assert ids(found)[1] == f"{ID}:AMENDMENT:{SINCE + 8}:0.05@91100", "as the stream's"
+    assert all(update.open for update in found.updates)
+
+
+def test_an_amendment_that_is_logged_is_not_logged_again() -> None:
+    row = past(-50, 15, "NEW")
+    found = reconstruct([row], logged=frozenset({f"{ID}:AMENDMENT:{SINCE + 8}:0.05@91100"}), amendments=STEPS)
+    assert ids(found) == [f"{ID}:AMENDMENT:{SINCE + 15}:0.06@91250.4"]
+
+
+def test_an_amendment_of_before_something_logged_is_left_out() -> None:
+    row = past(-50, 20, "PARTIALLY_FILLED", "0.025")
+    found = reconstruct([row], [FILLS[0]], frozenset({f"{ID}:FILL:1"}), known="0", amendments=STEPS)
+    assert ids(found) == [f"{ID}:AMENDMENT:{SINCE + 15}:0.06@91250.4"]
+
+
+@pytest.mark.parametrize(
+    ("known_at", "price", "quantity", "missing"),
+    [
+        (0, "91000", "0.050", 2),
+        (8, "91100.0", "0.05", 1),  # by the stream's own time of it
+        (7, "91100", "0.050", 1),  # a millisecond before the history's
+        (15, "91250.4", "0.060", 0),
+    ],
+)
+def test_amendments_begin_with_the_first_that_is_not_known(
+    known_at: int, price: str, quantity: str, missing: int
+) -> None:
+    known = past(-50, known_at, "NEW").order._replace(price=Decimal(price), quantity=Decimal(quantity))
+    assert missing_amendments(STEPS, known, SINCE) == STEPS[2 - missing :]
+    assert missing_amendments(STEPS, None, SINCE) == STEPS
+    assert missing_amendments(STEPS, None, SINCE + 9) == STEPS[1:]
+
+
+@pytest.mark.parametrize(
+    ("row", "known", "last_fill", "may_be"),
+    [
+        (past(5, 5, "NEW"), None, 0, False),
+        (past(5, 9, "NEW"), None, 0, True),
+        (past(5, 9, "PARTIALLY_FILLED", "0.01"), None, 9, False),
+        (past(5, 9, "CANCELED"), None, 0, False),
+        (past(-50, -50, "NEW"), past(-50, -50, "NEW"), 0, False),
+        (past(-50, 9, "NEW"), past(-50, -50, "NEW"), 0, True),
+        (past(-50, 9, "PARTIALLY_FILLED", "0.01"), past(-50, -50, "NEW"), 9, False),
+        (past(-50, 9, "CANCELED"), past(-50, -50, "NEW"), 0, False),
+        (conditional(5, 9, "CANCELED"), None, 0, False),
+    ],
+)
+def test_amendments_are_asked_for_where_nothing_else_explains_a_change(
+    row: PastOrder, known: PastOrder | None, last_fill: int, may_be: bool
+) -> None:
+    before = known.order if known is not None else None
+    assert may_be_amended(row, before, SINCE + last_fill if last_fill else 0) is may_be
+    if before is not None:
+        assert may_be_amended(row, before._replace(price=Decimal(1)), 0)
+
+
+# A fill of an order that the venue does not show
+
+
+def test_a_fill_whose_order_nobody_shows_says_what_its_row_says_and_nothing_else() -> None:
+    one = trade(10, 1, "0.025")._replace(side="SELL", position_side="LONG")
+    event = fill_of_unknown_order(one, None, UNTIL)
+    row = event.order
+    assert (event.event_id, event.event_type, event.trade_id) == (f"{ID}:FILL:1", "TRADE", "1")
+    assert (event.last_qty, event.last_price, event.commission) == (one.qty, one.price, one.commission)
+    assert (row.symbol, row.order_id, row.side, row.position_side) == (*KEY, "SELL", "LONG")
+    assert (row.status, row.type, row.client_order_id) == ("", "", "")
+    assert (row.quantity, row.executed_qty, row.price, row.avg_price) == (None, None, None, None)
+    known = past(-50, -50, "NEW").order
+    row = fill_of_unknown_order(one, known, UNTIL).order
+    assert (row.side, row.client_order_id, plain(row.price or Decimal(0))) == ("BUY", "my-0001", "91250.4")
+    assert (row.status, row.executed_qty) == ("", None)

@@ -17,7 +17,7 @@ from support.toy_venue.session import ToyMarketSession, ToySession
 from statecast import settings
 from statecast.clock import Clock
 from statecast.domain.changes import Check, Snapshot
-from statecast.domain.history import PastOrder
+from statecast.domain.history import PastAmendment, PastOrder
 from statecast.domain.models import Balance, Order, OrderKey, Position, SymbolConfig, Totals
 from statecast.errors import AuthFailed, RateLimited, Rejected, VenueUnreachable
 from statecast.secret import Secret
@@ -271,6 +271,18 @@ class ToyAccount:
             else:
                 trades = tuple(messages.past_trade(row) for row in rows if query.symbol in ("", row["contract"]))
                 yield HistoryPage(trades=trades, settled_ms=settled_ms, forgotten_until_ms=forgotten_ms)
+
+    async def symbols_with_fills(
+        self, since_ms: int, waiting: Waiting, *, whatever_it_costs: bool
+    ) -> frozenset[str] | None:
+        """The venue has no bookings."""
+        return None
+
+    async def fetch_amendments(
+        self, order: OrderKey, since_ms: int, waiting: Waiting
+    ) -> tuple[PastAmendment, ...] | None:
+        """Nor does it tell amendments."""
+        return None
 
     async def fetch_order(self, order: OrderKey, waiting: Waiting) -> PastOrder | None:
         """By its number; None when the venue has forgotten it."""

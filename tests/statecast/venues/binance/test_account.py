@@ -179,24 +179,39 @@ async def test_conditional_orders_are_asked_for_symbol_by_symbol(account: Binanc
     assert asked == {symbol: str(since_ms) for symbol, since_ms in since}
 
 
-@pytest.mark.parametrize(("pages", "listed"), [(3, 2500), (1, 1000)])
+@pytest.mark.parametrize("has_weight", [True, False])
 async def test_created_orders_are_listed_page_by_page_as_far_as_the_weight_goes(
-    account: BinanceAccount, venue: Venue, pages: int, listed: int
+    account: BinanceAccount, venue: Venue, has_weight: bool
 ) -> None:
     began = START_MS - HOUR_MS
     rows = [{**ORDER, "orderId": n, "time": began + n // 3} for n in range(2500)]
 
     def page(request: web.Request) -> web.StreamResponse:
-        if pages == 1:
-            account.limits.learn("2150", venue.now_ms(), venue.now_ms())  # The rest is for snapshots.
-        since_ms = int(request.query["startTime"])
-        return answer([row for row in rows if row["time"] >= since_ms][: int(request.query["limit"])])
+        if not has_weight:
+            account.limits.learn("2249", venue.now_ms(), venue.now_ms())
+        since_ms, until_ms = int(request.query["startTime"]), int(request.query["endTime"])
+        found = [row for row in rows if since_ms <= row["time"] <= until_ms]
+        return answer(found[: int(request.query["limit"])])
 
-    venue.next["/fapi/v1/allOrders"] = [page] * 10
+    venue.next["/fapi/v1/allOrders"] = [page] * 20
     told = await account.fetch_check(CheckScope(created_since_ms=began))
-    assert venue.count("/fapi/v1/allOrders") == pages
-    assert {order.order_id for order in told.created} == {str(n) for n in range(listed)}
-    assert told.created_until_ms == (told.taken_ms if listed == len(rows) else began + (listed - 1) // 3)
+    listed = {order.order_id for order in told.created}
+    assert listed == {str(n) for n in range(2500 if has_weight else 1000)}
+    assert told.created_until_ms == (told.taken_ms if has_weight else began), "a full page proves nothing"
+    assert venue.count("/fapi/v1/allOrders") <= (12 if has_weight else 1)
+
+
+@pytest.mark.parametrize("path", ["/fapi/v1/openOrders", "/fapi/v1/openAlgoOrders"])
+async def test_a_delisted_symbol_is_left_out_of_a_check_and_holds_nothing_up(
+    account: BinanceAccount, venue: Venue, path: str
+) -> None:
+    """What the symbol's orders are now, the check does not say."""
+    gone = {"code": -1121, "msg": "Invalid symbol."}
+    queued = venue.bodies[path]
+    venue.next[path] = [lambda asked: answer(gone, 400) if asked.query["symbol"] == "GONEUSDT" else answer(queued)] * 2
+    told = await account.fetch_check(CheckScope(frozenset({"BTCUSDT", "GONEUSDT"})))
+    assert told.order_symbols == {"BTCUSDT"}
+    assert {order.symbol for order in told.orders} == {"BTCUSDT"}
 
 
 async def test_conditional_orders_are_asked_for_one_by_one(account: BinanceAccount, venue: Venue) -> None:

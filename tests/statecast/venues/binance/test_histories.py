@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from support.binance_rest import (
     HOUR_MS,
     REST,
     START_MS,
+    Answer,
     JumpingClock,
     Venue,
     answer,
@@ -108,19 +110,14 @@ async def test_a_history_is_settled_until_a_minute_ago_and_not_beyond_what_was_l
     assert {page.forgotten_until_ms for page in pages} == {0}
 
 
-async def test_a_full_page_is_settled_until_its_youngest_row(account: BinanceAccount, venue: Venue) -> None:
+async def test_a_page_of_trades_that_is_full_is_settled_until_its_youngest_row(
+    account: BinanceAccount, venue: Venue
+) -> None:
     since_ms = START_MS - HOUR_MS
-    orders = [{**ORDER, "orderId": n, "time": since_ms + n} for n in range(wire.HISTORY_PAGE + 5)]
-    venue.next["/fapi/v1/allOrders"] = [
-        lambda _: answer(orders[: wire.HISTORY_PAGE]),
-        lambda _: answer(orders[wire.HISTORY_PAGE - 1 :]),
-    ]
-    pages = [page async for page in account.history_pages(ALL, since_ms, ignore)]
-    assert [page.settled_ms for page in pages] == [since_ms + wire.HISTORY_PAGE - 1, SETTLED_MS]
     trades = [trade(n, since_ms + n) for n in range(wire.HISTORY_PAGE + 5)]
     venue.next["/fapi/v1/userTrades"] = [
         lambda _: answer(trades[: wire.HISTORY_PAGE]),
-        lambda _: answer(trades[wire.HISTORY_PAGE :]),
+        lambda _: answer(trades[wire.HISTORY_PAGE - 1 :]),
     ]
     pages = [page async for page in account.history_pages(TRADES, since_ms, ignore)]
     assert [page.settled_ms for page in pages] == [since_ms + wire.HISTORY_PAGE - 1, SETTLED_MS]
@@ -140,35 +137,204 @@ async def test_orders_of_a_long_time_are_asked_for_in_spans_that_the_venue_accep
     assert not any("symbol" in request.query for request in venue.requests)
 
 
-async def test_full_pages_are_turned_and_no_order_is_left_out(account: BinanceAccount, venue: Venue) -> None:
-    rows = [{**ORDER, "orderId": n, "time": START_MS - HOUR_MS + n // 3} for n in range(2500)]
+def order_rows(count: int, per_ms: float, symbols: int = 1) -> list[dict[str, Any]]:
+    """So many orders within an hour, so many of them in a millisecond, of symbols by turns."""
+    began = START_MS - HOUR_MS
+    return [
+        {**ORDER, "orderId": n, "symbol": f"S{n % symbols}USDT", "time": began + int(n / per_ms)} for n in range(count)
+    ]
+
+
+SORTED: dict[str, Callable[[dict[str, Any]], tuple[Any, ...]]] = {
+    "time": lambda row: (row["time"], row["orderId"]),
+    "id": lambda row: (row["orderId"],),
+    "symbol and id": lambda row: (row["symbol"], row["orderId"]),
+    "symbol, newest first": lambda row: (row["symbol"], -row["time"], -row["orderId"]),
+    "newest first": lambda row: (-row["time"], -row["orderId"]),
+}
+
+
+def listing(rows: list[dict[str, Any]], by: str = "time") -> Answer:
+    """The venue lists these, so sorted."""
+    rows = sorted(rows, key=SORTED[by])
 
     def page(request: web.Request) -> web.StreamResponse:
-        start, end = int(request.query["startTime"]), int(request.query["endTime"])
-        return answer([row for row in rows if start <= row["time"] <= end][: int(request.query["limit"])])
+        query = request.query
+        assert not ("orderId" in query and "startTime" in query)
+        start, end = int(query.get("startTime", 0)), int(query.get("endTime", 1 << 60))
+        found = [row for row in rows if start <= row["time"] <= end and row["orderId"] >= int(query.get("orderId", 0))]
+        found = [row for row in found if query.get("symbol", row["symbol"]) == row["symbol"]]
+        if "orderId" in query:
+            found.sort(key=lambda row: row["orderId"])
+        return answer(found[: int(query["limit"])])
 
-    venue.next["/fapi/v1/allOrders"] = [page] * 10
-    found = await rows_of(account.history_pages(ORDERS, START_MS - HOUR_MS, ignore))
-    assert {past.order.order_id for past in found} == {str(n) for n in range(2500)}
+    return page
 
 
-async def test_orders_of_one_millisecond_beyond_a_page_are_an_error(account: BinanceAccount, venue: Venue) -> None:
-    venue.bodies["/fapi/v1/allOrders"] = [ORDER] * wire.HISTORY_PAGE
-    error = await failure(rows_of(account.history_pages(ALL, START_MS, ignore)))
-    assert str(error) == "frame GET /fapi/v1/allOrders: body: holds more orders of one millisecond than a page can"
+@pytest.mark.parametrize("by", SORTED)
+@pytest.mark.parametrize(("count", "per_ms"), [(2500, 3), (2500, 0.001), (9000, 40)])
+async def test_no_order_is_left_out_whatever_the_pages_are_sorted_by(
+    venue: Venue, clock: JumpingClock, by: str, count: int, per_ms: float
+) -> None:
+    rows = order_rows(count, per_ms, symbols=3)
+    async with aclosing(new_account(venue.url, clock, WeightBudget(limit=1_000_000))) as account:
+        venue.next["/fapi/v1/allOrders"] = [listing(rows, by)] * 200
+        pages = [page async for page in account.history_pages(ALL, START_MS - HOUR_MS, ignore)]
+    found = {past.order.key for page in pages for past in page.orders}
+    assert found == {OrderKey(row["symbol"], str(row["orderId"])) for row in rows}
+    settled = [page.settled_ms for page in pages if page.settled_ms]
+    assert settled == sorted(settled)
+    assert settled[-1] == SETTLED_MS
+    asked = venue.count("/fapi/v1/allOrders")
+    assert asked <= count / 1000 * (2.5 if by == "time" else 3.5) + 12, "each weighs 5"
+
+
+async def test_what_is_settled_was_listed_whatever_the_pages_are_sorted_by(venue: Venue, clock: JumpingClock) -> None:
+    rows = order_rows(2500, 0.001, symbols=3)
+    async with aclosing(new_account(venue.url, clock)) as account:
+        venue.next["/fapi/v1/allOrders"] = [listing(rows, "symbol and id")] * 20
+        listed: set[int] = set()
+        async for page in account.history_pages(ALL, START_MS - HOUR_MS, ignore):
+            listed |= {int(past.order.order_id) for past in page.orders}
+            assert listed >= {row["orderId"] for row in rows if row["time"] <= page.settled_ms}
+
+
+async def test_orders_of_one_millisecond_beyond_a_page_are_asked_for_by_symbol_and_id(
+    account: BinanceAccount, venue: Venue
+) -> None:
+    rows = order_rows(2600, 1200)
+    venue.next["/fapi/v1/allOrders"] = [listing(rows)] * 100
+    error = await failure(rows_of(account.history_pages(ALL, START_MS - HOUR_MS, ignore)))
+    assert isinstance(error, WantsSymbol), "of all symbols, no page proves that it has them all"
+    assert account.history_queries("orders", ["S0USDT"]) == (HistoryQuery("orders", "S0USDT", "S0USDT"),)
+    query = HistoryQuery("orders", "S0USDT", "S0USDT")
+    pages = [page async for page in account.history_pages(query, START_MS - HOUR_MS, ignore)]
+    assert {past.order.order_id for page in pages for past in page.orders} == {str(n) for n in range(2600)}
+    assert pages[-1].settled_ms == SETTLED_MS
+
+
+def trade_listing(rows: list[dict[str, Any]]) -> Answer:
+    def page(request: web.Request) -> web.StreamResponse:
+        query = request.query
+        assert not ("fromId" in query and "startTime" in query), "the venue refuses both"
+        first = int(query.get("fromId", 0))
+        return answer([row for row in rows if row["id"] >= first][: int(query["limit"])])
+
+    return page
 
 
 async def test_trades_of_one_millisecond_are_turned_by_their_numbers(account: BinanceAccount, venue: Venue) -> None:
     rows = [trade(n) for n in range(2300)]
+    venue.next["/fapi/v1/userTrades"] = [trade_listing(rows)] * 10
+    found = await rows_of(account.history_pages(TRADES, START_MS - HOUR_MS, ignore))
+    assert sorted({row.sequence for row in found}) == list(range(2300))
+
+
+@pytest.mark.parametrize("page", [1, 2, 3, 4, 7])
+async def test_both_fills_of_a_trade_with_oneself_are_listed_wherever_a_page_ends(
+    venue: Venue, clock: JumpingClock, page: int
+) -> None:
+    """And where a page holds nothing but one number, the next one goes on."""
+    rows = [{**trade(n), "orderId": 100 * n + order} for n in range(9) for order in range(1 + n % 2)]
+    async with aclosing(new_account(venue.url, clock, history_page=page)) as account:
+        venue.next["/fapi/v1/userTrades"] = [trade_listing(rows)] * 40
+        found = await rows_of(account.history_pages(TRADES, START_MS - HOUR_MS, ignore))
+    listed = {(row.sequence, int(row.order_id)) for row in found}
+    whole = {(row["id"], row["orderId"]) for row in rows}
+    assert listed == whole if page > 1 else {number for number, _ in listed} == set(range(9))
+
+
+async def test_nothing_is_asked_for_that_the_venue_no_longer_keeps(account: BinanceAccount, venue: Venue) -> None:
+    for query, path in ((ALL, "allOrders"), (CONDITIONAL, "allAlgoOrders"), (TRADES, "userTrades")):
+        venue.bodies[f"/fapi/v1/{path}"] = []
+        since_ms = START_MS - 93 * wire.DAY_MS
+        pages = [page async for page in account.history_pages(query, since_ms, ignore)]
+        asked = [int(one.query["startTime"]) for one in venue.requests if one.path == f"/fapi/v1/{path}"]
+        assert START_MS - 90 * wire.DAY_MS <= asked[0] <= START_MS - 90 * wire.DAY_MS + 1_000
+        assert {page.forgotten_until_ms for page in pages} == {asked[0]}
+
+
+# What else is asked for a gap
+
+
+def amendment(number: int, at_ms: int) -> dict[str, Any]:
+    changed = {"price": {"before": str(number), "after": str(number + 1)}, "origQty": {"before": "1", "after": "2"}}
+    return {
+        "amendmentId": 5000 + number,
+        "symbol": "BTCUSDT",
+        "orderId": 7,
+        "time": at_ms,
+        "amendment": changed | {"count": number},
+    }
+
+
+async def test_amendments_of_an_order_are_listed_newest_first_and_read_oldest_first(
+    account: BinanceAccount, venue: Venue
+) -> None:
+    rows = [amendment(number, START_MS - HOUR_MS + number // 3) for number in range(250)]
 
     def page(request: web.Request) -> web.StreamResponse:
-        assert not ("fromId" in request.query and "startTime" in request.query), "the venue refuses both"
-        first = int(request.query.get("fromId", 0))
-        return answer([row for row in rows if row["id"] >= first][: int(request.query["limit"])])
+        start, end = int(request.query["startTime"]), int(request.query.get("endTime", 1 << 60))
+        found = [row for row in reversed(rows) if start <= row["time"] <= end]
+        return answer(found[: int(request.query["limit"])])
 
-    venue.next["/fapi/v1/userTrades"] = [page] * 10
-    found = await rows_of(account.history_pages(TRADES, START_MS - HOUR_MS, ignore))
-    assert [row.sequence for row in found] == list(range(2300))
+    path = "/fapi/v1/orderAmendment"
+    venue.next[path] = [page] * 10
+    found = await account.fetch_amendments(OrderKey("BTCUSDT", "7"), START_MS - HOUR_MS, ignore)
+    assert found is not None
+    assert [int(one.price_before) for one in found] == list(range(250))
+    assert (found[1].price, found[1].quantity_before, found[1].quantity) == (2, 1, 2)
+    assert {(one.query["symbol"], one.query["orderId"]) for one in venue.requests if one.path == path} == {
+        ("BTCUSDT", "7")
+    }
+    assert await account.fetch_amendments(OrderKey("BTCUSDT", "algo-7"), START_MS, ignore) == ()
+
+
+@pytest.mark.parametrize("body", [{"code": -1121, "msg": "Invalid symbol."}, [{"amendmentId": 1}]])
+async def test_amendments_that_the_venue_does_not_tell_are_none(
+    account: BinanceAccount, venue: Venue, body: object
+) -> None:
+    venue.next["/fapi/v1/orderAmendment"] = [lambda _: answer(body, 400 if isinstance(body, dict) else 200)]
+    assert await account.fetch_amendments(OrderKey("BTCUSDT", "7"), START_MS - HOUR_MS, ignore) is None
+
+
+def income(number: int, symbol: str = "") -> dict[str, Any]:
+    symbol = symbol or f"S{number % 40}USDT"
+    return {
+        "symbol": symbol,
+        "incomeType": "COMMISSION",
+        "income": "-1",
+        "asset": "USDT",
+        "time": START_MS - 60_000 - number,
+    }
+
+
+@pytest.mark.parametrize(("count", "whatever", "named"), [(0, False, 0), (50, False, 40), (4500, True, 40)])
+async def test_bookings_name_the_symbols_in_which_something_was_filled(
+    account: BinanceAccount, venue: Venue, count: int, whatever: bool, named: int
+) -> None:
+    rows = sorted((income(number) for number in range(count)), key=lambda row: row["time"])
+
+    def page(request: web.Request) -> web.StreamResponse:
+        assert request.query["incomeType"] == "COMMISSION"
+        assert "symbol" not in request.query
+        found = [row for row in rows if row["time"] >= int(request.query["startTime"])]
+        return answer(found[: int(request.query["limit"])])
+
+    venue.next["/fapi/v1/income"] = [page] * 10
+    found = await account.symbols_with_fills(START_MS - HOUR_MS, ignore, whatever_it_costs=whatever)
+    assert found is not None
+    assert len(found) == named
+
+
+async def test_so_many_bookings_that_naming_symbols_costs_more_than_reading_them_name_none(
+    account: BinanceAccount, venue: Venue
+) -> None:
+    venue.next["/fapi/v1/income"] = [lambda _: answer([income(n) for n in range(1000)])] * 10
+    assert await account.symbols_with_fills(START_MS - HOUR_MS, ignore, whatever_it_costs=False) is None
+    assert venue.count("/fapi/v1/income") == 3
+    venue.next["/fapi/v1/income"] = [lambda _: answer({"code": -5000, "msg": "Path is invalid"}, 404)]
+    assert await account.symbols_with_fills(START_MS - HOUR_MS, ignore, whatever_it_costs=True) is None
 
 
 async def test_orders_that_the_venue_has_forgotten_are_none(account: BinanceAccount, venue: Venue) -> None:
