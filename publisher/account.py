@@ -116,6 +116,7 @@ class AccountPublisher:
                 apply=lambda answer: updater.apply((answer,), "rest"),
                 agreed=gap_filler.agreed,
                 incomplete=lambda reason: sync.resync(reason),  # noqa: PLW0108 - it is made below, with this
+                look_in=gap_filler.look_in,
             ),
             clock,
             log,

@@ -315,6 +315,12 @@ class Discrepancies:
         """Whether one of them is that events of an order are missing: the log may not have them."""
         return any(one.difference.kind in ("history", "opening") for one in self._found.values())
 
+    @property
+    def history_symbols(self) -> frozenset[str]:
+        """Symbols of orders of which events are missing."""
+        kinds = ("history", "opening")
+        return frozenset(one.difference.symbol for one in self._found.values() if one.difference.kind in kinds)
+
     def only_openings(self, now_mono_s: float) -> list[str]:
         """What has differed for longer than the grace, in words, if it is nothing but opening events."""
         old = self._older_than_grace(now_mono_s)

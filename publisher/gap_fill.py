@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from publisher import moved_symbols
 from publisher.committer import Committer
-from publisher.gap_histories import Gap, GapRead, GapReader, is_finish_logged, triggered_orders
+from publisher.discrepancies import describe
+from publisher.gap_histories import Gap, GapRead, GapReader, ended_orders, is_finish_logged, triggered_orders
 from publisher.lease import Lease
 from publisher.log_window import LogWindow
 from publisher.logs import Log
@@ -26,6 +28,7 @@ from statecast.domain.changes import LoggedEvent, OrderUpdate, Snapshot, missing
 from statecast.domain.models import Order, OrderEvent, OrderKey
 from statecast.domain.order_tracking import REMEMBERED_EVENTS
 from statecast.domain.orders import filled_of
+from statecast.errors import VenueUnreachable
 from statecast.store.writer import PreviousState
 from statecast.venues.adapter import Retention, Traits, VenueAccount
 
@@ -34,7 +37,11 @@ PROGRESS_S = 5.0
 
 BEHIND_TRIES = 5
 BEHIND_PAUSE_S = 1.0
-"""Histories that do not agree yet are asked for again so often, after this pause."""
+"""Histories that do not agree yet, and orders that the venue may not know yet, are asked for again so often, after this
+pause."""
+
+RETENTION_MARGIN_MS = 600_000
+"""Histories are not asked for what the venue is about to forget: within this, they should be read."""
 
 LogEvents = Callable[[Sequence[LoggedEvent]], bool]
 """Logs events of a gap, unless a new doubt speaks against it; whether it has."""
@@ -78,9 +85,19 @@ class GapFiller:
             written_late_ms=tuning.written_late_ms,
         )
         self._histories = GapReader(
-            venue, account, clock, log, self._waits, self._progress, slice_size=tuning.history_slice
+            venue,
+            account,
+            clock,
+            log,
+            self._waits,
+            self._progress,
+            slice_size=tuning.history_slice,
+            few_symbols=tuning.few_symbols,
+            rest_lag_ms=traits.rest_lag_ms,
         )
         self._progress_mono_s = 0.0
+        self._doubtful: set[str] = set()
+        """Symbols in which a comparison has found orders that the log does not have."""
 
     @property
     def margin_ms(self) -> int:
@@ -110,10 +127,16 @@ class GapFiller:
         if not self._lease.is_standby:
             self.complete(until_ms - round(self._tuning.grace_s * 1000))
 
-    def filled(self, until_ms: int) -> None:
-        """What the histories have until then was submitted. The mark moves when they have been looked at again."""
+    def look_in(self, symbols: Iterable[str]) -> None:
+        """Orders were found in these symbols that the log does not have: the next gap fill reads their histories."""
+        self._doubtful.update(symbols)
+
+    def filled(self, until_ms: int, unread_since_ms: int) -> None:
+        """What the histories have until then was submitted; some were not read from `unread_since_ms` on (0: all were).
+        The mark moves when they have been looked at again."""
         self._histories.forget()
-        self._window.filled(until_ms)
+        self._doubtful.clear()
+        self._window.filled(until_ms, unread_since_ms)
         self._status.log_complete_until(self._window.complete_ms)
 
     def reaches_ms(self) -> int | None:
@@ -164,13 +187,16 @@ class GapFiller:
         gap = await self._gap(since_ms, until_ms, snapshot, buffered())
         # What waits to be logged stands in neither account nor log, and may have gone on while nothing was received.
         gap.symbols.update(event.order.symbol for event in buffered() if event.order.symbol)
+        gap.moved.update(moved_symbols.of_orders_begun_before(buffered(), gap.known))
         began_mono_s = self._progress_mono_s = self._clock.monotonic()
         open_now = {order.key: order for order in snapshot.orders}
         unreadable = missing_rows(snapshot.unreadable)  # They are open, and as they were known.
         open_now |= {key: order for key, order in gap.known.items() if key in unreadable}
-        found, lost, ended = await self._read_until_agreed(gap, open_now)
+        read = await self._read_until_agreed(gap, open_now)
+        received = {event.event_id for event in buffered()}  # with all fields
+        found, lost = read.found, [one for one in read.lost if one.event.event_id not in received]
         not_understood = [one for one in found.updates if one.event.event_type == gaps.GAP]
-        for one in lost:
+        for one in (one for one in lost if one.event.event_type == gaps.GAP):
             self._log.error("order_events_lost", gap=one.event.event_id, reason="the venue does not have them")
         for one in not_understood:
             self._log.error("order_events_lost", gap=one.event.event_id, reason="the venue's row cannot be understood")
@@ -189,9 +215,11 @@ class GapFiller:
             max(gap.since_ms, until_ms - self._traits.history_lag_ms),
             tuple(lost),
             found.updates,
-            ended,
+            read.ended,
             gap.filled,
-            frozenset(gap.symbols),
+            frozenset(gap.symbols - read.unread),
+            read.unread,
+            gap.since_ms if read.unread else 0,
         )
 
     async def _gap(self, since_ms: int, until_ms: int, snapshot: Snapshot, buffered: Iterable[OrderEvent]) -> Gap:
@@ -210,7 +238,8 @@ class GapFiller:
         if previous.unreadable:
             self._log.error("open_orders_unreadable", orders=previous.unreadable)
         symbols |= {order.symbol for order in (*known.values(), *snapshot.orders)}
-        symbols |= {position.symbol for position in snapshot.positions}
+        symbols |= {position.symbol for position in snapshot.positions} | self._doubtful
+        moved = self._moved(since_ms, snapshot) | self._doubtful | {key.symbol for key in incomplete}
         # What has waited here for long, another may have written long ago.
         waited_ms = max((received_at_ms - event.received_at_ms for event in buffered), default=0)
         written = await self._committer.events_of_last(max(now_ms - since_ms, waited_ms) + self._tuning.written_late_ms)
@@ -224,6 +253,9 @@ class GapFiller:
         # or the account has it. A conditional one that was triggered long before it ended stands among the open orders
         # no more, and what was triggered before this process began it does not know.
         long_before_ms, is_gone = since_ms - self._traits.history.unfilled_kept_ms, self._window.log_is_gone
+        long_before_ms = max(long_before_ms, min(since_ms, now_ms - self._traits.history.kept_ms + RETENTION_MARGIN_MS))
+        # Of a log that has just begun nothing before it matters.
+        knows_before = self._window.is_own or previous.published or not previous.has_log
         return Gap(
             since_ms,
             until_ms,
@@ -232,27 +264,46 @@ class GapFiller:
             known,
             filled,
             set(symbols),
+            set(moved if knows_before else symbols),
+            moved_symbols.booked_since_ms(self._account, since_ms, snapshot, is_followed=self._window.is_own),
+            self._window.is_own,
             logged,
             tuple(lost),
             triggered_orders(written),
-            snapshot.taken_ms,
+            listed_ms=snapshot.taken_ms,
+            ended=ended_orders(written),
         )
+
+    def _moved(self, since_ms: int, snapshot: Snapshot) -> set[str]:
+        """Symbols whose positions are not as they were."""
+        if self._window.is_own:
+            return moved_symbols.of_followed_positions(self._account, snapshot)
+        before = self._window.previous.symbols | self._account.symbols_with_position
+        return moved_symbols.of_positions(before, since_ms, snapshot)
 
     # The histories
 
     async def _read_until_agreed(self, gap: Gap, open_now: Mapping[OrderKey, Order]) -> GapRead:
-        """Histories are computed apart, and one may be behind another: then they are asked for again, a few times."""
+        """Histories are computed apart, and one may be behind another, or behind what the stream has sent: then they
+        are asked for again, a few times. That the venue does not know a young order proves nothing: VenueUnreachable
+        asks for everything again."""
         tries = 1
         while True:
-            found, lost, ended = await self._histories.read(gap, open_now)
-            if not found.behind or tries == BEHIND_TRIES:
+            read = await self._histories.read(gap, open_now)
+            if not (read.found.behind or read.unsure) or tries == BEHIND_TRIES:
                 break
             tries += 1
-            self._log.warning("histories_disagree", orders=[row.order_id for row in found.behind])
-            self._histories.forget_trades({row.symbol for row in found.behind})
+            behind = [row.order_id for row in read.found.behind]
+            self._log.warning("histories_disagree", orders=behind, not_known=[str(key) for key in read.unsure])
+            self._histories.forget_trades({row.symbol for row in read.found.behind})
             await self._clock.sleep(BEHIND_PAUSE_S)
-        lost += [LoggedEvent(gaps.of_order(row, self._clock.now_ms())) for row in found.behind]
-        return GapRead(found, [one for one in lost if one.event.event_id not in gap.logged], ended)
+        if read.unsure:
+            reason = (
+                f"does not know {describe([str(key) for key in read.unsure])}, which the stream has sent just before"
+            )
+            raise VenueUnreachable("the venue", "orders by their ids", reason)
+        lost = read.lost + [LoggedEvent(gaps.of_order(row, self._clock.now_ms())) for row in read.found.behind]
+        return read._replace(lost=[one for one in lost if one.event.event_id not in gap.logged])
 
     # How far it is
 
@@ -312,7 +363,7 @@ def _within_retention(
 ) -> tuple[int, list[LoggedEvent | OrderUpdate]]:
     """The beginning of what the venue still has, and entries for what lies before it."""
     lost: list[LoggedEvent | OrderUpdate] = []
-    kept_ms, unfilled_ms = now_ms - retention.kept_ms, now_ms - retention.unfilled_kept_ms
+    kept_ms, unfilled_ms = now_ms - retention.kept_ms + RETENTION_MARGIN_MS, now_ms - retention.unfilled_kept_ms
     if since_ms < kept_ms:
         lost.append(LoggedEvent(gaps.of_time("ALL", "", since_ms, kept_ms, received_at_ms)))
         since_ms = kept_ms

@@ -3,29 +3,44 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import NamedTuple
 
+from publisher import moved_symbols
 from publisher.history_cache import History, HistoryCache
 from publisher.logs import Log
 from statecast.clock import Clock
 from statecast.domain import event_ids, gaps
 from statecast.domain.account import Account
 from statecast.domain.changes import LoggedEvent, OrderUpdate
-from statecast.domain.history import PastOrder, PastTrade, Reconstructed, events_from_history, settled
+from statecast.domain.history import (
+    PastAmendment,
+    PastOrder,
+    PastTrade,
+    Reconstructed,
+    events_from_history,
+    fill_of_unknown_order,
+    may_be_amended,
+    missing_amendments,
+    settled,
+    unknown_order,
+)
 from statecast.domain.models import Order, OrderKey
 from statecast.domain.orders import ENDED_BY, FINAL_CONDITIONAL_STATUSES, LOST, is_final, is_over, is_understood
 from statecast.errors import AuthFailed, Rejected
 from statecast.venues.adapter import HistoryKind, HistoryQuery, VenueAccount, Waiting, WantsSymbol
+
+MAX_ASKED_AMENDMENTS = 100
+"""Orders whose amendments are asked for in one gap, each by a call of its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
     """One window of the venue's time, what was known of the account before it, and what cannot be said of it.
 
-    `symbols` and `filled` grow with what the histories show.
+    `symbols`, `moved` and `filled` grow with what the histories show.
     """
 
     since_ms: int
@@ -39,6 +54,13 @@ class Gap:
     filled: dict[OrderKey, Decimal]
     """What is filled of an order as far as the log says or the histories do."""
     symbols: set[str]
+    """In which something may have happened."""
+    moved: set[str]
+    """In which something has happened, or nobody can say that it has not."""
+    booked_since_ms: int
+    """A wallet has moved since then without being known to; 0: none has."""
+    is_own: bool
+    """Whether the log has all that the account knows."""
     logged: Container[str]
     """Ids of events that the log has, or will have."""
     lost: tuple[LoggedEvent | OrderUpdate, ...]
@@ -46,26 +68,41 @@ class Gap:
     """Conditional orders whose last event in the log is that they were triggered."""
     listed_ms: int
     """When the venue was asked for the orders that are open now."""
+    ended: frozenset[OrderKey] = frozenset()
+    """Conditional orders whose end is in the log."""
 
 
 class GapRead(NamedTuple):
-    """What one reading of the histories shows: the events, entries for what is lost, and orders that are over."""
+    """What one reading of the histories shows: the events, entries for what is lost, and orders that are over.
+
+    `unsure` are orders that the venue does not know, and which are so young that it may not know them yet. In the
+    `unread` symbols conditional orders were not listed.
+    """
 
     found: Reconstructed
     lost: list[LoggedEvent | OrderUpdate]
     ended: dict[OrderKey, Order]
+    unsure: tuple[OrderKey, ...] = ()
+    unread: frozenset[str] = frozenset()
 
 
 class _Reading(NamedTuple):
-    """One attempt: the gap, the orders that are open now, and entries for what is lost."""
+    """One attempt: the gap, the orders that are open now, entries for what is lost, orders that the venue may not know
+    yet, and those that it will not show."""
 
     gap: Gap
     open_now: Mapping[OrderKey, Order]
     lost: list[LoggedEvent | OrderUpdate]
+    unsure: set[OrderKey]
+    not_shown: set[OrderKey]
 
 
 class GapReader:
-    """Reads the histories of gaps. Calls may wait for the venue's limits, and raise what the venue's calls raise."""
+    """Reads the histories of gaps. Calls may wait for the venue's limits, and raise what the venue's calls raise.
+
+    Where they are listed by symbol, those of more than `few_symbols` are read where something has moved
+    (`publisher/moved_symbols.py`).
+    """
 
     def __init__(
         self,
@@ -77,8 +114,10 @@ class GapReader:
         progress: Callable[[str], None],
         *,
         slice_size: int,
+        few_symbols: int,
+        rest_lag_ms: int,
     ) -> None:
-        """`slice_size`: orders whose events are reconstructed in one go."""
+        """`slice_size`: orders whose events are reconstructed in one go. `rest_lag_ms`: see `Traits`."""
         self._venue = venue
         self._account = account
         self._clock = clock
@@ -86,6 +125,8 @@ class GapReader:
         self._waiting = waiting
         self._progress = progress
         self._slice_size = slice_size
+        self._few_symbols = few_symbols
+        self._rest_lag_ms = rest_lag_ms
         self._cache = HistoryCache(venue, waiting, progress)
 
     def forget(self) -> None:
@@ -98,7 +139,7 @@ class GapReader:
 
     async def read(self, gap: Gap, open_now: Mapping[OrderKey, Order]) -> GapRead:
         """Orders first, trades after them, so that these explain all that the orders have filled."""
-        reading = _Reading(gap, open_now, list(gap.lost))
+        reading = _Reading(gap, open_now, list(gap.lost), set(), set())
         orders: dict[OrderKey, PastOrder] = {}
 
         def take(found: Iterable[PastOrder]) -> None:
@@ -106,34 +147,81 @@ class GapReader:
             of_gap = (past for past in known if past.order.venue_time_ms >= gap.since_ms or not is_over(past.order))
             orders.update({past.order.key: past for past in of_gap})
 
-        for history in await self._read_all("orders", reading, gap.placed_since_ms):
+        for history in await self._ordinary(reading):
             take(history.orders)
         gap.symbols.update(key.symbol for key in orders)
-        for history in await self._read_all("conditional", reading, gap.conditional_since_ms):
+        conditional = self._conditional_symbols(reading, orders.values())
+        for history in await self._read_all("conditional", conditional, reading, gap.conditional_since_ms):
             take(history.orders)
-        orders |= await self._triggered(gap, orders.keys())
+        left = gap.symbols - conditional
+        unread = {query.symbol for query in self._venue.history_queries("conditional", left) if query.symbol}
+        orders |= await self._triggered(reading, orders.keys())
         take(await self._known_orders(reading, orders))
         trades: list[PastTrade] = []
-        for history in await self._read_all("trades", reading, gap.since_ms):
+        traded = await self._traded_symbols(reading, orders.values())
+        for history in await self._read_all("trades", traded, reading, gap.since_ms):
             trades += history.trades
-        not_logged = (row for row in trades if row.time_ms <= gap.until_ms and _fill_id(row) not in gap.logged)
-        for key in sorted({row.order for row in not_logged} - orders.keys()):
-            # It was neither placed in the window nor known to be open before it.
-            past = await self._venue.fetch_order(key, self._waiting)
-            take([past] if past is not None else ())
-        ended = {key: past.order for key, past in orders.items() if is_over(past.order)}
-        return GapRead(await self._reconstruct(gap, orders, trades), reading.lost, ended)
+        not_logged = [row for row in trades if row.time_ms <= gap.until_ms and _fill_id(row) not in gap.logged]
+        take(await self._orders_of_fills(reading, not_logged, orders))
+        amendments = await self._amendments(reading, orders, trades)
+        ended = {key: unknown_order(key, gap.since_ms) for key in gap.ended}
+        ended |= {key: past.order for key, past in orders.items() if is_over(past.order)}
+        found = await self._reconstruct(gap, orders, trades, amendments)
+        return GapRead(found, reading.lost, ended, tuple(sorted(reading.unsure)), frozenset(unread))
 
-    async def _read_all(self, kind: HistoryKind, reading: _Reading, since_ms: int) -> list[History]:
-        """The histories of one kind, of all symbols in which something may have happened."""
+    # Which symbols
+
+    def _conditional_symbols(self, reading: _Reading, listed: Iterable[PastOrder]) -> set[str]:
+        if len((gap := reading.gap).symbols) <= self._few_symbols:
+            return gap.symbols
+        return gap.moved | moved_symbols.of_conditional_orders(gap.known, reading.open_now, listed)
+
+    async def _traded_symbols(self, reading: _Reading, orders: Iterable[PastOrder]) -> set[str]:
+        if len((gap := reading.gap).symbols) <= self._few_symbols:
+            return gap.symbols
+        booked: frozenset[str] | None = frozenset()
+        if gap.booked_since_ms:
+            booked = await self._venue.symbols_with_fills(gap.booked_since_ms, self._waiting, whatever_it_costs=False)
+        if booked is None:
+            return gap.symbols
+        return gap.moved | booked | moved_symbols.of_fills(orders, gap.filled, self._account if gap.is_own else None)
+
+    # What the venue is asked
+
+    async def _ordinary(self, reading: _Reading) -> list[History]:
+        """Ordinary orders of all symbols at once, where the venue lists them so."""
+        gap = reading.gap
         try:
-            return await self._read_queries(kind, reading, since_ms)
+            queries = self._venue.history_queries("orders", gap.symbols)
+            if any(query.symbol for query in queries):
+                queries = await self._queries_by_symbol(reading)
+            return await self._read_queries(queries, reading, gap.placed_since_ms)
         except WantsSymbol:
-            return await self._read_queries(kind, reading, since_ms)
+            return await self._read_queries(await self._queries_by_symbol(reading), reading, gap.placed_since_ms)
 
-    async def _read_queries(self, kind: HistoryKind, reading: _Reading, since_ms: int) -> list[History]:
+    async def _queries_by_symbol(self, reading: _Reading) -> tuple[HistoryQuery, ...]:
+        """Where orders are listed by symbol alone, bookings name symbols that nobody knew of. They do not name those in
+        which orders were placed and ended without a fill."""
+        gap, now_ms = reading.gap, self._clock.now_ms()
+        named = await self._venue.symbols_with_fills(gap.since_ms, self._waiting, whatever_it_costs=True)
+        kind: gaps.Kind = "REFUSED" if named is None else "UNFILLED"
+        reading.lost.append(LoggedEvent(gaps.of_time(kind, "", gap.since_ms, gap.until_ms, now_ms)))
+        gap.symbols.update(named or ())
+        gap.moved.update(named or ())
+        return self._venue.history_queries("orders", gap.symbols)
+
+    async def _read_all(
+        self, kind: HistoryKind, symbols: Collection[str], reading: _Reading, since_ms: int
+    ) -> list[History]:
+        """The histories of one kind, of these symbols or of all."""
+        try:
+            return await self._read_queries(self._venue.history_queries(kind, symbols), reading, since_ms)
+        except WantsSymbol:
+            return await self._read_queries(self._venue.history_queries(kind, symbols), reading, since_ms)
+
+    async def _read_queries(self, queries: tuple[HistoryQuery, ...], reading: _Reading, since_ms: int) -> list[History]:
+        """These histories, as far as the venue answers; what it does not is an entry."""
         gap, found = reading.gap, list[History]()
-        queries = self._venue.history_queries(kind, gap.symbols)
         for at, query in enumerate(queries, start=1):
             history = await self._unless_refused(query, reading, since_ms)
             if history is None:
@@ -142,7 +230,7 @@ class GapReader:
                 entry = gaps.of_time("ALL", query.symbol, gap.since_ms, forgotten_ms, self._clock.now_ms())
                 reading.lost.append(LoggedEvent(entry))
             found.append(history)
-            self._progress(f"{at} of {len(queries)} histories of {kind}")
+            self._progress(f"{at} of {len(queries)} histories of {query.kind}")
         return found
 
     async def _unless_refused(self, query: HistoryQuery, reading: _Reading, since_ms: int) -> History | None:
@@ -175,21 +263,43 @@ class GapReader:
         """Whether a row that cannot be understood is of an order of which the stream has sent the end."""
         return past.order.status == LOST and bool(self._account.finished_ms(past.order.key))
 
-    async def _triggered(self, gap: Gap, found: Container[OrderKey]) -> dict[OrderKey, PastOrder]:
+    async def _order(self, reading: _Reading, key: OrderKey, known_ms: int) -> PastOrder | None:
+        """An order by its id, of which the last thing known is of `known_ms`. None where the venue does not show it:
+        where it may not know it yet it is asked again (`unsure`), else nobody knows what became of it
+        (`not_shown`)."""
+        try:
+            past = await self._venue.fetch_order(key, self._waiting)
+        except AuthFailed:
+            raise
+        except Rejected as error:
+            self._log.error("order_refused", order=str(key), reason=str(error))
+            reading.not_shown.add(key)
+            return None
+        if past is None:
+            # What is of a later time is of a clock that was set back since.
+            is_young = abs(self._venue.clock.now_ms() - known_ms) <= self._rest_lag_ms
+            (reading.unsure if is_young else reading.not_shown).add(key)
+        return past
+
+    async def _triggered(self, reading: _Reading, found: Container[OrderKey]) -> dict[OrderKey, PastOrder]:
         """Conditional orders that were triggered and have finished since; however long ago, this process does not know
         it."""
+        gap = reading.gap
         for key in self._account.triggered_orders():
             if is_finish_logged(key, gap.logged):
                 self._account.forget_triggered(key)
         finished: dict[OrderKey, PastOrder] = {}
         for key in sorted(key for key in {*gap.triggered, *self._account.triggered_orders()} if key not in found):
-            past = await self._venue.fetch_order(key, self._waiting)
+            known_ms = self._account.finished_ms(key) or gap.until_ms
+            past = await self._order(reading, key, known_ms)
             if past is None:
                 continue
             if not is_understood(past.order):  # It has left the open ones long ago.
                 past = past._replace(order=past.order._replace(ended=True))
             if is_final(past.order):
                 finished[key] = past
+            elif key in reading.not_shown:
+                reading.lost.append(self._lost(unknown_order(key, known_ms)))
         return finished
 
     async def _known_orders(self, reading: _Reading, found: Container[OrderKey]) -> list[PastOrder]:
@@ -202,17 +312,74 @@ class GapReader:
             if key in reading.open_now:
                 past = PastOrder(reading.open_now[key], 0)
             else:
-                past = await self._venue.fetch_order(key, self._waiting)
+                past = await self._order(reading, key, order.venue_time_ms)
             if past is not None:
                 known.append(past)
-            elif not is_end_logged(order, gap.logged):
+            elif key in reading.not_shown and not is_end_logged(order, gap.logged):
                 # It is over: the snapshot is not to wait for its end.
                 reading.lost.append(OrderUpdate(gaps.of_order(order, self._clock.now_ms()), open=False))
             self._progress(f"{at} of {len(gap.known)} known orders")
         return known
 
+    async def _orders_of_fills(
+        self, reading: _Reading, not_logged: list[PastTrade], found: Container[OrderKey]
+    ) -> list[PastOrder]:
+        """The orders of fills that were neither placed in the window nor known to be open before it. Of one that the
+        venue does not show, the fills are logged as far as they say it themselves."""
+        own: defaultdict[OrderKey, list[PastTrade]] = defaultdict(list)
+        for trade in not_logged:
+            if trade.order not in found:
+                own[trade.order].append(trade)
+        orders: list[PastOrder] = []
+        for key, fills in sorted(own.items()):
+            was_asked = key in reading.unsure or key in reading.not_shown
+            past = None if was_asked else await self._order(reading, key, max(fill.time_ms for fill in fills))
+            if past is not None:
+                orders.append(past)
+            elif key in reading.not_shown:
+                self._log_alone(reading, key, fills)
+        return orders
+
+    def _log_alone(self, reading: _Reading, key: OrderKey, fills: Iterable[PastTrade]) -> None:
+        """Fills of an order that the venue does not show; what became of it after them nobody knows."""
+        known, now_ms = reading.gap.known.get(key), self._clock.now_ms()
+        events = [
+            fill_of_unknown_order(fill, known, now_ms)
+            for fill in sorted(fills, key=lambda fill: (fill.time_ms, fill.sequence))
+        ]
+        entries: list[LoggedEvent | OrderUpdate] = [LoggedEvent(event) for event in events]
+        if known is None:
+            entries.append(self._lost(events[-1].order))
+            reading.lost.extend(entries)
+            return
+        # Its entry is there already, and comes behind what happened before.
+        at = next((i for i, one in enumerate(reading.lost) if one.event.order.key == key), len(reading.lost))
+        reading.lost[at:at] = entries
+
+    def _lost(self, order: Order) -> LoggedEvent:
+        return LoggedEvent(gaps.of_order(order, self._clock.now_ms()), ends=True)
+
+    async def _amendments(
+        self, reading: _Reading, orders: Mapping[OrderKey, PastOrder], trades: Iterable[PastTrade]
+    ) -> dict[OrderKey, tuple[PastAmendment, ...]]:
+        """Of orders that something has changed which no other history explains."""
+        gap = reading.gap
+        last_fill_ms = _last_fills(trades)
+        amended = [key for key, past in orders.items() if may_be_amended(past, gap.known.get(key), last_fill_ms[key])]
+        if len(amended) > MAX_ASKED_AMENDMENTS:
+            self._log.warning("amendments_not_asked_for", orders=len(amended) - MAX_ASKED_AMENDMENTS)
+        found: dict[OrderKey, tuple[PastAmendment, ...]] = {}
+        for key in amended[:MAX_ASKED_AMENDMENTS]:
+            rows = await self._venue.fetch_amendments(key, gap.since_ms, self._waiting)
+            found[key] = missing_amendments(rows or (), gap.known.get(key), gap.since_ms)
+        return found
+
     async def _reconstruct(
-        self, gap: Gap, orders: Mapping[OrderKey, PastOrder], trades: Iterable[PastTrade]
+        self,
+        gap: Gap,
+        orders: Mapping[OrderKey, PastOrder],
+        trades: Iterable[PastTrade],
+        amendments: Mapping[OrderKey, tuple[PastAmendment, ...]],
     ) -> Reconstructed:
         """In slices, with turns for others in between: in one piece, the tens of thousands of events of some minutes
         would take longer than the lease lasts, and its loss would make everything begin again, without end."""
@@ -238,6 +405,7 @@ class GapReader:
                 logged=gap.logged,
                 known_filled=known_filled,
                 received_at_ms=self._clock.now_ms(),
+                amendments=amendments,
             )
             behind += found.behind
             for key, filled in found.filled.items():
@@ -262,6 +430,16 @@ def triggered_orders(written: Iterable[tuple[str, str]]) -> frozenset[OrderKey]:
     return frozenset(key for key, step in steps.items() if step == "TRIGGERED")
 
 
+def ended_orders(written: Iterable[tuple[str, str]]) -> frozenset[OrderKey]:
+    """Conditional orders whose end stands in the log; `written` as above."""
+    ended: set[OrderKey] = set()
+    for event_id, symbol in written:
+        parts = event_ids.parse(event_id) if event_id.startswith(event_ids.CONDITIONAL_PREFIX) else None
+        if parts is not None and parts.step in FINAL_CONDITIONAL_STATUSES:
+            ended.add(OrderKey(symbol, parts.order_id))
+    return frozenset(ended)
+
+
 def is_finish_logged(key: OrderKey, logged: Container[str]) -> bool:
     """Whether the log has the end of a conditional order."""
     return any(event_ids.of_conditional(key.order_id, status) in logged for status in FINAL_CONDITIONAL_STATUSES)
@@ -273,6 +451,14 @@ def is_end_logged(order: Order, logged: Container[str]) -> bool:
         triggered = event_ids.of_conditional(order.order_id, "TRIGGERED")
         return triggered in logged or is_finish_logged(order.key, logged)
     return any(event_ids.of_end(order.key, status) in logged for status in ENDED_BY)
+
+
+def _last_fills(trades: Iterable[PastTrade]) -> Mapping[OrderKey, int]:
+    """When an order was filled last; 0 of one that was not."""
+    last_ms: defaultdict[OrderKey, int] = defaultdict(int)
+    for trade in trades:
+        last_ms[trade.order] = max(last_ms[trade.order], trade.time_ms)
+    return last_ms
 
 
 def _fill_id(trade: PastTrade) -> str:

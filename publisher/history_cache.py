@@ -118,5 +118,7 @@ class HistoryCache:
                 return
             if now is not None:
                 listing.orders[key] = now
-            else:
+            else:  # Forgotten, or an answer of a server that is behind: the listing says which.
                 del listing.orders[key]
+                listing.list_again_from(past.created_ms)
+                return

@@ -55,6 +55,7 @@ class LogWindow:
         self._complete_ms = 0
         self._log_is_gone = False
         self._was_complete = False
+        self._is_own = False
         self._previous = PreviousState()
 
     @property
@@ -83,6 +84,12 @@ class LogWindow:
         triggered."""
         return self._was_complete
 
+    @property
+    def is_own(self) -> bool:
+        """Whether this process has completed the log, and nobody has written it since: what it knows of the account, up
+        to that, it has logged."""
+        return self._is_own
+
     def stream_begins(self, mono_s: float) -> None:
         """What happens from this moment on the stream sends; before it there may be a gap."""
         self._connected_mono_s = mono_s
@@ -92,13 +99,14 @@ class LogWindow:
         """Every event until then was submitted."""
         self._previous = PreviousState()
         self._log_is_gone = False
-        self._was_complete = True
+        self._was_complete = self._is_own = True
         self._complete_ms = max(self._complete_ms, until_ms)
 
-    def filled(self, until_ms: int) -> None:
+    def filled(self, until_ms: int, unread_since_ms: int = 0) -> None:
         """What the histories have until then was submitted. They may be behind: the mark stays back by that, until they
-        have been asked once more."""
-        self.complete(until_ms if not self._complete_ms else until_ms - self._history_lag_ms)
+        have been asked once more. So it does where some were not read from `unread_since_ms` on; 0: all were."""
+        covered_ms = until_ms if not self._complete_ms else until_ms - self._history_lag_ms
+        self.complete(min(covered_ms, unread_since_ms) if unread_since_ms else covered_ms)
 
     def reopen(self, since_ms: int, now_ms: int) -> None:
         """The stream has ended and sent nothing since then. What came and went meanwhile, such as an order that was
@@ -110,6 +118,7 @@ class LogWindow:
     def begin_again(self, previous: PreviousState, since_ms: int) -> None:
         """The log, as the last writer left it, is complete until `since_ms` only; 0 where that is not known."""
         self._previous = previous
+        self._is_own = False
         self._complete_ms = since_ms
         self._log_is_gone = not previous.has_log
 

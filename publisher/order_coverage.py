@@ -28,10 +28,15 @@ class OrderCoverage:
         """By symbol; the one that was asked for longest ago comes first."""
         self._by_id_turn = 0
 
-    def begins(self, orders_since_ms: int, symbols: Iterable[str]) -> None:
-        """Orders created until then are logged, conditional ones in those symbols."""
+    def begins(
+        self, orders_since_ms: int, symbols: Iterable[str], unread: Iterable[str] = (), unread_since_ms: int = 0
+    ) -> None:
+        """Orders created until then are logged, conditional ones in those symbols; in the `unread` ones until
+        `unread_since_ms` alone, so that these have their turn first."""
         self._orders_since_ms = orders_since_ms
         self._conditional_since_ms.clear()
+        if self._pace.conditional_by_symbol:
+            self._conditional_since_ms |= dict.fromkeys(sorted(unread), unread_since_ms)
         for symbol in sorted(symbols):
             self.trades_in(symbol)
 

@@ -44,6 +44,8 @@ class Hooks(NamedTuple):
     """Called with the venue's time until which all orders are known to be logged."""
     incomplete: Callable[[str], None]
     """Called where an event is missing in the log, and nothing else shows that the stream does not work."""
+    look_in: Callable[[frozenset[str]], None]
+    """Called before an end with symbols in which orders were found that the log does not have."""
 
 
 class Reconciler:
@@ -103,11 +105,13 @@ class Reconciler:
         proof_mono_s: float,
         orders_since_ms: int,
         symbols: Iterable[str],
+        unread: Iterable[str] = (),
+        unread_since_ms: int = 0,
         doubts: Sequence[str] = (),
     ) -> None:
         """The account was read whole, asked for at the first moment, and follows the stream from here on. An answer to
         a question from the second moment on has what happened before the stream was connected. Orders created until
-        that venue time are logged, conditional ones in those symbols.
+        that venue time are logged, conditional ones in those symbols; in the `unread` ones until `unread_since_ms`.
 
         The state is `live` from now on only where the first question was late enough to be proof, and is not too old: a
         gap fill may wait a minute for the venue's limits. Else the first comparison decides. `doubts`: rows of the
@@ -115,7 +119,7 @@ class Reconciler:
         """
         self._discrepancies.forget()
         self._compared = None
-        self._coverage.begins(orders_since_ms, symbols)
+        self._coverage.begins(orders_since_ms, symbols, unread, unread_since_ms)
         self._schedule.begins(asked_mono_s, proof_mono_s)
         self._verified(asked_mono_s)
         self._in_doubt = bool(doubts) or self._schedule.awaits_proof or self._is_overdue
@@ -182,6 +186,7 @@ class Reconciler:
             elif drift := self._discrepancies.unexplained(now):
                 self._discrepancies.note_wallet_alone(now)
                 self._status.count_drift()
+                self._hooks.look_in(self._discrepancies.history_symbols)
                 self._log.warning("drift", differences=describe(drift))
                 raise Drift("drift from the venue: " + describe(drift))
 

@@ -198,7 +198,15 @@ class Synchronizer:
         traded = {key.symbol for key in self._account.orders} | self._account.symbols_with_position
         # REST may have been behind what happened before the stream was connected, and no frame has that any more.
         proof_mono_s = self._gap_filler.connected_mono_s + self._proof_s
-        self._reconciler.begins(asked_mono_s, proof_mono_s, gap.since_ms, traded | gap.symbols, doubts)
+        self._reconciler.begins(
+            asked_mono_s,
+            proof_mono_s,
+            gap.since_ms,
+            traded | gap.symbols,
+            gap.unread,
+            gap.unread_since_ms,
+            doubts,
+        )
 
     def _apply(self, merged: Merge, gap: GapFill) -> None:
         if self._lease.is_standby:
@@ -210,7 +218,7 @@ class Synchronizer:
         if self._lease.is_standby:
             self._account.forget_incomplete()  # What ended in the gap, the writer logs.
         else:
-            self._gap_filler.filled(gap.until_ms)
+            self._gap_filler.filled(gap.until_ms, gap.unread_since_ms)
             self._committer.fill_gap()
 
 

@@ -38,6 +38,9 @@ class Tuning:
     overlap_ms: int = OVERLAP_MS
     """A gap begins so much earlier than the moment until which the log is complete."""
 
+    few_symbols: int = 20
+    """Of so many symbols the histories of a gap are read in any case; of more, where something has moved."""
+
     history_slice: int = 500
     """Orders whose events are reconstructed in one go, and events that are logged in one: some tens of milliseconds."""
 

@@ -79,7 +79,7 @@ class GapFill(NamedTuple):
     The log is then complete until `until_ms`. Histories may lag, so orders created from `since_ms` on are to be asked
     for once more. `ended` are the orders that they show to be over. `filled` is what
     is filled of an order as far as log and histories say; None where no history was asked for. `symbols` are those in
-    which conditional orders were looked for.
+    which conditional orders were looked for; in the `unread` ones they were not, as of `unread_since_ms`.
     """
 
     until_ms: int
@@ -89,6 +89,8 @@ class GapFill(NamedTuple):
     ended: Mapping[OrderKey, Order] = MappingProxyType({})
     filled: Mapping[OrderKey, Decimal] | None = None
     symbols: frozenset[str] = frozenset()
+    unread: frozenset[str] = frozenset()
+    unread_since_ms: int = 0
 
 
 class MergePlan(NamedTuple):

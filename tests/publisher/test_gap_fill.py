@@ -5,19 +5,27 @@ from __future__ import annotations
 import asyncio
 import json
 from decimal import Decimal
+from random import Random
 
+import orjson
 import pytest
 from support.changes import event
+from support.large import WeighingExchange, bots, large_server, market, rest
 from support.parts import Parts
-from support.world import DEADLINE_S, World, new_server, published, until, world
+from support.world import DEADLINE_S, FastClock, World, new_server, published, unlimited, until, world
 
 from publisher.tuning import Tuning
 from statecast.clock import SystemClock
+from statecast.domain.changes import OrderUpdate
+from statecast.simulator.binance.exchange import Exchange
+from statecast.simulator.binance.frames import Frame, user_frames
+from statecast.simulator.events import OrderChanged
 from statecast.simulator.ledger import Ledger
 from statecast.simulator.orders import AlgoOrder, AlgoRequest, OrderRequest, OrderType, Side, TimeInForce
 from statecast.simulator.server import SimulatorServer
 from statecast.store.client import connect
 from statecast.store.keys import EVENT_FIELDS, AccountId, AccountKeys
+from statecast.venues.binance.decode import decode_user_frame
 from statecast.venues.binance.limits import WeightBudget
 from statecast.venues.registry import SharedLimits
 
@@ -170,7 +178,7 @@ async def test_what_lies_beyond_the_venues_retention_is_a_gap(redis_url: str, ac
         assert gaps[0]["eventId"] == f"GAP:{since_ms}:ALL"
         assert gaps[1]["eventId"].endswith(":UNFILLED")
         assert gaps[2]["eventId"] == f"BTCUSDT:{kept_open}:GAP", "how it ended is not known any more"
-        assert 0 <= int(gaps[0]["venueTimeMs"]) - (now_ms - 90 * DAY_MS) < 60_000
+        assert 0 <= int(gaps[0]["venueTimeMs"]) - (now_ms - 90 * DAY_MS) < 660_000
         assert all(tuple(gap) == EVENT_FIELDS for gap in gaps)
         assert logged_of(entries, seen) == ["NEW", "TRADE"]
         assert logged_of(entries, unseen) == []
@@ -450,6 +458,13 @@ async def test_a_session_that_breaks_during_the_gap_fill_starts_it_again(redis_u
             await here.agree_on_events_after_gaps()
 
 
+def asked_for_orders(here: World):  # type: ignore[no-untyped-def]  # a reader for `until`
+    async def count() -> int:
+        return here.exchange.requests["GET /fapi/v1/order 400"]
+
+    return count
+
+
 def asked_for_trades(here: World):  # type: ignore[no-untyped-def]  # a reader for `until`
     async def count() -> int:
         await asyncio.sleep(0)
@@ -519,3 +534,311 @@ ORDER_ON_STREAM = {
     "t": 0,
     "ps": "BOTH",
 }
+
+
+# What the venue does not show, or not yet
+
+
+async def test_an_open_order_of_a_symbol_that_was_delisted_is_a_gap_and_the_account_is_live(
+    redis_url: str, account_name: str
+) -> None:
+    async with new_server() as server:
+        delisted = limit(server.exchange.ledger, SystemClock().now_ms() - DAY_MS, "SOLUSDT")
+        async with published(server, redis_url, account_name) as here:
+            await here.agree()
+        exchange, now_ms = server.exchange, SystemClock().now_ms()
+        exchange.publish(exchange.ledger.delist("SOLUSDT", now_ms, reported=False), now_ms)
+        async with published(server, redis_url, account_name) as here:
+            await here.agree()
+            gaps = [entry["eventId"] for entry in await here.log() if entry["eventType"] == "GAP"]
+            assert f"SOLUSDT:{delisted}:GAP" in gaps
+            assert {gap.partition(":")[0] for gap in gaps} == {"SOLUSDT"}
+            here.trade(10)
+            await here.agree()
+
+
+async def test_an_order_that_rest_does_not_know_yet_is_not_given_up_and_nothing_is_live_before_it_does(
+    redis_url: str, account_name: str
+) -> None:
+    async with world(redis_url, account_name) as here:
+        await here.agree()
+        here.exchange.fault("hold_rest", {"on": True}, here.now_ms())
+        order_id = send_limit(here, "0.9")
+        await until(here.log, lambda log: logged_of(log, order_id) == ["NEW"])
+        here.exchange.fault("cut_sockets", {"kind": "private"}, here.now_ms())
+        await until(asked_for_orders(here), lambda count: count >= 2)
+        assert (await here.status())["state"] == "recovering"
+        here.exchange.fault("hold_rest", {"on": False}, here.now_ms())
+        await here.state("live")
+        await here.agree()
+        assert logged_of(await here.log(), order_id) == ["NEW"]
+        now_ms = here.now_ms()
+        here.exchange.publish(here.ledger.cancel(order_id, now_ms), now_ms)
+        await until(here.log, lambda log: logged_of(log, order_id) == ["NEW", "CANCELED"])
+
+
+async def test_an_order_that_rest_never_knows_keeps_the_account_from_being_live_while_it_is_young(
+    redis_url: str, account_name: str
+) -> None:
+    """Then it is a gap: REST is not so late."""
+    async with world(redis_url, account_name, clock=FastClock(4)) as here:
+        await here.agree()
+        order_id = send_limit(here, "0.9")
+        await until(here.log, lambda log: logged_of(log, order_id) == ["NEW"])
+        here.exchange.fault("hold_rest", {"on": True}, here.now_ms())
+        body = '{"code":-2013,"msg":"Order does not exist."}'
+        gone = {"count": 1000, "status": 400, "body": body, "path": "/fapi/v1/order"}
+        here.exchange.fault("answer_rest", gone, here.now_ms())
+        for path in ("/fapi/v1/openOrders", ALL_ORDERS):
+            here.exchange.fault(
+                "answer_rest", {"count": 1000, "status": 200, "body": "[]", "path": path}, here.now_ms()
+            )
+        here.exchange.fault("cut_sockets", {"kind": "private"}, here.now_ms())
+        seen: list[dict[str, str]] = []
+
+        async def look() -> list[dict[str, str]]:
+            seen.append(await here.status())
+            return await here.log()
+
+        await until(look, lambda log: logged_of(log, order_id) == ["NEW", "GAP"])
+        assert any("does not know" in status["reason"] for status in seen), "and says so"
+
+
+async def test_a_fill_whose_order_the_venue_does_not_show_is_logged_from_the_trade(
+    redis_url: str, account_name: str
+) -> None:
+    async with new_server(seed=3) as server:
+        await leave_alone(server, redis_url, account_name)
+        ledger, exchange = server.exchange.ledger, server.exchange
+        qty = ledger.rules["BTCUSDT"].step_size * 5
+        order = OrderRequest(symbol="BTCUSDT", side=Side.BUY, type=OrderType.MARKET, qty=qty)
+        now_ms = SystemClock().now_ms()
+        ledger.place(order, now_ms - 15_000)
+        trade = ledger.trades[-1]
+        async with connect(redis_url, client_name="statecast-test") as client:
+            marks = {"eventsSinceMs": now_ms - 3_600_000, "eventsCompleteMs": now_ms - 30_000}
+            await client.redis.hset(AccountKeys(AccountId("binance", account_name)).status, mapping=marks)
+        async with published(server, redis_url, account_name, live=False) as here:
+            body = '{"code":-2013,"msg":"Order does not exist."}'
+            gone = {"count": 1000, "status": 400, "body": body, "path": "/fapi/v1/order"}
+            exchange.fault("answer_rest", gone, here.now_ms())
+            exchange.fault("answer_rest", {"count": 3, "status": 200, "body": "[]", "path": ALL_ORDERS}, here.now_ms())
+            await here.state("live")
+            log = await here.log()
+        entries = [entry for entry in log if entry["orderId"] == str(trade.order.order_id)]
+        assert [entry["eventType"] for entry in entries] == ["TRADE", "GAP"]
+        entry = entries[0]
+        assert tuple(entry) == EVENT_FIELDS
+        assert entry["eventId"] == f"BTCUSDT:{trade.order.order_id}:FILL:{trade.trade_id}"
+        assert (entry["side"], entry["positionSide"], entry["tradeId"]) == ("BUY", "BOTH", str(trade.trade_id))
+        assert (Decimal(entry["lastQty"]), Decimal(entry["lastPrice"])) == (trade.qty, trade.price)
+        assert Decimal(entry["commission"]) == trade.commission
+        assert (entry["status"], entry["executedQty"], entry["clientOrderId"]) == ("", "", ""), "nothing is invented"
+
+
+async def test_a_symbol_that_was_traded_in_the_gap_alone_is_found_where_orders_are_listed_by_symbol(
+    redis_url: str, account_name: str
+) -> None:
+    async with new_server(seed=3) as server:
+        await leave_alone(server, redis_url, account_name)
+        exchange, ledger = server.exchange, server.exchange.ledger
+        assert isinstance(exchange, Exchange)
+        exchange.behave(orders_want_symbol=True)
+        qty = Decimal(300)
+        now_ms = SystemClock().now_ms()
+        for side in (Side.BUY, Side.SELL):
+            ledger.place(OrderRequest(symbol="币安人生USDT", side=side, type=OrderType.MARKET, qty=qty), now_ms)
+        async with published(server, redis_url, account_name) as here:
+            await here.agree()
+            entries = await here.log()
+        logged = [entry["eventType"] for entry in entries if entry["symbol"] == "币安人生USDT"]
+        truth = [event for event in ledger.order_events if event.order.symbol == "币安人生USDT"]
+        assert logged == [event.execution.value for event in truth]
+        gaps = [entry["eventId"] for entry in entries if entry["eventType"] == "GAP"]
+        assert [gap.rpartition(":")[2] for gap in gaps] == ["UNFILLED"], "bookings name what was filled alone"
+
+
+async def test_amendments_of_the_gap_are_logged_under_the_ids_of_the_stream(redis_url: str, account_name: str) -> None:
+    async with world(redis_url, account_name) as here:
+        await here.agree()
+        order_id, tick = send_limit(here, "0.9"), here.ledger.rules["BTCUSDT"].tick_size
+        await until(here.log, lambda log: logged_of(log, order_id) == ["NEW"])
+
+        def amend(by: int, now_ms: int, *, send: bool = False) -> None:
+            order = here.ledger.order("BTCUSDT", order_id)
+            price = order.price + by * tick
+            events = here.ledger.amend(order_id, qty=order.qty + Decimal("0.001"), price=price, now_ms=now_ms)
+            if send:
+                here.exchange.publish(events, now_ms)
+
+        amend(1, here.now_ms(), send=True)
+        await until(here.log, lambda log: logged_of(log, order_id) == ["NEW", "AMENDMENT"])
+        here.exchange.fault("refuse_sockets", {"count": 2}, here.now_ms())
+        here.exchange.fault("cut_sockets", {"kind": "private"}, here.now_ms())
+        now_ms = here.now_ms() + 1
+        amend(2, now_ms)
+        here.ledger.fill_resting(order_id, Decimal("0.010"), now_ms + 1)
+        amend(3, now_ms + 2)
+        await here.agree()
+        log = await until(here.log, lambda log: len(logged_of(log, order_id)) >= 5)
+        await here.agree_on_events_after_gaps()
+        entries = [entry for entry in log if entry["orderId"] == str(order_id)]
+        truth = [event for event in here.ledger.order_events if event.order.order_id == order_id]
+        assert [entry["eventType"] for entry in entries] == [event.execution.value for event in truth]
+        assert [Decimal(entry["price"]) for entry in entries] == [event.order.price for event in truth]
+        assert [Decimal(entry["quantity"]) for entry in entries] == [event.order.qty for event in truth]
+        frames = [decode_user_frame(orjson.dumps(frame.body), 0) for frame in order_frames(truth)]
+        ids = [change.event.event_id for frame in frames for change in frame.changes if isinstance(change, OrderUpdate)]
+        assert [entry["eventId"] for entry in entries] == ids
+        assert here.exchange.requests["GET /fapi/v1/orderAmendment 200"] == 1
+
+
+def order_frames(events: list[OrderChanged]) -> list[Frame]:
+    return [frame for event in events for frame in user_frames(event, event.at_ms, {})]
+
+
+async def test_a_history_of_longer_than_the_venue_keeps_is_one_gap(redis_url: str, account_name: str) -> None:
+    async with new_server(seed=3) as server:
+        await leave_alone(server, redis_url, account_name)
+        exchange = server.exchange
+        assert isinstance(exchange, Exchange)
+        exchange.behave(history_ms=90 * DAY_MS + 30_000)
+        now_ms = SystemClock().now_ms()
+        log = {"eventsSinceMs": now_ms - 200 * DAY_MS, "eventsCompleteMs": now_ms - 100 * DAY_MS}
+        async with connect(redis_url, client_name="statecast-test") as client:
+            await client.redis.hset(AccountKeys(AccountId("binance", account_name)).status, mapping=log)
+        async with published(server, redis_url, account_name) as here:
+            await here.agree()
+            gaps = [entry["eventId"] for entry in await here.log() if entry["eventType"] == "GAP"]
+        assert [gap.rpartition(":")[2] for gap in gaps] == ["ALL", "UNFILLED"]
+
+
+# Accounts with hundreds of symbols
+
+
+def weighed(here: World) -> WeighingExchange:
+    exchange: Exchange = here.exchange
+    assert isinstance(exchange, WeighingExchange)
+    return exchange
+
+
+async def live_again(here: World) -> None:
+    """After a cut of a moment."""
+    weighed(here).forget_weight()
+    connections = (await here.status())["streamSinceMs"]
+    here.exchange.fault("cut_sockets", {"kind": "private"}, here.now_ms())
+    await until(here.status, lambda status: status["state"] == "live" and status["streamSinceMs"] != connections)
+
+
+@pytest.mark.parametrize(("positions", "orders"), [(300, 0), (60, 500)])
+async def test_a_large_account_on_which_little_moves_is_live_again_for_the_weight_of_what_moved(
+    redis_url: str, account_name: str, positions: int, orders: int
+) -> None:
+    limits = SharedLimits(lambda _: WeightBudget())
+    async with large_server(positions, orders) as server:
+        async with published(server, redis_url, account_name, limits=limits) as here:
+            for _ in range(2):
+                await live_again(here)
+                assert weighed(here).weight < 1000
+                assert not weighed(here).weights["/fapi/v1/userTrades"]
+            # What moves in a gap is found: a position grows, another is closed, an order is filled, one comes and goes.
+            here.exchange.fault("refuse_sockets", {"count": 1}, here.now_ms())
+            here.exchange.fault("cut_sockets", {"kind": "private"}, here.now_ms())
+            now_ms = here.now_ms()
+            here.ledger.place(market(here.ledger, "S7USDT"), now_ms)
+            here.ledger.place(market(here.ledger, "S8USDT", Side.SELL), now_ms)
+            here.ledger.cancel(rest(here.ledger, "S9USDT", now_ms), now_ms)
+            for side in (Side.SELL, Side.BUY):
+                here.ledger.place(market(here.ledger, "S10USDT", side), now_ms)
+            await here.agree()
+            await agree_since(here, now_ms)
+        server.exchange.weight = 0  # type: ignore[attr-defined]
+        now_ms = SystemClock().now_ms()
+        server.exchange.ledger.place(market(server.exchange.ledger, "S11USDT"), now_ms)
+        async with published(server, redis_url, account_name, limits=limits) as here:
+            assert weighed(here).weight < 1000, "an orderly restart"
+            await agree_since(here, now_ms)
+
+
+async def agree_since(here: World, since_ms: int) -> None:
+    """The log has what happened to orders since then."""
+    events = [event for event in here.ledger.order_events if event.at_ms >= since_ms]
+    wanted = {(str(event.order.order_id), event.execution.value, str(event.trade_id or "")) for event in events}
+    assert wanted
+    await until(
+        here.log,
+        lambda log: wanted <= {(entry["orderId"], entry["eventType"], entry["tradeId"]) for entry in log},
+    )
+
+
+async def test_a_conditional_order_that_came_and_went_in_the_gap_of_a_large_account_is_found_later(
+    redis_url: str, account_name: str
+) -> None:
+    """The log does not count as complete before its symbol was looked at."""
+    clock = FastClock(10)
+    async with (
+        large_server(30, clock=clock) as server,
+        published(server, redis_url, account_name, clock=clock, RECONCILE_S="10", limits=unlimited()) as here,
+    ):
+        connected = (await here.status())["streamSinceMs"]
+        here.exchange.fault("refuse_sockets", {"count": 1}, here.now_ms())
+        here.exchange.fault("cut_sockets", {"kind": "private"}, here.now_ms())
+        mark, now_ms = here.ledger.marks["S20USDT"], here.now_ms()
+        stop = AlgoRequest(
+            symbol="S20USDT",
+            side=Side.SELL,
+            type=OrderType.STOP_MARKET,
+            qty=Decimal("0.10"),
+            trigger_price=mark * 9 // 10,
+        )
+        here.ledger.place_algo(stop, now_ms)
+        algo = here.ledger.open_algos()[-1].algo_id
+        here.ledger.cancel_algo(algo, now_ms + 1)
+        await until(here.status, lambda status: status["state"] == "live" and status["streamSinceMs"] != connected)
+        seen: list[tuple[bool, int]] = []
+
+        async def look() -> list[dict[str, str]]:
+            status, log = await here.status(), await here.log()
+            seen.append((bool(logged_of(log, f"algo-{algo}")), int(status["eventsCompleteMs"])))
+            return log
+
+        log = await until(look, lambda log: logged_of(log, f"algo-{algo}") == ["ALGO_NEW", "ALGO_CANCELED"])
+        assert not any(complete_ms > now_ms for is_logged, complete_ms in seen if not is_logged)
+        assert not any(entry["eventType"] == "GAP" for entry in log)
+
+
+# Others behind the same address
+
+
+@pytest.mark.parametrize("others", [1600, 1700])
+async def test_bots_on_the_same_address_do_not_keep_the_account_from_being_live(
+    redis_url: str, account_name: str, capsys: pytest.CaptureFixture[str], others: int
+) -> None:
+    """Nor is the address taken over its limit: nothing was declined."""
+    clock = FastClock(10)
+    async with (
+        large_server(4, clock=clock) as server,
+        published(
+            server,
+            redis_url,
+            account_name,
+            clock=clock,
+            RECONCILE_S="60",
+            limits=SharedLimits(lambda _: WeightBudget()),
+        ) as here,
+        bots(here.exchange, others, clock),
+    ):
+        rng = Random(others)
+        for _ in range(6):
+            await live_again(here)
+            await until(elapsed(clock, clock.monotonic() + rng.uniform(30, 70)), bool)
+        assert not weighed(here).declined()
+        waits = [line for line in capsys.readouterr().out.splitlines() if "for the venue's limits" in line]
+        assert not waits, "it did not even wait"
+
+
+def elapsed(clock: FastClock, at_s: float):  # type: ignore[no-untyped-def]  # a reader for `until`
+    async def is_over() -> bool:
+        return clock.monotonic() >= at_s
+
+    return is_over

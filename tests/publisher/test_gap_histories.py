@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Collection
 from dataclasses import replace
 from decimal import Decimal
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
 from support.changes import NOW, REST, event, new_account, order, rest_order, snapshot
 
-from publisher.gap_histories import Gap, GapReader, is_end_logged, triggered_orders
+from publisher.gap_histories import Gap, GapReader, ended_orders, is_end_logged, triggered_orders
 from publisher.logs import account_log
 from statecast.clock import SystemClock
 from statecast.domain.catch_up import CatchUp, GapFill, Merge
 from statecast.domain.changes import OrderUpdate
-from statecast.domain.history import PastOrder
+from statecast.domain.history import PastAmendment, PastOrder, PastTrade
 from statecast.domain.models import Order, OrderKey
-from statecast.errors import Rejected, VenueError
+from statecast.errors import AuthFailed, Rejected, VenueError
 from statecast.venues.adapter import (
     HistoryKind,
     HistoryPage,
@@ -33,12 +34,18 @@ LAG_MS = REST.lag_ms
 class Desk:
     """A venue with histories by symbol, and one who reads a gap of ten seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, few_symbols: int = 20) -> None:
         self.pages: dict[tuple[HistoryKind, str], HistoryPage | VenueError] = {}
         self.single: dict[OrderKey, PastOrder] = {}
         self.asked: list[HistoryQuery] = []
         self.asked_by_id: list[OrderKey] = []
         self.wants_symbol = False
+        self.refused: dict[OrderKey, Rejected] = {}
+        self.booked: frozenset[str] | None = frozenset()
+        self.asked_for_bookings: list[tuple[int, bool]] = []
+        self.amendments: dict[OrderKey, tuple[PastAmendment, ...]] = {}
+        self.asked_for_amendments: list[OrderKey] = []
+        self.clock = SimpleNamespace(now_ms=lambda: NOW + 11_000)
         self.account = new_account()
         self.reader = GapReader(
             cast("VenueAccount", self),
@@ -48,6 +55,8 @@ class Desk:
             lambda _: None,
             lambda _: None,
             slice_size=2,
+            few_symbols=few_symbols,
+            rest_lag_ms=10_000,
         )
 
     def history_queries(self, kind: HistoryKind, symbols: Collection[str]) -> tuple[HistoryQuery, ...]:
@@ -65,7 +74,23 @@ class Desk:
 
     async def fetch_order(self, key: OrderKey, _: Waiting) -> PastOrder | None:
         self.asked_by_id.append(key)
+        if key in self.refused:
+            raise self.refused[key]
         return self.single.get(key)
+
+    async def symbols_with_fills(self, since_ms: int, _: Waiting, *, whatever_it_costs: bool) -> frozenset[str] | None:
+        self.asked_for_bookings.append((since_ms - NOW, whatever_it_costs))
+        return self.booked
+
+    async def fetch_amendments(self, key: OrderKey, since_ms: int, _: Waiting) -> tuple[PastAmendment, ...] | None:
+        self.asked_for_amendments.append(key)
+        return self.amendments.get(key)
+
+    def traded(self, *rows: PastTrade, symbol: str = "BTCUSDT") -> None:
+        self.pages["trades", symbol] = HistoryPage(trades=rows)
+
+    def symbols_asked(self, kind: HistoryKind) -> list[str]:
+        return [query.symbol for query in self.asked if query.kind == kind]
 
     def lists(self, kind: HistoryKind, *rows: Order, symbol: str = "", forgotten: int = 0) -> None:
         past = tuple(PastOrder(row, row.venue_time_ms) for row in rows)
@@ -77,6 +102,10 @@ class Desk:
         logged: Collection[str] = (),
         symbols: Collection[str] = ("BTCUSDT",),
         triggered: Collection[OrderKey] = (),
+        moved: Collection[str] = (),
+        booked_since_ms: int = 0,
+        is_own: bool = False,
+        ended: Collection[OrderKey] = (),
     ) -> Gap:
         return Gap(
             since_ms=NOW,
@@ -86,11 +115,24 @@ class Desk:
             known={row.key: row for row in known},
             filled={row.key: row.executed_qty or Decimal(0) for row in known},
             symbols=set(symbols),
+            moved=set(moved),
+            booked_since_ms=booked_since_ms,
+            is_own=is_own,
             logged=frozenset(logged),
             lost=(),
             triggered=frozenset(triggered),
             listed_ms=NOW + 10_000 + LAG_MS,
+            ended=frozenset(ended),
         )
+
+
+def fill(at: int, number: int, order_id: str = "1001", symbol: str = "BTCUSDT") -> PastTrade:
+    """A fill of 0.010."""
+    price, qty, fee = Decimal("91250.4"), Decimal("0.010"), Decimal("0.4")
+    number_text = str(number)
+    return PastTrade(
+        symbol, order_id, number_text, number_text, NOW + at, number, qty, price, fee, "USDT", None, True, "BUY", "BOTH"
+    )
 
 
 async def test_orders_come_first_then_conditional_ones_then_trades_of_every_symbol_that_shows() -> None:
@@ -143,6 +185,7 @@ async def test_what_a_history_that_is_bounded_by_a_count_no_longer_has_is_a_gap(
 async def test_orders_that_were_open_before_are_asked_for_by_their_ids_unless_they_still_are() -> None:
     desk = Desk()
     ended, still_open, forgotten, logged = (order(-50, order_id=number) for number in ("1", "2", "3", "4"))
+    assert desk.clock.now_ms() - forgotten.venue_time_ms > 10_000, "REST is not so late"
     desk.single[ended.key] = PastOrder(rest_order(200, "CANCELED", order_id="1"), NOW - 50)
     gap = desk.gap(ended, still_open, forgotten, logged, logged=["BTCUSDT:4:CANCELED"])
     read = await desk.reader.read(gap, {still_open.key: still_open})
@@ -289,3 +332,198 @@ async def test_of_an_order_whose_end_the_stream_has_sent_nothing_is_missing() ->
     desk.account.apply((snapshot(), event(90, "CANCELED", "CANCELED")), "stream")
     desk.lists("orders", lost(100))
     assert (await desk.reader.read(desk.gap(), {})).found.updates == ()
+
+
+# Orders that the venue does not show
+
+
+GONE = Rejected("a venue", "order", "no such symbol", -1121)
+
+
+async def test_an_order_of_a_delisted_symbol_is_a_gap_and_the_rest_goes_on() -> None:
+    desk = Desk()
+    delisted, other = order(-50, order_id="1", symbol="GONEUSDT"), order(-50, order_id="2")
+    desk.refused[delisted.key] = GONE
+    desk.single[other.key] = PastOrder(rest_order(200, "CANCELED", order_id="2"), NOW - 50)
+    read = await desk.reader.read(desk.gap(delisted, other), {})
+    assert [one.event.event_id for one in read.lost] == ["GONEUSDT:1:GAP"]
+    assert [update.event.event_id for update in read.found.updates] == ["BTCUSDT:2:CANCELED"]
+    assert not read.unsure
+
+
+async def test_a_refused_key_is_no_order_that_is_refused() -> None:
+    desk = Desk()
+    known = order(-50)
+    desk.refused[known.key] = AuthFailed("a venue", "order", "the key is refused", -2015)
+    with pytest.raises(AuthFailed):
+        await desk.reader.read(desk.gap(known), {})
+
+
+@pytest.mark.parametrize("answer", ["refused", "not known"])
+async def test_a_triggered_order_that_nobody_shows_is_a_gap_and_waited_for_no_more(answer: str) -> None:
+    desk = Desk()
+    row = {"order_id": "algo-7", "algo_id": "7"}
+    desk.account.apply((snapshot(-100_000),), "rest")
+    desk.account.apply((event(-90_000, "ALGO_TRIGGERED", "TRIGGERED", **row),), "stream")
+    if answer == "refused":
+        desk.refused[OrderKey("BTCUSDT", "algo-7")] = GONE
+    read = await desk.reader.read(desk.gap(), {})
+    assert [one.event.event_id for one in read.lost] == ["algo-7:GAP"]
+    desk.account.apply(read.lost, "rest")
+    assert not desk.account.triggered_orders()
+
+
+@pytest.mark.parametrize(("at", "is_unsure"), [(1_001, True), (10_900, True), (999, False), (21_001, False)])
+async def test_that_the_venue_does_not_know_a_young_order_proves_nothing(at: int, is_unsure: bool) -> None:
+    """It is 11 s after the beginning, and REST may be 10 s behind."""
+    desk = Desk()
+    known = order(at)
+    read = await desk.reader.read(desk.gap(known), {})
+    assert read.unsure == ((known.key,) if is_unsure else ())
+    assert [one.event.event_id for one in read.lost] == ([] if is_unsure else ["BTCUSDT:1001:GAP"])
+    assert not read.ended
+
+
+@pytest.mark.parametrize("answer", ["refused", "not known"])
+async def test_fills_of_an_order_that_nobody_shows_are_logged_and_its_end_is_a_gap(answer: str) -> None:
+    desk = Desk()
+    desk.traded(fill(700, 2, "9"), fill(600, 1, "9"))
+    if answer == "refused":
+        desk.refused[OrderKey("BTCUSDT", "9")] = GONE
+    read = await desk.reader.read(desk.gap(), {})
+    events = [one.event for one in read.lost]
+    assert [one.event_id for one in events] == ["BTCUSDT:9:FILL:1", "BTCUSDT:9:FILL:2", "BTCUSDT:9:GAP"]
+    assert (events[0].order.side, events[0].last_qty, events[0].trade_id) == ("BUY", Decimal("0.010"), "1")
+    written = desk.account.apply(read.lost, "rest")
+    assert written.events == tuple(events)
+    assert not desk.account.orders, "no row of it appears"
+    again = await desk.reader.read(desk.gap(logged=[one.event_id for one in events]), {})
+    assert not again.lost
+
+
+async def test_fills_of_a_known_order_that_nobody_shows_come_before_its_gap() -> None:
+    desk = Desk()
+    known = order(-50)
+    desk.traded(fill(600, 1))
+    read = await desk.reader.read(desk.gap(known), {})
+    assert [one.event.event_id for one in read.lost] == ["BTCUSDT:1001:FILL:1", "BTCUSDT:1001:GAP"]
+    assert read.lost[0].event.order.client_order_id == known.client_order_id
+    assert desk.asked_by_id == [known.key], "once"
+
+
+async def test_a_young_fill_of_an_order_that_the_venue_does_not_know_yet_is_asked_for_again() -> None:
+    desk = Desk()
+    desk.traded(fill(9_000, 1, "9"))
+    read = await desk.reader.read(desk.gap(), {})
+    assert (read.unsure, read.lost) == ((OrderKey("BTCUSDT", "9"),), [])
+
+
+# A venue that lists orders by symbol
+
+
+@pytest.mark.parametrize("named", [frozenset({"NEWUSDT"}), None])
+async def test_symbols_that_nobody_knew_of_are_named_by_the_bookings_where_orders_are_listed_by_symbol(
+    named: frozenset[str] | None,
+) -> None:
+    desk = Desk()
+    desk.wants_symbol = True
+    desk.booked = named
+    desk.lists("orders", rest_order(100, "FILLED", symbol="NEWUSDT", executed_qty=Decimal("0.01")), symbol="NEWUSDT")
+    desk.traded(fill(100, 1, symbol="NEWUSDT"), symbol="NEWUSDT")
+    read = await desk.reader.read(desk.gap(), {})
+    logged = [update.event.event_id for update in read.found.updates]
+    assert logged == (["NEWUSDT:1001:NEW", "NEWUSDT:1001:FILL:1"] if named else [])
+    kind = "UNFILLED" if named else "REFUSED"
+    assert [one.event.event_id for one in read.lost] == [f"GAP:{NOW}:{kind}"], "what bookings do not say"
+    assert desk.asked_for_bookings == [(0, True)]
+
+
+# Many symbols
+
+
+MANY = [f"S{number}USDT" for number in range(50)]
+
+
+async def test_of_many_symbols_those_are_read_in_which_something_has_moved() -> None:
+    desk = Desk()
+    filled, ended, placed, quiet = (f"S{n}USDT" for n in range(4))
+    known = [order(-50, symbol=symbol) for symbol in (filled, ended, quiet)]
+    now = {filled: rest_order(500, "PARTIALLY_FILLED", symbol=filled, executed_qty=Decimal("0.01"))}
+    desk.single[known[1].key] = PastOrder(
+        rest_order(400, "FILLED", symbol=ended, executed_qty=Decimal("0.05")), NOW - 50
+    )
+    desk.lists("orders", rest_order(100, "CANCELED", symbol=placed))
+    open_now = {known[0].key: now[filled], known[2].key: known[2]}
+    read = await desk.reader.read(desk.gap(*known, symbols=MANY, moved=["S9USDT"]), open_now)
+    assert desk.symbols_asked("trades") == [filled, ended, "S9USDT"]
+    assert desk.symbols_asked("conditional") == ["S9USDT"]
+    assert read.unread == {*MANY} - {"S9USDT"}
+    assert not desk.asked_for_bookings, "no wallet has moved"
+
+
+async def test_where_a_wallet_has_moved_bookings_name_the_symbol() -> None:
+    desk = Desk()
+    desk.booked = frozenset({"S7USDT", "NEWUSDT"})
+    await desk.reader.read(desk.gap(symbols=MANY, booked_since_ms=NOW + 5), {})
+    assert desk.symbols_asked("trades") == ["NEWUSDT", "S7USDT"]
+    assert desk.asked_for_bookings == [(5, False)]
+    desk.booked, desk.asked = None, []
+    await desk.reader.read(desk.gap(symbols=MANY, booked_since_ms=NOW + 5), {})
+    assert set(desk.symbols_asked("trades")) == set(MANY), "nobody can say where nothing has moved"
+
+
+async def test_of_few_symbols_all_are_read() -> None:
+    desk = Desk(few_symbols=50)
+    read = await desk.reader.read(desk.gap(symbols=MANY), {})
+    assert set(desk.symbols_asked("trades")) == set(desk.symbols_asked("conditional")) == set(MANY)
+    assert not read.unread
+
+
+async def test_conditional_orders_that_are_gone_or_were_triggered_have_their_symbols_read() -> None:
+    desk = Desk()
+    gone = order(-50, order_id="algo-1", algo_id="1", symbol="S1USDT")
+    child = rest_order(100, symbol="S2USDT", type="MARKET", orig_type="STOP_MARKET")
+    desk.lists("orders", child)
+    await desk.reader.read(desk.gap(gone, symbols=MANY), {child.key: child})
+    assert desk.symbols_asked("conditional") == ["S1USDT", "S2USDT"]
+
+
+@pytest.mark.parametrize("is_own", [True, False])
+async def test_an_order_that_the_stream_has_sent_to_its_end_is_looked_at_by_those_alone_who_have_not_logged_it(
+    is_own: bool,
+) -> None:
+    desk = Desk()
+    desk.account.apply((snapshot(-100_000),), "rest")
+    row = {"symbol": "S1USDT", "executed_qty": Decimal("0.05")}
+    desk.account.apply((event(10, "NEW", symbol="S1USDT"), event(20, "TRADE", "FILLED", trade_id="t", **row)), "stream")
+    desk.lists("orders", rest_order(20, "FILLED", **row))
+    await desk.reader.read(desk.gap(symbols=MANY, is_own=is_own), {})
+    assert desk.symbols_asked("trades") == ([] if is_own else ["S1USDT"])
+
+
+async def test_conditional_orders_whose_end_is_logged_are_over() -> None:
+    desk = Desk()
+    key = OrderKey("BTCUSDT", "algo-5")
+    read = await desk.reader.read(desk.gap(ended=[key]), {})
+    assert list(read.ended) == [key]
+    assert ended_orders([("algo-5:NEW", "BTCUSDT"), ("algo-5:CANCELED", "BTCUSDT"), ("algo-6:NEW", "BTCUSDT")]) == {key}
+
+
+# Amendments
+
+
+async def test_amendments_are_asked_for_of_orders_alone_that_may_have_been_amended() -> None:
+    desk = Desk()
+    same, changed, cancelled = (order(-50, order_id=number) for number in ("1", "2", "3"))
+    now = rest_order(700, order_id="2", price=Decimal(91000))
+    desk.single[cancelled.key] = PastOrder(rest_order(400, "CANCELED", order_id="3"), NOW - 50)
+    terms = changed.price, changed.quantity, now.price, now.quantity
+    desk.amendments[changed.key] = (
+        PastAmendment(NOW + 700, *cast("tuple[Decimal, Decimal, Decimal, Decimal]", terms)),
+    )
+    read = await desk.reader.read(desk.gap(same, changed, cancelled), {same.key: same, now.key: now})
+    assert desk.asked_for_amendments == [changed.key]
+    assert [update.event.event_id for update in read.found.updates] == [
+        "BTCUSDT:3:CANCELED",
+        f"BTCUSDT:2:AMENDMENT:{NOW + 700}:0.05@91000",
+    ]

@@ -49,6 +49,8 @@ class Desk:
         self.pages = 0
         self.asked_by_id: list[OrderKey] = []
         self.refuses_ids = False
+        self.not_known: set[OrderKey] = set()
+        """By a server that is behind."""
         self.interrupt_at_page = 0
         self.lists_from_ms = SETTLED_MS
         """The venue lists everything since then, whatever it is asked for."""
@@ -86,7 +88,7 @@ class Desk:
         self.asked_by_id.append(asked)
         if self.refuses_ids:
             raise Rejected("a venue", "order", "no such symbol", -1)
-        return self.orders.get(asked)
+        return None if asked in self.not_known else self.orders.get(asked)
 
     async def listed(
         self, since_ms: int = NOW, open_now: Mapping[OrderKey, Order] = NONE_OPEN
@@ -143,6 +145,14 @@ async def test_an_order_that_the_venue_no_longer_knows_is_dropped() -> None:
     await desk.listed()
     del desk.orders[keys[0]]
     assert set(await desk.listed()) == set(keys[1:])
+
+
+async def test_an_order_that_one_answer_does_not_know_and_the_list_has_is_kept() -> None:
+    desk = Desk()
+    keys = desk.past(still_open=1)
+    await desk.listed()
+    desk.not_known.add(keys[0])
+    assert set(await desk.listed()) == set(keys)
 
 
 async def test_what_the_venue_may_have_listed_late_is_asked_for_again() -> None:

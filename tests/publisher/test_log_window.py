@@ -127,3 +127,23 @@ def test_a_log_begins_where_nothing_is_known_of_one() -> None:
     assert (one.begins_log, one.is_marked) == (False, True)
     one.complete(NOW_MS)
     assert (one.begins_log, one.is_marked, one.was_complete) == (False, True, True)
+
+
+def test_what_was_not_read_keeps_the_mark_back() -> None:
+    one = window()
+    one.complete(NOW_MS)
+    one.filled(NOW_MS + 600_000, unread_since_ms=NOW_MS - OVERLAP_MS)
+    assert one.complete_ms == NOW_MS
+    one.filled(NOW_MS + 600_000, unread_since_ms=0)
+    assert one.complete_ms == NOW_MS + 600_000 - LAG_MS
+
+
+def test_the_log_is_this_process_own_until_somebody_else_has_written_it() -> None:
+    one = window()
+    assert not one.is_own
+    one.complete(NOW_MS)
+    assert one.is_own
+    one.begin_again(PreviousState(events_complete_ms=NOW_MS), NOW_MS)
+    assert not one.is_own
+    one.filled(NOW_MS)
+    assert one.is_own

@@ -92,3 +92,18 @@ def test_where_conditional_orders_are_listed_for_the_whole_account_no_symbol_kee
     scope = one.scope(60.0, triggered(1), is_standby=False)
     assert scope == CheckScope(None, True, NOW, by_id=tuple(triggered(1)))
     assert one.agreed(replace(refresh(60_000), created_until_ms=NOW + 60_000)) == NOW + 60_000
+
+
+def test_symbols_that_were_not_read_in_the_gap_have_their_turn_first_and_since_its_beginning() -> None:
+    one = OrderCoverage(PACE)
+    one.begins(NOW, ["A", "B"], ["D", "C"], NOW - 500_000)
+    scope = one.scope(15.0, [], is_standby=False)
+    assert scope.conditional_since_ms == (("C", NOW - 500_000), ("D", NOW - 500_000), ("A", NOW))
+    asked_ms = NOW + 15_000
+    answer = replace(refresh(15_000), created_until_ms=asked_ms, conditional_until_ms={"C": asked_ms})
+    assert one.agreed(answer) == NOW - 500_000 + OVERLAP_MS, "until all of them were"
+    answer = replace(answer, conditional_until_ms={"D": asked_ms})
+    assert one.agreed(answer) == NOW + OVERLAP_MS
+    whole = OrderCoverage(replace(PACE, conditional_by_symbol=False))
+    whole.begins(NOW, ["A"], ["D"], NOW - 500_000)
+    assert whole.scope(15.0, [], is_standby=False).conditional_since_ms == ()

@@ -81,6 +81,7 @@ class Story:
         self.following = True
         self.agreed: list[int] = []
         self.incomplete: list[str] = []
+        self.look_in: list[frozenset[str]] = []
         self.light = Reconciler(
             cast("VenueAccount", SimpleNamespace(fetch_check=self._fetch, clock=self.clock)),
             self.account,
@@ -94,6 +95,7 @@ class Story:
                 apply=lambda answer: self.account.apply((answer,), "rest"),
                 agreed=self.agreed.append,
                 incomplete=self.incomplete.append,
+                look_in=self.look_in.append,
             ),
             self.clock,
             log,
@@ -459,6 +461,7 @@ async def test_conditional_orders_that_came_and_went_are_compared_symbol_by_symb
         story.at(71, lambda: story.stream(ended_by))
     ended = await story.run(4 * PERIOD_S)
     assert ("algo-7" in ended) is not told
+    assert story.look_in == ([] if told else [frozenset({"S14USDT"})]), "the next gap fill reads its histories"
     asked = [scope.conditional_since_ms for _, scope in story.asked if scope.conditional_since_ms]
     assert [symbol for symbol, _ in asked[0]] == symbols[:12], "one for each five seconds of the period"
     assert [symbol for symbol, _ in asked[1]][:3] == symbols[12:]

@@ -107,7 +107,7 @@ class Parts:
             self.schedule,
             OrderCoverage(traits.checks),
             Discrepancies(traits.checks, traits.wallet_error),
-            Hooks(lambda: self.catch_up.is_following, lambda _: None, lambda _: None, lambda _: None),
+            Hooks(lambda: self.catch_up.is_following, *[lambda _: None] * 4),
             clock,
             log,
         )
