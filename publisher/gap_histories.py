@@ -141,9 +141,10 @@ class GapReader:
         """Orders first, trades after them, so that these explain all that the orders have filled."""
         reading = _Reading(gap, open_now, list(gap.lost), set(), set())
         orders: dict[OrderKey, PastOrder] = {}
+        lag_ms = self._rest_lag_ms
 
         def take(found: Iterable[PastOrder]) -> None:
-            known = (self._settled(past, reading) for past in found if not self._is_logged_end(past))
+            known = (_as_listed(past, reading, lag_ms) for past in found if not _is_lost_and_over(past, self._account))
             of_gap = (past for past in known if past.order.venue_time_ms >= gap.since_ms or not is_over(past.order))
             orders.update({past.order.key: past for past in of_gap})
 
@@ -248,21 +249,6 @@ class GapReader:
             reading.lost.append(LoggedEvent(entry))
             return None
 
-    def _settled(self, past: PastOrder, reading: _Reading) -> PastOrder:
-        """An order whose row cannot be understood is as the list of open orders has it, or as it was last known. One
-        whose status nobody named is open where the venue lists it as open."""
-        row, key = past.order, past.order.key
-        if row.status == LOST and key in reading.open_now:
-            return past._replace(order=reading.open_now[key])
-        if row.status == LOST and key in reading.gap.known:
-            last = reading.gap.known[key]._replace(status=LOST, executed_qty=None, venue_time_ms=row.venue_time_ms)
-            return past._replace(order=last)
-        return settled(past, reading.open_now, reading.gap.listed_ms, self._account.rest.lag_ms)
-
-    def _is_logged_end(self, past: PastOrder) -> bool:
-        """Whether a row that cannot be understood is of an order of which the stream has sent the end."""
-        return past.order.status == LOST and bool(self._account.finished_ms(past.order.key))
-
     async def _order(self, reading: _Reading, key: OrderKey, known_ms: int) -> PastOrder | None:
         """An order by its id, of which the last thing known is of `known_ms`. None where the venue does not show it:
         where it may not know it yet it is asked again (`unsure`), else nobody knows what became of it
@@ -293,13 +279,13 @@ class GapReader:
             known_ms = self._account.finished_ms(key) or gap.until_ms
             past = await self._order(reading, key, known_ms)
             if past is None:
+                if key in reading.not_shown:
+                    reading.lost.append(self._lost(unknown_order(key, known_ms)))
                 continue
             if not is_understood(past.order):  # It has left the open ones long ago.
                 past = past._replace(order=past.order._replace(ended=True))
             if is_final(past.order):
                 finished[key] = past
-            elif key in reading.not_shown:
-                reading.lost.append(self._lost(unknown_order(key, known_ms)))
         return finished
 
     async def _known_orders(self, reading: _Reading, found: Container[OrderKey]) -> list[PastOrder]:
@@ -417,6 +403,23 @@ class GapReader:
             await self._clock.sleep(0)
         timed.sort(key=lambda pair: pair[0])
         return Reconstructed(tuple(update for _, update in timed), tuple(behind), gap.filled)
+
+
+def _as_listed(past: PastOrder, reading: _Reading, rest_lag_ms: int) -> PastOrder:
+    """An order whose row cannot be understood is as the list of open orders has it, or as it was last known. One whose
+    status nobody named is open where the venue lists it as open."""
+    row, key = past.order, past.order.key
+    if row.status == LOST and key in reading.open_now:
+        return past._replace(order=reading.open_now[key])
+    if row.status == LOST and key in reading.gap.known:
+        last = reading.gap.known[key]._replace(status=LOST, executed_qty=None, venue_time_ms=row.venue_time_ms)
+        return past._replace(order=last)
+    return settled(past, reading.open_now, reading.gap.listed_ms, rest_lag_ms)
+
+
+def _is_lost_and_over(past: PastOrder, account: Account) -> bool:
+    """Whether a row that cannot be understood is of an order of which the stream has sent the end."""
+    return past.order.status == LOST and bool(account.finished_ms(past.order.key))
 
 
 def triggered_orders(written: Iterable[tuple[str, str]]) -> frozenset[OrderKey]:

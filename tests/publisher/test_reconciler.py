@@ -657,7 +657,7 @@ async def test_a_row_that_cannot_be_understood_is_shown_as_doubt_until_an_answer
 async def test_a_beginning_in_doubt_ends_with_an_answer_that_agrees() -> None:
     story = Story()
     now = story.clock.monotonic()
-    story.light.begins(now, now, EVERYTHING.created_since_ms, (), ["a row cannot be understood"])
+    story.light.begins(now, now, EVERYTHING.created_since_ms, (), doubts=["a row cannot be understood"])
     assert (story.status.state, story.status.reason) == ("recovering", "a row cannot be understood")
     story.light.due()
     await story.run(PERIOD_S)
