@@ -27,6 +27,8 @@ ZERO = Decimal(0)
 
 Kind = Literal["holdings", "orders", "settings", "history", "opening"]
 
+Key = str | PositionKey | OrderKey
+"""Of a balance, a position or an order."""
 
 Meaning = Literal["recent", "old answer", "unreadable", "plain"]
 """What a difference means.
@@ -109,16 +111,19 @@ class _Comparison:
         text = f"{what} {ours}, venue {theirs}"
         self.found[f"{what} {ours} since {since_ms}"] = Difference(text, kind, symbol, meaning, asset, order)
 
-    def _meaning(self, ours_ms: int, theirs_ms: int) -> Meaning | None:
+    def _meaning(self, key: Key, ours_ms: int, theirs_ms: int) -> Meaning | None:
         """Of another value in the answer's row, by the times of the two; None: REST is behind as usual."""
         rest, asked_ms = self.account.rest, self.answer.taken_ms
         if not rest.stands(ours_ms, theirs_ms, Asked.of(self.answer)):
             return "plain"
-        return None if rest.is_behind_as_usual(ours_ms, asked_ms) else "old answer"
+        is_usual = rest.is_behind_as_usual(ours_ms, asked_ms) and not self.account.is_doubtful(key)
+        return None if is_usual else "old answer"
 
-    def _unlisted_meaning(self, ours_ms: int, *, stands: bool) -> Meaning | None:
+    def _unlisted_meaning(self, key: Key, ours_ms: int, *, stands: bool) -> Meaning | None:
         """Of a row that the answer does not list; None: it is younger than the question."""
         rest, asked_ms = self.account.rest, self.answer.taken_ms
+        if self.account.is_doubtful(key):
+            return "old answer" if stands else "plain"
         if asked_ms < ours_ms <= asked_ms + rest.lag_ms:
             return None
         if rest.is_recent(ours_ms, asked_ms):
@@ -141,7 +146,7 @@ class _Comparison:
                 if asset not in self.missing:
                     self._unlisted_wallet(known, ours_ms)
                 continue
-            meaning = self._meaning(ours_ms, theirs.stamp.venue_time_ms)
+            meaning = self._meaning(asset, ours_ms, theirs.stamp.venue_time_ms)
             if meaning is None:
                 continue
             if not self._is_same_wallet(known.wallet_balance, theirs.wallet_balance):
@@ -159,7 +164,7 @@ class _Comparison:
             return
         youngest = youngest_ms(self.answer.balances)
         stands = self.account.rest.stands_unlisted(ours_ms, youngest, Asked.of(self.answer))
-        if meaning := self._unlisted_meaning(ours_ms, stands=stands):
+        if meaning := self._unlisted_meaning(known.asset, ours_ms, stands=stands):
             what = f"{known.asset} wallet balance"
             self._note(what, known.wallet_balance, known.stamp.venue_time_ms, "none", meaning=meaning)
 
@@ -175,11 +180,11 @@ class _Comparison:
             what = f"{key.symbol} {key.position_side}"
             if theirs is None:
                 stands = self.account.stands_unlisted(row, youngest, Asked.of(self.answer))
-                meaning = self._unlisted_meaning(ours_ms, stands=stands)
+                meaning = self._unlisted_meaning(key, ours_ms, stands=stands)
                 if meaning and key not in self.missing:
                     self._note(what, row.position_amt, since_ms, "none", meaning=meaning)
             elif theirs.position_amt != row.position_amt:
-                if meaning := self._meaning(ours_ms, theirs.stamp.venue_time_ms):
+                if meaning := self._meaning(key, ours_ms, theirs.stamp.venue_time_ms):
                     self._note(what, row.position_amt, since_ms, theirs.position_amt, meaning=meaning)
             elif since_ms < theirs.stamp.venue_time_ms:
                 # The size is the same and the position is not: closed and opened again, or with other margin. Its time
@@ -194,7 +199,7 @@ class _Comparison:
             closed_ms = self.account.position_ms(key)
             if key in self.account.positions:
                 continue
-            if meaning := self._meaning(closed_ms, theirs.stamp.venue_time_ms):
+            if meaning := self._meaning(key, closed_ms, theirs.stamp.venue_time_ms):
                 self._note(f"{key.symbol} {key.position_side}", "none", closed_ms, theirs.position_amt, meaning=meaning)
 
     def open_orders(self) -> None:
@@ -210,20 +215,20 @@ class _Comparison:
             if theirs is None:
                 # Only its own document says that it is over, see `created_orders`.
                 stands = self.account.rest.stands_unlisted(ours_ms, 0, Asked.of(self.answer))
-                meaning = self._unlisted_meaning(ours_ms, stands=stands)
+                meaning = self._unlisted_meaning(key, ours_ms, stands=stands)
                 if meaning and key not in self.missing:
                     self._note(what, order.status, since_ms, "none", "orders", order.symbol, meaning=meaning, order=key)
             elif _terms(order) != _terms(theirs):
                 # What is filled never gets less: by that, an older answer shows itself whatever its time is.
                 is_less = (theirs.executed_qty or ZERO) < (order.executed_qty or ZERO)
                 theirs_ms = min(theirs.venue_time_ms, ours_ms - 1) if is_less else theirs.venue_time_ms
-                if meaning := self._meaning(ours_ms, theirs_ms):
+                if meaning := self._meaning(key, ours_ms, theirs_ms):
                     self._note(what, _text(order), since_ms, _text(theirs), "orders", order.symbol, meaning=meaning)
         for key, theirs in listed.items():
             ended_ms = self.account.finished_ms(key)
             if key in self.account.orders or ended_ms == theirs.venue_time_ms:
                 continue
-            if meaning := self._meaning(ended_ms, theirs.venue_time_ms):
+            if meaning := self._meaning(key, ended_ms, theirs.venue_time_ms):
                 self._note(f"order {key}", "none", ended_ms, theirs.status, "orders", theirs.symbol, meaning=meaning)
 
     def created_orders(self) -> None:

@@ -303,7 +303,9 @@ class GapFiller:
             )
             raise VenueUnreachable("the venue", "orders by their ids", reason)
         lost = read.lost + [LoggedEvent(gaps.of_order(row, self._clock.now_ms())) for row in read.found.behind]
-        return read._replace(lost=[one for one in lost if one.event.event_id not in gap.logged])
+        # An order whose entry the log has already is over all the same.
+        new = [one for one in lost if isinstance(one, OrderUpdate) or one.event.event_id not in gap.logged]
+        return read._replace(lost=new)
 
     # How far it is
 

@@ -280,7 +280,7 @@ class GapReader:
             past = await self._order(reading, key, known_ms)
             if past is None:
                 if key in reading.not_shown:
-                    reading.lost.append(self._lost(unknown_order(key, known_ms)))
+                    reading.lost.append(_lost(unknown_order(key, known_ms), self._clock.now_ms()))
                 continue
             if not is_understood(past.order):  # It has left the open ones long ago.
                 past = past._replace(order=past.order._replace(ended=True))
@@ -323,27 +323,8 @@ class GapReader:
             if past is not None:
                 orders.append(past)
             elif key in reading.not_shown:
-                self._log_alone(reading, key, fills)
+                _log_alone(reading, key, fills, self._clock.now_ms())
         return orders
-
-    def _log_alone(self, reading: _Reading, key: OrderKey, fills: Iterable[PastTrade]) -> None:
-        """Fills of an order that the venue does not show; what became of it after them nobody knows."""
-        known, now_ms = reading.gap.known.get(key), self._clock.now_ms()
-        events = [
-            fill_of_unknown_order(fill, known, now_ms)
-            for fill in sorted(fills, key=lambda fill: (fill.time_ms, fill.sequence))
-        ]
-        entries: list[LoggedEvent | OrderUpdate] = [LoggedEvent(event) for event in events]
-        if known is None:
-            entries.append(self._lost(events[-1].order))
-            reading.lost.extend(entries)
-            return
-        # Its entry is there already, and comes behind what happened before.
-        at = next((i for i, one in enumerate(reading.lost) if one.event.order.key == key), len(reading.lost))
-        reading.lost[at:at] = entries
-
-    def _lost(self, order: Order) -> LoggedEvent:
-        return LoggedEvent(gaps.of_order(order, self._clock.now_ms()), ends=True)
 
     async def _amendments(
         self, reading: _Reading, orders: Mapping[OrderKey, PastOrder], trades: Iterable[PastTrade]
@@ -415,6 +396,27 @@ def _as_listed(past: PastOrder, reading: _Reading, rest_lag_ms: int) -> PastOrde
         last = reading.gap.known[key]._replace(status=LOST, executed_qty=None, venue_time_ms=row.venue_time_ms)
         return past._replace(order=last)
     return settled(past, reading.open_now, reading.gap.listed_ms, rest_lag_ms)
+
+
+def _log_alone(reading: _Reading, key: OrderKey, fills: Iterable[PastTrade], now_ms: int) -> None:
+    """Fills of an order that the venue does not show; what became of it after them nobody knows."""
+    known = reading.gap.known.get(key)
+    events = [
+        fill_of_unknown_order(fill, known, now_ms)
+        for fill in sorted(fills, key=lambda fill: (fill.time_ms, fill.sequence))
+    ]
+    entries: list[LoggedEvent | OrderUpdate] = [LoggedEvent(event) for event in events]
+    if known is None:
+        entries.append(_lost(events[-1].order, now_ms))
+        reading.lost.extend(entries)
+        return
+    # Its entry is there already, and comes behind what happened before.
+    at = next((i for i, one in enumerate(reading.lost) if one.event.order.key == key), len(reading.lost))
+    reading.lost[at:at] = entries
+
+
+def _lost(order: Order, now_ms: int) -> LoggedEvent:
+    return LoggedEvent(gaps.of_order(order, now_ms), ends=True)
 
 
 def _is_lost_and_over(past: PastOrder, account: Account) -> bool:

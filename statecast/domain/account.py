@@ -175,6 +175,14 @@ class Account:
         """Those with an open position."""
         return self._positions.symbols
 
+    def is_doubtful(self, key: str | PositionKey | OrderKey) -> bool:
+        """Whether the stream has sent something of a balance, position or order that was passed over as older."""
+        if isinstance(key, OrderKey):
+            return self._orders.table.is_doubtful(key)
+        if isinstance(key, PositionKey):
+            return self._positions.table.is_doubtful(key)
+        return self._wallets.table.is_doubtful(key)
+
     def balance_ms(self, balance: Balance) -> int:
         """As of which venue time a balance is to be compared with an answer."""
         return self._wallets.table.trusted_ms(balance.asset, balance.stamp.venue_time_ms)

@@ -251,7 +251,7 @@ class CatchUp:
         plan = merge_with_stream(gap, self.waiting_events())
         changes: list[Change] = [*plan.first]
         for event in without_late_events(self._events):
-            changes += (*plan.before.get(event.event_id, ()), LoggedEvent(event))
+            changes += (*plan.before.get(event.event_id, ()), LoggedEvent(event, _ends(event)))
         changes.append(replace(snapshot, stream_since_ms=connected_ms, knows_ends=gap.filled is not None))
         for frame in self._frames or ():
             for change in frame.changes:
@@ -334,6 +334,10 @@ class CatchUp:
             key: one for key, one in self._incomplete.items() if explained.get(key, one.filled) <= one.filled
         }
         return tuple(incomplete.values())
+
+
+def _ends(event: OrderEvent) -> bool:
+    return event.event_type not in INTERMEDIATE_EVENTS and is_over(event.order)
 
 
 def _order_events(frames: Iterable[Frame]) -> list[OrderEvent]:

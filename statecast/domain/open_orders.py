@@ -77,6 +77,9 @@ class OpenOrders:
             self.tracking.reopen(key)
         for order in merged.gone:
             self.tracking.expect_end(order)
+        for key, row in self.table.rows.items():
+            if key not in merged.rows and key in self.tracking.ends.logged:
+                self.tracking.finish(key, row.venue_time_ms)
         self.table.replace_all(merged.rows)
         self.tracking.keep_open(merged.rows)
 

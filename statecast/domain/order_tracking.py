@@ -177,7 +177,7 @@ class OrderTracking:
     @property
     def ends(self) -> Ends:
         """Which orders are over."""
-        return Ends(self._finished, self._guessed)
+        return Ends(self._finished, self._guessed, self._logged_ends)
 
     def finished_ms(self, key: OrderKey) -> int:
         """When an order ended that is not open any more, in the venue's time; 0 where no document says so."""

@@ -200,10 +200,12 @@ def is_position_standing(
 
 
 class Ends(NamedTuple):
-    """What is known of orders that are over: when each ended, and of which of them no document said so."""
+    """What is known of orders that are over: when each ended, of which of them no document said so, and of which the
+    log has the end, though their rows may not know it yet."""
 
     finished_ms: Mapping[OrderKey, int]
     guessed: Container[OrderKey]
+    logged: Container[OrderKey]
 
 
 class MergedOrders(NamedTuple):
@@ -239,7 +241,7 @@ def merged_orders(
             ours_ms = rest.merged_ms(ours.venue_time_ms, trusted_ms(key, ours.venue_time_ms), asked)
             if filled_of(ours) > filled_of(theirs) or rest.stands(ours_ms, theirs.venue_time_ms, asked):
                 rows[key] = ours
-    unlisted = {key: ours for key, ours in known.items() if key not in rows}
+    unlisted = {key: ours for key, ours in known.items() if key not in rows and key not in ends.logged}
     if snapshot.knows_ends:
         return MergedOrders(rows | unlisted, tuple(reopened), ())
     standing = {

@@ -49,6 +49,10 @@ class Table(Generic[K, V]):
         self._passed_over[key] = max(time_ms, self._passed_over.get(key, 0))
         self.has_passed_over = True
 
+    def is_doubtful(self, key: K) -> bool:
+        """Whether something was passed over since the row came."""
+        return key in self._passed_over
+
     def trusted_ms(self, key: K, time_ms: int) -> int:
         """As of which venue time a row of `time_ms` is to be compared with an answer: of the youngest that was passed
         over since, for that may be newer."""

@@ -124,7 +124,7 @@ CASES: dict[str, tuple[Iterable[Change], Check, list[str]]] = {
     "a row behind which the stream has sent an older one, and REST is behind both": (
         (position(900, "0.01"), position(500, "0.02")),
         refresh(ASKED, positions=[rest_position(400, "0.03")]),
-        [],
+        ["BTCUSDT BOTH 0.01, venue 0.03"],
     ),
     "a position that only the venue has": (
         (),

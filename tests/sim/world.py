@@ -190,7 +190,8 @@ class World:
         # What some worlds have all the time: ids by symbol, other programs on the address, REST a little behind.
         self.choices = Random(f"choices of {seed}")
         ids_per_symbol = self.choices.random() < 0.3
-        self.others_weight = self.choices.choice((0, 0, 0, 600, 1200, 1600))
+        # A period of seconds takes half of the limits alone.
+        self.others_weight = self.choices.choice((0, 0, 0, 600, 1200, 1600) if self.reconcile_s >= 10 else (0,))
         self.usual_lags_ms = {path: self.choices.choice((0, 0, 30, 150, 400)) for path in PATHS}
         if self.choices.random() < 0.5:
             self.usual_lags_ms.clear()
