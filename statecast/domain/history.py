@@ -279,11 +279,8 @@ def _with_amendments(
     received_at_ms: int,
     logged: Container[str],
 ) -> list[OrderUpdate]:
-    """The events of an order, with its amendments between them, and each with the price and the quantity of its time.
-
-    Within a millisecond an amendment comes behind the order's opening and before its fills: one that reaches the market
-    trades at once.
-    """
+    """The events of an order, with its amendments between them, and each with the price and the quantity of its
+    time."""
     if not amendments:
         return events
     row = past.order
@@ -322,8 +319,13 @@ def _filled_before(events: list[OrderUpdate], row: Order) -> Decimal | None:
 
 
 def _is_before(update: OrderUpdate, amendment: PastAmendment) -> bool:
-    at_ms = update.order.venue_time_ms
-    return at_ms < amendment.time_ms or (at_ms == amendment.time_ms and update.event.event_type == "NEW")
+    """Of one millisecond, an order is placed before it is amended, and a resting order is filled at the price that it
+    has; any other fill follows from the amendment, as of one that reaches the market."""
+    event, at_ms = update.event, update.order.venue_time_ms
+    if at_ms != amendment.time_ms:
+        return at_ms < amendment.time_ms
+    is_at_old_price = bool(event.maker) and event.last_price == amendment.price_before != amendment.price
+    return event.event_type == "NEW" or is_at_old_price
 
 
 def _at(update: OrderUpdate, price: Decimal, quantity: Decimal) -> OrderUpdate:

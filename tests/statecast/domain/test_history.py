@@ -354,6 +354,23 @@ def test_each_event_has_the_price_and_the_quantity_of_its_time() -> None:
     assert all(update.open for update in found.updates)
 
 
+@pytest.mark.parametrize(
+    ("price", "maker", "order_of"),
+    [
+        ("91100", True, ["NEW", "TRADE", "AMENDMENT"]),  # it rested at the old price
+        ("91250.4", True, ["NEW", "AMENDMENT", "TRADE"]),
+        ("91100", False, ["NEW", "AMENDMENT", "TRADE"]),  # it was amended to reach the market
+    ],
+)
+def test_a_fill_of_the_millisecond_of_an_amendment_is_placed_by_its_price(
+    price: str, maker: bool, order_of: list[str]
+) -> None:
+    row = past(15, 15, "PARTIALLY_FILLED", "0.025")
+    one = trade(15, 1, "0.025")._replace(price=Decimal(price), maker=maker)
+    found = reconstruct([row], [one], amendments=(STEPS[1],))
+    assert [update.event.event_type for update in found.updates] == order_of
+
+
 def test_an_amendment_that_is_logged_is_not_logged_again() -> None:
     row = past(-50, 15, "NEW")
     found = reconstruct([row], logged=frozenset({f"{ID}:AMENDMENT:{SINCE + 8}:0.05@91100"}), amendments=STEPS)
