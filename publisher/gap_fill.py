@@ -13,7 +13,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from publisher import moved_symbols
 from publisher.committer import Committer
 from publisher.discrepancies import describe
-from publisher.gap_histories import Gap, GapRead, GapReader, ended_orders, is_finish_logged, triggered_orders
+from publisher.gap_histories import (
+    Gap,
+    GapRead,
+    GapReader,
+    ended_orders,
+    is_finish_logged,
+    not_listed_yet,
+    triggered_orders,
+)
 from publisher.lease import Lease
 from publisher.log_window import LogWindow
 from publisher.logs import Log
@@ -27,7 +35,7 @@ from statecast.domain.catch_up import GapFill, merge_with_stream
 from statecast.domain.changes import LoggedEvent, OrderUpdate, Snapshot, missing_rows
 from statecast.domain.models import Order, OrderEvent, OrderKey
 from statecast.domain.order_tracking import REMEMBERED_EVENTS
-from statecast.domain.orders import filled_of
+from statecast.domain.orders import OPENING_EVENTS, filled_of
 from statecast.errors import VenueUnreachable
 from statecast.store.writer import PreviousState
 from statecast.venues.adapter import Retention, Traits, VenueAccount
@@ -192,7 +200,7 @@ class GapFiller:
         open_now = {order.key: order for order in snapshot.orders}
         unreadable = missing_rows(snapshot.unreadable)  # They are open, and as they were known.
         open_now |= {key: order for key, order in gap.known.items() if key in unreadable}
-        read = await self._read_until_agreed(gap, open_now)
+        read = await self._read_until_agreed(gap, open_now, buffered)
         received = {event.event_id for event in buffered()}  # with all fields
         found, lost = read.found, [one for one in read.lost if one.event.event_id not in received]
         not_understood = [one for one in found.updates if one.event.event_type == gaps.GAP]
@@ -283,13 +291,17 @@ class GapFiller:
 
     # The histories
 
-    async def _read_until_agreed(self, gap: Gap, open_now: Mapping[OrderKey, Order]) -> GapRead:
-        """Histories are computed apart, and one may be behind another, or behind what the stream has sent: then they
-        are asked for again, a few times. That the venue does not know a young order proves nothing: VenueUnreachable
-        asks for everything again."""
+    async def _read_until_agreed(
+        self, gap: Gap, open_now: Mapping[OrderKey, Order], buffered: Callable[[], Iterable[OrderEvent]]
+    ) -> GapRead:
+        """Histories are computed apart, and one may be behind another, behind the list of open orders, or behind what
+        the stream has sent: then they are asked for again, a few times. That the venue does not know a young order
+        proves nothing: VenueUnreachable asks for everything again."""
         tries = 1
         while True:
             read = await self._histories.read(gap, open_now)
+            begun = {event.order.key for event in buffered() if event.event_type in OPENING_EVENTS}
+            read = read._replace(unsure=(*read.unsure, *not_listed_yet(gap, open_now, read.unread, begun)))
             if not (read.found.behind or read.unsure) or tries == BEHIND_TRIES:
                 break
             tries += 1
@@ -298,9 +310,8 @@ class GapFiller:
             self._histories.forget_trades({row.symbol for row in read.found.behind})
             await self._clock.sleep(BEHIND_PAUSE_S)
         if read.unsure:
-            reason = (
-                f"does not know {describe([str(key) for key in read.unsure])}, which the stream has sent just before"
-            )
+            unsure = describe([str(key) for key in read.unsure])
+            reason = f"does not know {unsure}, which the stream has sent just before, or the venue lists as open"
             raise VenueUnreachable("the venue", "orders by their ids", reason)
         lost = read.lost + [LoggedEvent(gaps.of_order(row, self._clock.now_ms())) for row in read.found.behind]
         # An order whose entry the log has already is over all the same.

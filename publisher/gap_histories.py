@@ -415,6 +415,21 @@ def _log_alone(reading: _Reading, key: OrderKey, fills: Iterable[PastTrade], now
     reading.lost[at:at] = entries
 
 
+def not_listed_yet(
+    gap: Gap, open_now: Mapping[OrderKey, Order], unread: Container[str], begun: Container[OrderKey]
+) -> list[OrderKey]:
+    """Orders of the gap that are open now and that no history lists: it is behind. Of those that the stream has
+    `begun`, and of conditional ones in the `unread` symbols, no history has to."""
+    return [
+        key
+        for key, order in open_now.items()
+        if gap.since_ms <= order.venue_time_ms <= gap.until_ms
+        and key not in gap.filled
+        and key not in begun
+        and not (order.algo_id is not None and order.symbol in unread)
+    ]
+
+
 def _lost(order: Order, now_ms: int) -> LoggedEvent:
     return LoggedEvent(gaps.of_order(order, now_ms), ends=True)
 

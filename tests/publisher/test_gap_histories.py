@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator, Collection
 from dataclasses import replace
 from decimal import Decimal
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from support.changes import NOW, REST, event, new_account, order, rest_order, snapshot
 
-from publisher.gap_histories import Gap, GapReader, ended_orders, is_end_logged, triggered_orders
+from publisher.gap_histories import Gap, GapReader, ended_orders, is_end_logged, not_listed_yet, triggered_orders
 from publisher.logs import account_log
 from statecast.clock import SystemClock
 from statecast.domain.catch_up import CatchUp, GapFill, Merge
@@ -335,6 +335,29 @@ async def test_of_an_order_whose_end_the_stream_has_sent_nothing_is_missing() ->
 
 
 # Orders that the venue does not show
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, True),
+        ({"at": -1}, False),
+        ({"at": 10_001}, False),
+        ({"symbol": "OTHERUSDT"}, True),
+        ({"symbol": "OTHERUSDT", "order_id": "algo-7", "algo_id": "7"}, False),
+    ],
+    ids=["placed in the gap", "before", "after", "of an unread symbol", "conditional, of an unread symbol"],
+)
+async def test_an_open_order_of_the_gap_that_no_history_lists_shows_that_they_are_behind(
+    fields: dict[str, Any], expected: bool
+) -> None:
+    desk = Desk()
+    listed = rest_order(fields.get("at", 500), **{name: value for name, value in fields.items() if name != "at"})
+    gap = replace(desk.gap(), until_ms=NOW + 10_000)
+    assert not_listed_yet(gap, {listed.key: listed}, {"OTHERUSDT"}, set()) == ([listed.key] if expected else [])
+    assert not not_listed_yet(gap, {listed.key: listed}, set(), {listed.key}), "the stream has sent its beginning"
+    gap.filled[listed.key] = Decimal(0)
+    assert not not_listed_yet(gap, {listed.key: listed}, set(), set()), "a history has it, or it was known before"
 
 
 GONE = Rejected("a venue", "order", "no such symbol", -1121)
