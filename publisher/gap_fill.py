@@ -271,6 +271,7 @@ class GapFiller:
             long_before_ms if is_gone or not self._window.was_complete else since_ms,
             known,
             filled,
+            dict(filled) if self._window.is_own else {order.key: filled_of(order) for order in previous.orders},
             set(symbols),
             set(moved if knows_before else symbols),
             moved_symbols.booked_since_ms(self._account, since_ms, snapshot, is_followed=self._window.is_own),

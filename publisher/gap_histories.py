@@ -28,7 +28,15 @@ from statecast.domain.history import (
     unknown_order,
 )
 from statecast.domain.models import Order, OrderKey
-from statecast.domain.orders import ENDED_BY, FINAL_CONDITIONAL_STATUSES, LOST, is_final, is_over, is_understood
+from statecast.domain.orders import (
+    ENDED_BY,
+    FINAL_CONDITIONAL_STATUSES,
+    LOST,
+    filled_of,
+    is_final,
+    is_over,
+    is_understood,
+)
 from statecast.errors import AuthFailed, Rejected
 from statecast.venues.adapter import HistoryKind, HistoryQuery, VenueAccount, Waiting, WantsSymbol
 
@@ -53,6 +61,9 @@ class Gap:
     """Orders that were open before the window, or of which something was still to come."""
     filled: dict[OrderKey, Decimal]
     """What is filled of an order as far as the log says or the histories do."""
+    logged_filled: Mapping[OrderKey, Decimal]
+    """What was filled of the orders that were open in the account as the log has it. A standby that takes over knows
+    more than that."""
     symbols: set[str]
     """In which something may have happened."""
     moved: set[str]
@@ -154,8 +165,7 @@ class GapReader:
         conditional = self._conditional_symbols(reading, orders.values())
         for history in await self._read_all("conditional", conditional, reading, gap.conditional_since_ms):
             take(history.orders)
-        left = gap.symbols - conditional
-        unread = {query.symbol for query in self._venue.history_queries("conditional", left) if query.symbol}
+        unread = self._unread("conditional", gap.symbols - conditional)
         orders |= await self._triggered(reading, orders.keys())
         take(await self._known_orders(reading, orders))
         trades: list[PastTrade] = []
@@ -167,15 +177,17 @@ class GapReader:
         amendments = await self._amendments(reading, orders, trades)
         ended = {key: unknown_order(key, gap.since_ms) for key in gap.ended}
         ended |= {key: past.order for key, past in orders.items() if is_over(past.order)}
-        found = await self._reconstruct(gap, orders, trades, amendments)
-        return GapRead(found, reading.lost, ended, tuple(sorted(reading.unsure)), frozenset(unread))
+        seen = _Seen(orders, trades, amendments, self._unread("trades", gap.symbols - traded))
+        incomplete = self._account.incomplete_orders
+        found = await _reconstruct(gap, seen, incomplete, self._clock, self._slice_size)
+        return GapRead(found, reading.lost, ended, tuple(sorted(reading.unsure)), unread)
 
     # Which symbols
 
     def _conditional_symbols(self, reading: _Reading, listed: Iterable[PastOrder]) -> set[str]:
         if len((gap := reading.gap).symbols) <= self._few_symbols:
             return gap.symbols
-        return gap.moved | moved_symbols.of_conditional_orders(gap.known, reading.open_now, listed)
+        return gap.moved | moved_symbols.of_conditional_orders(gap.known, gap.logged_filled, reading.open_now, listed)
 
     async def _traded_symbols(self, reading: _Reading, orders: Iterable[PastOrder]) -> set[str]:
         if len((gap := reading.gap).symbols) <= self._few_symbols:
@@ -185,7 +197,15 @@ class GapReader:
             booked = await self._venue.symbols_with_fills(gap.booked_since_ms, self._waiting, whatever_it_costs=False)
         if booked is None:
             return gap.symbols
-        return gap.moved | booked | moved_symbols.of_fills(orders, gap.filled, self._account if gap.is_own else None)
+        return (
+            gap.moved
+            | booked
+            | moved_symbols.of_fills(orders, gap.logged_filled, self._account if gap.is_own else None)
+        )
+
+    def _unread(self, kind: HistoryKind, left: Collection[str]) -> frozenset[str]:
+        """Of the symbols that are `left`, those that are histories of their own."""
+        return frozenset(query.symbol for query in self._venue.history_queries(kind, left) if query.symbol)
 
     # What the venue is asked
 
@@ -341,49 +361,60 @@ class GapReader:
             found[key] = missing_amendments(rows or (), gap.known.get(key), gap.since_ms)
         return found
 
-    async def _reconstruct(
-        self,
-        gap: Gap,
-        orders: Mapping[OrderKey, PastOrder],
-        trades: Iterable[PastTrade],
-        amendments: Mapping[OrderKey, tuple[PastAmendment, ...]],
-    ) -> Reconstructed:
-        """In slices, with turns for others in between: in one piece, the tens of thousands of events of some minutes
-        would take longer than the lease lasts, and its loss would make everything begin again, without end."""
-        own: defaultdict[OrderKey, list[PastTrade]] = defaultdict(list)
-        for trade in trades:
-            own[trade.order].append(trade)
-        known_filled = {
-            key: (order.executed_qty or Decimal(0), order.venue_time_ms)
-            for key, order in gap.known.items()
-            if key not in self._account.incomplete_orders  # As of when is not known of these.
-        }
-        keys = sorted(orders, key=lambda key: (len(key.order_id), key.order_id))
-        reached: dict[OrderKey, int] = {}
-        timed: list[tuple[int, OrderUpdate]] = []
-        behind: list[Order] = []
-        for start in range(0, len(keys), self._slice_size):
-            part = keys[start : start + self._slice_size]
-            found = events_from_history(
-                [orders[key] for key in part],
-                [trade for key in part for trade in own[key]],
-                since_ms=gap.since_ms,
-                until_ms=gap.until_ms,
-                logged=gap.logged,
-                known_filled=known_filled,
-                received_at_ms=self._clock.now_ms(),
-                amendments=amendments,
-            )
-            behind += found.behind
-            for key, filled in found.filled.items():
-                gap.filled[key] = max(gap.filled.get(key, filled), filled)
-            for update in found.updates:
-                key = update.order.key
-                reached[key] = max(reached.get(key, 0), update.order.venue_time_ms)
-                timed.append((reached[key], update))
-            await self._clock.sleep(0)
-        timed.sort(key=lambda pair: pair[0])
-        return Reconstructed(tuple(update for _, update in timed), tuple(behind), gap.filled)
+
+class _Seen(NamedTuple):
+    """What the histories have, by order; in the `unread` symbols no trades were asked for."""
+
+    orders: Mapping[OrderKey, PastOrder]
+    trades: Iterable[PastTrade]
+    amendments: Mapping[OrderKey, tuple[PastAmendment, ...]]
+    unread: frozenset[str]
+
+
+async def _reconstruct(
+    gap: Gap, seen: _Seen, incomplete: Container[OrderKey], clock: Clock, slice_size: int
+) -> Reconstructed:
+    """In slices, with turns for others in between: in one piece, the tens of thousands of events of some minutes would
+    take longer than the lease lasts, and its loss would make everything begin again, without end."""
+    orders = seen.orders
+    own: defaultdict[OrderKey, list[PastTrade]] = defaultdict(list)
+    for trade in seen.trades:
+        own[trade.order].append(trade)
+    known_filled = {
+        key: (order.executed_qty or Decimal(0), order.venue_time_ms)
+        for key, order in gap.known.items()
+        if key not in incomplete  # As of when is not known of these.
+    }
+    # Where no trades were read, nothing is filled but what is logged; or the stream has sent the order to its end.
+    logged = (key for key in orders if key.symbol in seen.unread)
+    sent_whole = {key for key in logged if filled_of(orders[key].order) > gap.logged_filled.get(key, Decimal(0))}
+    keys = sorted(orders.keys() - sent_whole, key=lambda key: (len(key.order_id), key.order_id))
+    reached: dict[OrderKey, int] = {}
+    timed: list[tuple[int, OrderUpdate]] = []
+    behind: list[Order] = []
+    for start in range(0, len(keys), slice_size):
+        part = keys[start : start + slice_size]
+        found = events_from_history(
+            [orders[key] for key in part],
+            [trade for key in part for trade in own[key]],
+            since_ms=gap.since_ms,
+            until_ms=gap.until_ms,
+            logged=gap.logged,
+            known_filled=known_filled,
+            received_at_ms=clock.now_ms(),
+            amendments=seen.amendments,
+            without_trades=seen.unread,
+        )
+        behind += found.behind
+        for key, filled in found.filled.items():
+            gap.filled[key] = max(gap.filled.get(key, filled), filled)
+        for update in found.updates:
+            key = update.order.key
+            reached[key] = max(reached.get(key, 0), update.order.venue_time_ms)
+            timed.append((reached[key], update))
+        await clock.sleep(0)
+    timed.sort(key=lambda pair: pair[0])
+    return Reconstructed(tuple(update for _, update in timed), tuple(behind), gap.filled)
 
 
 def _as_listed(past: PastOrder, reading: _Reading, rest_lag_ms: int) -> PastOrder:

@@ -71,21 +71,25 @@ def of_orders_begun_before(buffered: Iterable[OrderEvent], known: Container[Orde
 
 
 def of_conditional_orders(
-    known: Mapping[OrderKey, Order], open_now: Container[OrderKey], listed: Iterable[PastOrder]
+    known: Mapping[OrderKey, Order],
+    logged: Container[OrderKey],
+    open_now: Mapping[OrderKey, Order],
+    listed: Iterable[PastOrder],
 ) -> set[str]:
-    """Symbols of conditional orders that are not open any more, or that were triggered: the order that a trigger
-    creates is of another type than it was placed with."""
+    """Symbols of conditional orders that are not open any more, that are not logged as open, or that were triggered:
+    the order that a trigger creates is of another type than it was placed with."""
     gone = (order for key, order in known.items() if key not in open_now)
+    placed = (order for key, order in open_now.items() if key not in logged)
     return {
         order.symbol
-        for order in (*gone, *(past.order for past in listed))
+        for order in (*gone, *placed, *(past.order for past in listed))
         if order.algo_id is not None or order.type != order.orig_type
     }
 
 
 def of_fills(orders: Iterable[PastOrder], filled: Mapping[OrderKey, Decimal], logged: Account | None) -> set[str]:
-    """Symbols of orders of which more is `filled` than the log says. `logged` is an account of which the log has all:
-    what the stream has sent of an order to its end."""
+    """Symbols of orders of which more is filled than is logged (`filled`). `logged` is an account of which the log has
+    all: what the stream has sent of an order to its end."""
     symbols: set[str] = set()
     for order in (past.order for past in orders):
         if filled_of(order) <= filled.get(order.key, Decimal(0)):

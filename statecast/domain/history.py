@@ -115,6 +115,7 @@ def events_from_history(
     known_filled: Mapping[OrderKey, tuple[Decimal, int]],
     received_at_ms: int,
     amendments: Mapping[OrderKey, tuple[PastAmendment, ...]] = NO_AMENDMENTS,
+    without_trades: Container[str] = frozenset(),
 ) -> Reconstructed:
     """The events of these orders up to `until_ms` whose ids are not in `logged`.
 
@@ -122,7 +123,8 @@ def events_from_history(
     be asked for after the orders. What an order says of a time after `until_ms` is left to the stream.
     `known_filled` is, by order, what was known to be filled of orders older than `since_ms`, and as of when.
     `amendments` are those that are missing, oldest first. One that was made before something that is logged already is
-    left out: the log would have it in the wrong place.
+    left out: the log would have it in the wrong place. `without_trades` are symbols of which no trades were asked for,
+    because all fills are logged.
     """
     fills: defaultdict[OrderKey, dict[str, PastTrade]] = defaultdict(dict)
     for trade in past_trades:
@@ -138,8 +140,13 @@ def events_from_history(
             events = _conditional_events(past, created_in_window, received_at_ms)
         else:
             events = _events(past, own, created_in_window, received_at_ms)
-            events = _with_amendments(events, past, amendments.get(key, ()), received_at_ms, logged)
-            if _is_behind(past.order, own, created_in_window, logged, known_filled):
+            filled_before = (
+                filled_of(past.order) if key.symbol in without_trades else _filled_before(events, past.order)
+            )
+            events = _with_amendments(events, past, amendments.get(key, ()), filled_before, received_at_ms, logged)
+            if key.symbol not in without_trades and _is_behind(
+                past.order, own, created_in_window, logged, known_filled
+            ):
                 behind.append(past.order)
         at_ms = 0
         for update in events:
@@ -276,26 +283,31 @@ def _with_amendments(
     events: list[OrderUpdate],
     past: PastOrder,
     amendments: tuple[PastAmendment, ...],
+    filled_before: Decimal,
     received_at_ms: int,
     logged: Container[str],
 ) -> list[OrderUpdate]:
     """The events of an order, with its amendments between them, and each with the price and the quantity of its
-    time."""
+    time. `filled_before` is what was filled before the first of them."""
     if not amendments:
         return events
     row = past.order
     merged: list[OrderUpdate] = []
     left = list(events)
-    filled_before = _filled_before(events, row)
-    status = "PARTIALLY_FILLED" if filled_before else "NEW"
-    filled = row._replace(status=status, executed_qty=filled_before, avg_price=None)
+    filled, average = filled_before, None
     for amendment in amendments:
         while left and _is_before(left[0], amendment):
             update = left.pop(0)
             merged.append(_at(update, *amendment.begins))
-            filled = update.order
-        amended = filled._replace(
-            price=amendment.price, quantity=amendment.quantity, venue_time_ms=amendment.time_ms, source="rest"
+            filled, average = max(filled, filled_of(update.order)), update.order.avg_price
+        amended = row._replace(
+            status="PARTIALLY_FILLED" if filled else "NEW",
+            price=amendment.price,
+            quantity=amendment.quantity,
+            executed_qty=filled,
+            avg_price=average if filled else ZERO,
+            venue_time_ms=amendment.time_ms,
+            source="rest",
         )
         event_id = event_ids.of_order(amended, "AMENDMENT")
         merged.append(OrderUpdate(OrderEvent(event_id, "AMENDMENT", amended, received_at_ms), open=True))
@@ -309,13 +321,11 @@ def _with_amendments(
     return kept[::-1]
 
 
-def _filled_before(events: list[OrderUpdate], row: Order) -> Decimal | None:
-    """What was filled of an order before the first of these events."""
+def _filled_before(events: list[OrderUpdate], row: Order) -> Decimal:
+    """What was filled of an order before the first of these events, which are all of them."""
     if not events:
-        return row.executed_qty
-    first = events[0]
-    executed = first.order.executed_qty
-    return executed if executed is None else executed - (first.event.last_qty or ZERO)
+        return filled_of(row)
+    return filled_of(events[0].order) - (events[0].event.last_qty or ZERO)
 
 
 def _is_before(update: OrderUpdate, amendment: PastAmendment) -> bool:

@@ -106,6 +106,7 @@ class Desk:
         booked_since_ms: int = 0,
         is_own: bool = False,
         ended: Collection[OrderKey] = (),
+        not_logged: Collection[OrderKey] = (),
     ) -> Gap:
         return Gap(
             since_ms=NOW,
@@ -114,6 +115,7 @@ class Desk:
             conditional_since_ms=NOW,
             known={row.key: row for row in known},
             filled={row.key: row.executed_qty or Decimal(0) for row in known},
+            logged_filled={row.key: row.executed_qty or Decimal(0) for row in known if row.key not in not_logged},
             symbols=set(symbols),
             moved=set(moved),
             booked_since_ms=booked_since_ms,
@@ -522,6 +524,29 @@ async def test_an_order_that_the_stream_has_sent_to_its_end_is_looked_at_by_thos
     desk.lists("orders", rest_order(20, "FILLED", **row))
     await desk.reader.read(desk.gap(symbols=MANY, is_own=is_own), {})
     assert desk.symbols_asked("trades") == ([] if is_own else ["S1USDT"])
+
+
+async def test_what_a_standby_knows_and_the_log_has_not_makes_its_symbol_one_to_read() -> None:
+    desk = Desk()
+    filled = rest_order(100, "PARTIALLY_FILLED", symbol="S1USDT", executed_qty=Decimal("0.01"))
+    placed = rest_order(100, order_id="algo-6", algo_id="6", symbol="S2USDT")
+    known = {row.key: row for row in (filled, placed)}
+    await desk.reader.read(desk.gap(filled, placed, symbols=MANY, not_logged=known), known)
+    assert desk.symbols_asked("trades") == ["S1USDT"]
+    assert desk.symbols_asked("conditional") == ["S2USDT"]
+    desk.asked.clear()
+    await desk.reader.read(desk.gap(filled, placed, symbols=MANY), known)
+    assert not desk.symbols_asked("trades")
+    assert not desk.symbols_asked("conditional")
+
+
+async def test_an_order_whose_fills_are_all_logged_is_not_behind_where_no_trades_were_read() -> None:
+    desk = Desk()
+    known = order(20, "PARTIALLY_FILLED", symbol="S1USDT", executed_qty=Decimal("0.01"))
+    now = known._replace(source="rest")
+    desk.lists("orders", now)
+    read = await desk.reader.read(desk.gap(known, symbols=MANY, logged=["S1USDT:1001:NEW"]), {now.key: now})
+    assert (read.found.updates, read.found.behind, read.lost) == ((), (), [])
 
 
 async def test_conditional_orders_whose_end_is_logged_are_over() -> None:

@@ -91,7 +91,7 @@ def test_an_order_whose_beginning_nobody_has_makes_its_symbol_one_to_look_at(
     assert moved_symbols.of_orders_begun_before([one.event for one in buffered], known) == symbols
 
 
-def test_conditional_orders_that_are_gone_or_triggered_have_moved() -> None:
+def test_conditional_orders_that_are_gone_placed_or_triggered_have_moved() -> None:
     rows = {
         "gone": order(-50, order_id="algo-1", algo_id="1", symbol="S1USDT"),
         "open": order(-50, order_id="algo-2", algo_id="2", symbol="S2USDT"),
@@ -100,8 +100,10 @@ def test_conditional_orders_that_are_gone_or_triggered_have_moved() -> None:
     }
     known = {row.key: row for row in rows.values()}
     child = PastOrder(rest_order(100, symbol="S5USDT", type="MARKET", orig_type="STOP_MARKET"), NOW)
-    found = moved_symbols.of_conditional_orders(known, {rows["open"].key}, [child])
-    assert found == {"S1USDT", "S3USDT", "S5USDT"}
+    placed = order(80, order_id="algo-6", algo_id="6", symbol="S6USDT")
+    open_now = {row.key: row for row in (rows["open"], placed)}
+    found = moved_symbols.of_conditional_orders(known, known.keys(), open_now, [child])
+    assert found == {"S1USDT", "S3USDT", "S5USDT", "S6USDT"}
 
 
 def test_orders_of_which_more_is_filled_than_is_logged_have_moved() -> None:

@@ -238,6 +238,7 @@ class World:
             events_at_once=self.sizes.choice((0, 10, usual.events_at_once)),
             history_slice=self.sizes.choice((3, usual.history_slice)),
             unwritten_events=self.sizes.choice((5, usual.unwritten_events)),
+            few_symbols=self.sizes.choice((0, usual.few_symbols)),
         )
         self.publishers: dict[str, Publisher] = {}
         self.knowers: list[Publisher] | None = None

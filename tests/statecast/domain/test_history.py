@@ -371,6 +371,23 @@ def test_a_fill_of_the_millisecond_of_an_amendment_is_placed_by_its_price(
     assert [update.event.event_type for update in found.updates] == order_of
 
 
+def test_where_no_trades_were_asked_for_all_is_filled_before_the_amendments() -> None:
+    row = past(5, 15, "PARTIALLY_FILLED", "0.025")
+    found = events_from_history(
+        [row],
+        [],
+        since_ms=SINCE,
+        until_ms=UNTIL,
+        logged={f"{ID}:NEW", f"{ID}:FILL:1"},
+        known_filled={KEY: (Decimal("0.025"), SINCE + 10)},
+        received_at_ms=UNTIL,
+        amendments={KEY: STEPS[1:]},
+        without_trades={"BTCUSDT"},
+    )
+    assert lines(found) == ["AMENDMENT PARTIALLY_FILLED 0.025 @15"]
+    assert found.behind == ()
+
+
 def test_an_amendment_that_is_logged_is_not_logged_again() -> None:
     row = past(-50, 15, "NEW")
     found = reconstruct([row], logged=frozenset({f"{ID}:AMENDMENT:{SINCE + 8}:0.05@91100"}), amendments=STEPS)
