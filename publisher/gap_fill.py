@@ -9,6 +9,7 @@ asked for says `publisher/log_window.py`. What the venue has forgotten or refuse
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
 
 from publisher import moved_symbols
 from publisher.committer import Committer
@@ -209,14 +210,13 @@ class GapFiller:
         for one in not_understood:
             self._log.error("order_events_lost", gap=one.event.event_id, reason="the venue's row cannot be understood")
         if found.updates or lost:
-            took_s = round(self._clock.monotonic() - began_mono_s, 1)
             self._log.info(
                 "gap_filled",
                 events=len(found.updates) - len(not_understood),
                 gaps=len(lost) + len(not_understood),
                 since_ms=gap.since_ms,
                 until_ms=until_ms,
-                took_s=took_s,
+                took_s=round(self._clock.monotonic() - began_mono_s, 1),
             )
         return GapFill(
             until_ms,
@@ -236,18 +236,14 @@ class GapFiller:
         since_ms = max(since_ms, await self._committer.trimmed_until_ms() + 1)
         since_ms, lost = _within_retention(since_ms, now_ms, self._traits.history, received_at_ms)
         previous = self._window.previous
-        # What the last writer has left is of the time before the gap, and so is what this one knows of its own.
-        incomplete = self._account.incomplete_orders
-        known = {**self._account.orders, **{key: one.order for key, one in incomplete.items()}}
-        known |= {order.key: order for order in previous.orders}
-        filled = {key: filled_of(order) for key, order in known.items()}
-        filled |= {key: one.filled for key, one in incomplete.items()}
+        known, filled = _known_before(self._account, previous)
         symbols = self._account.symbols_with_position | previous.symbols
         if previous.unreadable:
             self._log.error("open_orders_unreadable", orders=previous.unreadable)
         symbols |= {order.symbol for order in (*known.values(), *snapshot.orders)}
         symbols |= {position.symbol for position in snapshot.positions} | self._doubtful
-        moved = self._moved(since_ms, snapshot) | self._doubtful | {key.symbol for key in incomplete}
+        moved = self._moved(since_ms, snapshot) | self._doubtful
+        moved |= {key.symbol for key in self._account.incomplete_orders}
         # What has waited here for long, another may have written long ago.
         waited_ms = max((received_at_ms - event.received_at_ms for event in buffered), default=0)
         written = await self._committer.events_of_last(max(now_ms - since_ms, waited_ms) + self._tuning.written_late_ms)
@@ -370,6 +366,16 @@ class InLog:
 
     def __contains__(self, event_id: object) -> bool:
         return event_id in self._written or (isinstance(event_id, str) and self._account.is_logged(event_id))
+
+
+def _known_before(account: Account, previous: PreviousState) -> tuple[dict[OrderKey, Order], dict[OrderKey, Decimal]]:
+    """Orders of before a gap, and what is filled of them: as the account knows them, and as the last writer has left
+    them."""
+    incomplete = account.incomplete_orders
+    known = {**account.orders, **{key: one.order for key, one in incomplete.items()}}
+    known |= {order.key: order for order in previous.orders}
+    filled = {key: filled_of(order) for key, order in known.items()}
+    return known, filled | {key: one.filled for key, one in incomplete.items()}
 
 
 def _within_retention(
