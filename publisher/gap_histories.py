@@ -432,10 +432,7 @@ def _as_listed(past: PastOrder, reading: _Reading, rest_lag_ms: int) -> PastOrde
 def _log_alone(reading: _Reading, key: OrderKey, fills: Iterable[PastTrade], now_ms: int) -> None:
     """Fills of an order that the venue does not show; what became of it after them nobody knows."""
     known = reading.gap.known.get(key)
-    events = [
-        fill_of_unknown_order(fill, known, now_ms)
-        for fill in sorted(fills, key=lambda fill: (fill.time_ms, fill.sequence))
-    ]
+    events = [fill_of_unknown_order(fill, known, now_ms) for fill in sorted(fills, key=lambda fill: fill.sequence)]
     entries: list[LoggedEvent | OrderUpdate] = [LoggedEvent(event) for event in events]
     if known is None:
         entries.append(_lost(events[-1].order, now_ms))

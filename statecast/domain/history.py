@@ -54,8 +54,8 @@ class PastTrade(NamedTuple):
 
     `trade_id` is as the venue publishes it, which may be no identity: both orders of a trade with oneself may have one,
     and stream and history may write it in two ways. `fill_id` is unique within the order, and the same on the stream
-    and in the history; the adapter makes it, without a colon. `time_ms` is the venue's; of one moment, the fills of an
-    order are in the order of `sequence`.
+    and in the history; the adapter makes it, without a colon. `time_ms` is the venue's. The fills of an order are in the
+    order of `sequence`, whatever the venue's clock has done meanwhile.
     """
 
     symbol: str
@@ -123,7 +123,7 @@ def events_from_history(
     be asked for after the orders. What an order says of a time after `until_ms` is left to the stream.
     `known_filled` is, by order, what was known to be filled of orders older than `since_ms`, and as of when.
     `amendments` are those that are missing, oldest first. One that was made before something that is logged already is
-    left out: the log would have it in the wrong place. `without_trades` are symbols of which no trades were asked for,
+    left out: the log would have it in the wrong place. So are all of an order where the venue's clock was set back. `without_trades` are symbols of which no trades were asked for,
     because all fills are logged.
     """
     fills: defaultdict[OrderKey, dict[str, PastTrade]] = defaultdict(dict)
@@ -134,7 +134,7 @@ def events_from_history(
     filled: dict[OrderKey, Decimal] = {}
     for past in sorted(past_orders, key=lambda one: (len(one.order.order_id), one.order.order_id)):
         key = past.order.key
-        own = sorted(fills[key].values(), key=_place) if key in fills else []
+        own = sorted(fills[key].values(), key=lambda trade: trade.sequence) if key in fills else []
         created_in_window = past.created_ms >= since_ms
         if past.order.algo_id is not None:
             events = _conditional_events(past, created_in_window, received_at_ms)
@@ -237,11 +237,6 @@ def may_be_amended(past: PastOrder, known: Order | None, last_fill_ms: int) -> b
     return not is_over(order) and order.venue_time_ms > before_ms
 
 
-def _place(trade: PastTrade) -> tuple[int, int]:
-    """By which the fills of one order follow each other."""
-    return trade.time_ms, trade.sequence
-
-
 def _events(past: PastOrder, fills: list[PastTrade], created_in_window: bool, received_at_ms: int) -> list[OrderUpdate]:
     """Everything that the rows say of an ordinary order, in its order."""
     row = past.order
@@ -254,7 +249,8 @@ def _events(past: PastOrder, fills: list[PastTrade], created_in_window: bool, re
         )
         events.append(OrderUpdate(OrderEvent(event_ids.of_order(placed, "NEW"), "NEW", placed, received_at_ms), True))
     # Of an order that is older than the trades asked for, the row alone says where its sum began.
-    within = fills if created_in_window else [trade for trade in fills if trade.time_ms <= row.venue_time_ms]
+    is_whole = created_in_window or is_over(row)
+    within = fills if is_whole else [trade for trade in fills if trade.time_ms <= row.venue_time_ms]
     filled = ZERO if created_in_window else row.executed_qty - sum((trade.qty for trade in within), ZERO)
     for trade in within:
         filled += trade.qty
@@ -289,7 +285,7 @@ def _with_amendments(
 ) -> list[OrderUpdate]:
     """The events of an order, with its amendments between them, and each with the price and the quantity of its
     time. `filled_before` is what was filled before the first of them."""
-    if not amendments:
+    if not amendments or not _are_in_order(events, amendments):
         return events
     row = past.order
     merged: list[OrderUpdate] = []
@@ -319,6 +315,16 @@ def _with_amendments(
             kept.append(update)
         is_behind_it_logged = is_behind_it_logged or is_logged
     return kept[::-1]
+
+
+def _are_in_order(events: list[OrderUpdate], amendments: tuple[PastAmendment, ...]) -> bool:
+    """Whether the times of both say where the amendments belong. Where the venue's clock was set back they do not; the
+    time of an order's end comes from elsewhere, and is not looked at."""
+    happened_ms = [update.order.venue_time_ms for update in events if update.event.trade_id or update.open]
+    amended_ms = [one.time_ms for one in amendments]
+    if happened_ms and events[0].event.event_type == "NEW":
+        amended_ms.insert(0, happened_ms[0])
+    return happened_ms == sorted(happened_ms) and amended_ms == sorted(amended_ms)
 
 
 def _filled_before(events: list[OrderUpdate], row: Order) -> Decimal:

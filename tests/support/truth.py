@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
+from statecast.domain import gaps
 from statecast.simulator.events import AlgoChanged, OrderChanged
 from statecast.store.reader import StoredAccount
 
@@ -165,7 +166,8 @@ def gap_differences(
     ours: dict[str, list[Identity]] = {}
     theirs: dict[str, list[Identity]] = {}
     for entry in entries:
-        if not entry["eventId"].endswith(":OVERFLOW"):  # It stands for what REST does not tell.
+        gap = gaps.parse(entry)
+        if gap is None or gap.what != "unlogged":  # That stands for what REST does not tell, anywhere in the log.
             ours.setdefault(f"{entry['symbol']}:{entry['orderId']}", []).append(_told(entry))
     for event in ledger_events:
         key = f"{event.order.symbol}:{event.order.order_id}"

@@ -185,12 +185,15 @@ def test_orders_that_the_stream_begins_with_a_fill_have_no_opening_event() -> No
     assert ids(found) == [f"{ID}:FILL:1", f"{ID}:FILL:2"]
 
 
-def test_fills_follow_each_other_by_time_and_those_of_one_moment_by_their_sequence() -> None:
-    fills = [trade(20, 1, "0.010"), trade(10, 10, "0.020"), trade(10, 9, "0.015")]
-    assert ids(reconstruct([past(5, 30, "FILLED", "0.045")], fills))[1:] == [
-        f"{ID}:FILL:9",
-        f"{ID}:FILL:10",
-        f"{ID}:FILL:1",
+@pytest.mark.parametrize("created", [5, -9000], ids=["created in the gap", "older"])
+def test_fills_follow_each_other_by_their_sequence_though_the_venues_clock_is_set_back(created: int) -> None:
+    fills = [trade(2, 11, "0.010"), trade(10, 10, "0.020"), trade(10, 9, "0.015")]
+    found = reconstruct([past(created, 3, "CANCELED", "0.045")], fills)
+    assert lines(found)[-4:] == [
+        "TRADE PARTIALLY_FILLED 0.015 @10",
+        "TRADE PARTIALLY_FILLED 0.035 @10",
+        "TRADE PARTIALLY_FILLED 0.045 @2",
+        "CANCELED CANCELED 0.045 @3",
     ]
 
 
@@ -386,6 +389,20 @@ def test_where_no_trades_were_asked_for_all_is_filled_before_the_amendments() ->
     )
     assert lines(found) == ["AMENDMENT PARTIALLY_FILLED 0.025 @15"]
     assert found.behind == ()
+
+
+@pytest.mark.parametrize(
+    ("fills", "at"),
+    [((10, 20), (15, 4)), ((20, 10), (15, 25)), ((10, 20), (4, 15))],
+    ids=["the amendments go back", "the fills go back", "before it was placed"],
+)
+def test_amendments_are_left_out_where_the_venues_clock_was_set_back(
+    fills: tuple[int, int], at: tuple[int, int]
+) -> None:
+    amendments = amended(at[0], ("90000", "1"), ("91000", "1")), amended(at[1], ("91000", "1"), ("92000", "1"))
+    own = [trade(fills[0], 1, "0.025"), trade(fills[1], 2, "0.020")]
+    found = reconstruct([past(5, 30, "FILLED", "0.045")], own, amendments=amendments)
+    assert ids(found) == [f"{ID}:NEW", f"{ID}:FILL:1", f"{ID}:FILL:2"]
 
 
 def test_an_amendment_that_is_logged_is_not_logged_again() -> None:
