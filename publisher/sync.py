@@ -22,10 +22,8 @@ from publisher.updater import Updater
 from publisher.websocket import BACKOFF_S
 from statecast.clock import Clock
 from statecast.domain.account import Account
-from statecast.domain.catch_up import CatchUp, GapFill, Merge, Missing, without_events_behind_ends
+from statecast.domain.catch_up import CatchUp, GapFill, Merge, Missing, ends_order, with_entries_for_events_behind_ends
 from statecast.domain.changes import LoggedEvent, Snapshot
-from statecast.domain.models import OrderEvent
-from statecast.domain.orders import INTERMEDIATE_EVENTS, is_over
 from statecast.errors import AuthFailed, FrameError, RateLimited, StoreError, VenueUnreachable
 from statecast.venues.adapter import VenueAccount
 
@@ -118,8 +116,8 @@ class Synchronizer:
         self._gap_filler.forget_finished()
         missing = list(acquired.missing)
         if acquired.previous.published:
-            over = {event.order.key for event in self._record if _ends(event)}
-            missing = without_events_behind_ends(missing, acquired.previous.orders, over)
+            over = {event.order.key for event in self._record if ends_order(event)}
+            missing = with_entries_for_events_behind_ends(missing, acquired.previous.orders, over)
         if acquired.gap:
             self._catch_up.put_first(missing)
             self._gap_filler.begin_again(acquired.previous, acquired.complete_ms)
@@ -220,7 +218,3 @@ class Synchronizer:
         else:
             self._gap_filler.filled(gap.until_ms, gap.unread_since_ms)
             self._committer.fill_gap()
-
-
-def _ends(event: OrderEvent) -> bool:
-    return event.event_type not in INTERMEDIATE_EVENTS and is_over(event.order)

@@ -355,8 +355,8 @@ class Account:
         match change:
             case OrderUpdate(event):
                 self._note_fill(event)
-                if self._orders.apply(change):
-                    commit.events.append(event)
+                if (logged := self._orders.apply(change)) is not None:
+                    commit.events.append(logged)
                     commit.touch(event.order.venue_time_ms)
             case LoggedEvent(event, ends):
                 self._note_fill(event)

@@ -27,8 +27,6 @@ from statecast.domain.changes import Change, Frame, LoggedEvent, OrderUpdate, Sn
 from statecast.domain.models import Order, OrderEvent, OrderKey
 from statecast.domain.order_tracking import BEFORE_OPENING, IncompleteOrder, MissingEvents
 from statecast.domain.orders import (
-    FILL_EVENTS,
-    HISTORY_EVENTS,
     INTERMEDIATE_EVENTS,
     OPENING_EVENTS,
     filled_of,
@@ -250,8 +248,8 @@ class CatchUp:
             return Missing(tuple(one.incomplete.order for one in missing))
         plan = merge_with_stream(gap, self.waiting_events())
         changes: list[Change] = [*plan.first]
-        for event in without_late_events(self._events):
-            changes += (*plan.before.get(event.event_id, ()), LoggedEvent(event, _ends(event)))
+        for event in self._in_order(self._events):
+            changes += (*plan.before.get(event.event_id, ()), LoggedEvent(event, ends_order(event)))
         changes.append(replace(snapshot, stream_since_ms=connected_ms, knows_ends=gap.filled is not None))
         for frame in self._frames or ():
             for change in frame.changes:
@@ -275,7 +273,7 @@ class CatchUp:
         has, there is an entry of type GAP.
         """
         of_order: dict[OrderKey, list[OrderEvent]] = {}
-        waiting = without_late_events(self.waiting_events())
+        waiting = self._in_order(self.waiting_events())
         for event in waiting:
             if event.event_type != gaps.GAP:
                 of_order.setdefault(event.order.key, []).append(event)
@@ -291,8 +289,11 @@ class CatchUp:
         return logged + [
             gaps.of_unlogged(events)
             for key, events in of_order.items()
-            if key in withheld and not all(_is_in_history(event) for event in events)
+            if key in withheld and not all(gaps.is_in_history(event) for event in events)
         ]
+
+    def _in_order(self, events: Iterable[OrderEvent]) -> list[OrderEvent]:
+        return with_entries_for_late_events(events, self._account.is_logged)
 
     def _is_first(self, event: OrderEvent) -> bool:
         """Whether nothing of the order came before this event, where nothing of it is known."""
@@ -336,16 +337,15 @@ class CatchUp:
         return tuple(incomplete.values())
 
 
-def _ends(event: OrderEvent) -> bool:
+def ends_order(event: OrderEvent) -> bool:
+    """Whether an order is not open any more after an event, and stays so."""
+    if event.event_type == gaps.GAP:
+        return gaps.ends_order(event)
     return event.event_type not in INTERMEDIATE_EVENTS and is_over(event.order)
 
 
 def _order_events(frames: Iterable[Frame]) -> list[OrderEvent]:
     return [c.event for frame in frames for c in frame.changes if isinstance(c, OrderUpdate)]
-
-
-def _is_in_history(event: OrderEvent) -> bool:
-    return event.event_type in HISTORY_EVENTS or (event.event_type in FILL_EVENTS and bool(event.trade_id))
 
 
 def merge_with_stream(gap: GapFill, buffered: Iterable[OrderEvent]) -> MergePlan:
@@ -388,10 +388,11 @@ def _place(event: OrderEvent) -> tuple[int, bool, Decimal, bool]:
     return order.venue_time_ms, event.event_type not in OPENING_EVENTS, filled_of(order), is_over(order)
 
 
-def without_late_events(events: Iterable[OrderEvent]) -> list[OrderEvent]:
-    """Without intermediate events of an order that were missed and received again behind later ones: no history says
-    where they belong."""
+def with_entries_for_late_events(events: Iterable[OrderEvent], is_logged: Callable[[str], bool]) -> list[OrderEvent]:
+    """The events, and entries of type GAP in place of intermediate ones of an order that were missed and received again
+    behind later ones: no history says where they belong. One that was received or `is_logged` before needs none."""
     reached: dict[OrderKey, int] = {}
+    received: set[str] = set()
     kept: list[OrderEvent] = []
     for event in events:
         key, at_ms = event.order.key, event.order.venue_time_ms
@@ -399,18 +400,30 @@ def without_late_events(events: Iterable[OrderEvent]) -> list[OrderEvent]:
         if event.event_type not in INTERMEDIATE_EVENTS or event.event_type in OPENING_EVENTS or in_order:
             kept.append(event)
             reached[key] = max(at_ms, reached.get(key, 0))
+        elif event.event_id not in received and not is_logged(event.event_id):
+            kept += _entry_for(event)
+        received.add(event.event_id)
     return kept
 
 
-def without_events_behind_ends(
+def with_entries_for_events_behind_ends(
     events: Iterable[OrderEvent], open_before: Iterable[Order], over: Container[OrderKey]
 ) -> list[OrderEvent]:
-    """The events missing in the log when the lease is acquired, without intermediate events of orders that are over in
-    the log: they would come after the end, and so does nothing at the venue.
+    """The events missing in the log when the lease is acquired, and entries of type GAP in place of intermediate events
+    of orders that are over in the log: they would come after the end, and so does nothing at the venue.
 
     `open_before` are the orders that the last writer left open, `over` those whose end this process has received.
     """
     events = list(events)
     goes_on = {order.key for order in open_before} - {order.key for order in open_before if order.key in over}
     goes_on |= {event.order.key for event in events if event.event_type in OPENING_EVENTS}
-    return [event for event in events if event.event_type not in INTERMEDIATE_EVENTS or event.order.key in goes_on]
+    kept: list[OrderEvent] = []
+    for event in events:
+        is_behind = event.event_type in INTERMEDIATE_EVENTS and event.order.key not in goes_on
+        kept += _entry_for(event) if is_behind else (event,)
+    return kept
+
+
+def _entry_for(late: OrderEvent) -> tuple[OrderEvent, ...]:
+    entry = gaps.of_late(late)
+    return () if entry is None else (entry,)

@@ -6,7 +6,8 @@ all          REFUSED                 all of the time and the symbol: the venue r
 unfilled     UNFILLED                those of orders that ended without a fill
 order        (an order)              whatever became of this order
 unlogged     OVERFLOW                of what was received in the time, what no history has: there was no room for it
-unlogged     (an order and a time)   the same of this order: the publisher ended before it could be logged
+unlogged     (an order and a time)   the same of this order: it came too late, or the publisher ended before it could
+                                     be logged
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Literal, NamedTuple
 
 from statecast.domain import event_ids
 from statecast.domain.models import Order, OrderEvent
-from statecast.domain.orders import LOST
+from statecast.domain.orders import FILL_EVENTS, HISTORY_EVENTS, LOST
 
 GAP = event_ids.GAP
 """The `eventType` of such an entry."""
@@ -125,6 +126,24 @@ def of_unlogged(events: Sequence[OrderEvent]) -> OrderEvent:
     order = last.order._replace(status=LOST)
     event_id = event_ids.of_unlogged_order(order, first.order.venue_time_ms)
     return OrderEvent(event_id, GAP, order, last.received_at_ms)
+
+
+def of_late(event: OrderEvent) -> OrderEvent | None:
+    """The entry for an event that was received behind later ones of its order, and is not logged there. None where it
+    needs no entry, because the histories have it."""
+    return None if is_in_history(event) else of_unlogged([event])
+
+
+def is_in_history(event: OrderEvent) -> bool:
+    """Whether every history has such an event."""
+    if event.event_type in FILL_EVENTS:
+        return bool(event.trade_id)
+    return event.event_type in HISTORY_EVENTS and event_ids.placing_of(event.event_id) is None
+
+
+def ends_order(entry: OrderEvent) -> bool:
+    """Whether an entry of type GAP is the last of its order."""
+    return bool(entry.order.order_id) and entry.event_id == event_ids.of_lost_order(entry.order)
 
 
 def _span_ms(event: OrderEvent) -> tuple[int, int]:

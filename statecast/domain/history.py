@@ -54,8 +54,8 @@ class PastTrade(NamedTuple):
 
     `trade_id` is as the venue publishes it, which may be no identity: both orders of a trade with oneself may have one,
     and stream and history may write it in two ways. `fill_id` is unique within the order, and the same on the stream
-    and in the history; the adapter makes it, without a colon. `time_ms` is the venue's. The fills of an order are in the
-    order of `sequence`, whatever the venue's clock has done meanwhile.
+    and in the history; the adapter makes it, without a colon. `time_ms` is the venue's. The fills of an order are in
+    the order of `sequence`, whatever the venue's clock has done meanwhile.
     """
 
     symbol: str
@@ -123,8 +123,8 @@ def events_from_history(
     be asked for after the orders. What an order says of a time after `until_ms` is left to the stream.
     `known_filled` is, by order, what was known to be filled of orders older than `since_ms`, and as of when.
     `amendments` are those that are missing, oldest first. One that was made before something that is logged already is
-    left out: the log would have it in the wrong place. So are all of an order where the venue's clock was set back. `without_trades` are symbols of which no trades were asked for,
-    because all fills are logged.
+    left out: the log would have it in the wrong place. So are all of an order where the venue's clock was set back.
+    `without_trades` are symbols of which no trades were asked for, because all fills are logged.
     """
     fills: defaultdict[OrderKey, dict[str, PastTrade]] = defaultdict(dict)
     for trade in past_trades:

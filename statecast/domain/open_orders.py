@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from statecast.domain import event_ids
+from statecast.domain import event_ids, gaps
 from statecast.domain.changes import AllOrders, OrderUpdate, Snapshot
-from statecast.domain.models import Order, OrderKey
+from statecast.domain.models import Order, OrderEvent, OrderKey
 from statecast.domain.order_tracking import Memory, OrderTracking
 from statecast.domain.snapshot_merge import RestTiming, merged_orders, progress
 from statecast.domain.table import Table
@@ -18,13 +18,24 @@ class OpenOrders:
         self.tracking = OrderTracking(self.table, memory)
         self._rest = rest
 
-    def apply(self, update: OrderUpdate) -> bool:
-        """Upsert an order if it is newer, or remove it; whether the event has to be logged."""
-        order, key, event = update.order, update.order.key, update.event
+    def apply(self, update: OrderUpdate) -> OrderEvent | None:
+        """Upsert an order if it is newer, or remove it. Returns what has to be logged: the event, or the entry that
+        stands for it; None where it is logged, or needs no entry."""
+        event = update.event
         if self.tracking.is_late(event):
-            if not self.tracking.is_logged(event.event_id):
-                self.table.pass_over(key, order.venue_time_ms)
-            return False
+            return self._pass_over(event)
+        return event if self._take(update) else None
+
+    def _pass_over(self, late: OrderEvent) -> OrderEvent | None:
+        if self.tracking.is_logged(late.event_id):
+            return None
+        self.table.pass_over(late.order.key, late.order.venue_time_ms)
+        entry = gaps.of_late(late) if late.order.source == "stream" else None
+        return entry if entry is not None and self.tracking.log(entry) else None
+
+    def _take(self, update: OrderUpdate) -> bool:
+        """Whether the event has to be logged."""
+        order, key, event = update.order, update.order.key, update.event
         if self.tracking.is_logged_as_placed(event):
             self.tracking.remember_events((event.event_id,))
         is_new = self.tracking.log(event)

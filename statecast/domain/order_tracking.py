@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import NamedTuple, TypeVar
 
-from statecast.domain import event_ids
+from statecast.domain import event_ids, gaps
 from statecast.domain.changes import Change, OrderUpdate
 from statecast.domain.models import Order, OrderEvent, OrderKey
 from statecast.domain.orders import IMMEDIATE_ENDS, INTERMEDIATE_EVENTS, LOST, OPENING_EVENTS, filled_of, is_final
@@ -102,6 +102,8 @@ class OrderTracking:
     def log(self, event: OrderEvent) -> bool:
         """An event was received: whether it has to be logged now."""
         is_new = self._is_new(event.event_id, on_stream=event.order.source == "stream")
+        if event.event_type == gaps.GAP and not gaps.ends_order(event):
+            return is_new  # It says nothing of what became of an order.
         if event.event_type == "CALCULATED" and event.order.source == "rest":
             # The stream may send it late, and without the number that the history has.
             self.remember_events(event_ids.stream_ids(event))

@@ -19,6 +19,7 @@ from support.changes import (
     wallet,
 )
 
+from statecast.domain import gaps
 from statecast.domain.account import Account
 from statecast.domain.catch_up import (
     Apply,
@@ -30,8 +31,8 @@ from statecast.domain.catch_up import (
     Repeat,
     Resync,
     merge_with_stream,
-    without_events_behind_ends,
-    without_late_events,
+    with_entries_for_events_behind_ends,
+    with_entries_for_late_events,
 )
 from statecast.domain.changes import Change, Frame, LoggedEvent, OrderUpdate, Snapshot
 from statecast.domain.models import OrderKey
@@ -391,15 +392,22 @@ def test_history_and_stream_are_merged_in_each_orders_order(case: str) -> None:
     assert planned(history, stream) == expected
 
 
-def test_an_intermediate_event_that_is_received_late_is_left_out() -> None:
-    stream = [HALF, FULL, MOVED, NEW, OTHER]
-    kept = without_late_events(update.event for update in stream)
-    assert [one.event_id for one in kept] == ["half", "full", "new", "other"]
+def test_for_an_intermediate_event_that_is_received_late_there_is_an_entry() -> None:
+    stream = [HALF, FULL, MOVED, NEW, OTHER, MOVED]
+    events = [update.event for update in stream]
+    entry = gaps.of_unlogged([MOVED.event])
+    kept = with_entries_for_late_events(events, lambda event_id: False)
+    assert kept == [HALF.event, FULL.event, entry, NEW.event, OTHER.event], "once"
+    kept = with_entries_for_late_events(events, {MOVED.event.event_id}.__contains__)
+    assert kept == [HALF.event, FULL.event, NEW.event, OTHER.event], "it is in the log"
 
 
-def test_an_intermediate_event_is_not_logged_behind_an_end_that_the_log_has() -> None:
-    amended, left_open = MOVED.event, order(0)
-    assert without_events_behind_ends([amended], [left_open], frozenset()) == [amended]
-    assert without_events_behind_ends([amended], [left_open], {left_open.key}) == [], "the hashes may be older"
-    assert without_events_behind_ends([amended], [], frozenset()) == [], "it is open no more"
-    assert without_events_behind_ends([NEW.event, amended], [], frozenset()) == [NEW.event, amended]
+def test_for_an_intermediate_event_behind_an_end_that_the_log_has_there_is_an_entry() -> None:
+    amended, left_open, entry = MOVED.event, order(0), gaps.of_unlogged([MOVED.event])
+    placed_again = NEW.event._replace(event_type="ALGO_NEW")
+    behind = with_entries_for_events_behind_ends
+    assert behind([amended], [left_open], frozenset()) == [amended]
+    assert behind([amended], [left_open], {left_open.key}) == [entry], "the hashes may be older"
+    assert behind([amended], [], frozenset()) == [entry], "it is open no more"
+    assert behind([NEW.event, amended], [], frozenset()) == [NEW.event, amended]
+    assert behind([placed_again], [], frozenset()) == [placed_again], "its opening"
