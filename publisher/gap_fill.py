@@ -102,7 +102,7 @@ class GapFiller:
             self._progress,
             slice_size=tuning.history_slice,
             few_symbols=tuning.few_symbols,
-            rest_lag_ms=traits.rest_lag_ms,
+            rest=account.rest,
         )
         self._progress_mono_s = 0.0
         self._doubtful: set[str] = set()

@@ -37,6 +37,7 @@ from statecast.domain.orders import (
     is_over,
     is_understood,
 )
+from statecast.domain.snapshot_merge import RestTiming
 from statecast.errors import AuthFailed, Rejected
 from statecast.venues.adapter import HistoryKind, HistoryQuery, VenueAccount, Waiting, WantsSymbol
 
@@ -126,9 +127,9 @@ class GapReader:
         *,
         slice_size: int,
         few_symbols: int,
-        rest_lag_ms: int,
+        rest: RestTiming,
     ) -> None:
-        """`slice_size`: orders whose events are reconstructed in one go. `rest_lag_ms`: see `Traits`."""
+        """`slice_size`: orders whose events are reconstructed in one go."""
         self._venue = venue
         self._account = account
         self._clock = clock
@@ -137,7 +138,7 @@ class GapReader:
         self._progress = progress
         self._slice_size = slice_size
         self._few_symbols = few_symbols
-        self._rest_lag_ms = rest_lag_ms
+        self._rest = rest
         self._cache = HistoryCache(venue, waiting, progress)
 
     def forget(self) -> None:
@@ -152,7 +153,7 @@ class GapReader:
         """Orders first, trades after them, so that these explain all that the orders have filled."""
         reading = _Reading(gap, open_now, list(gap.lost), set(), set())
         orders: dict[OrderKey, PastOrder] = {}
-        lag_ms = self._rest_lag_ms
+        lag_ms = self._rest.lag_ms
 
         def take(found: Iterable[PastOrder]) -> None:
             known = (_as_listed(past, reading, lag_ms) for past in found if not _is_lost_and_over(past, self._account))
@@ -269,10 +270,10 @@ class GapReader:
             reading.lost.append(LoggedEvent(entry))
             return None
 
-    async def _order(self, reading: _Reading, key: OrderKey, known_ms: int) -> PastOrder | None:
+    async def _order(self, reading: _Reading, key: OrderKey, known_ms: int, young_ms: int) -> PastOrder | None:
         """An order by its id, of which the last thing known is of `known_ms`. None where the venue does not show it:
-        where it may not know it yet it is asked again (`unsure`), else nobody knows what became of it
-        (`not_shown`)."""
+        where that is no more than `young_ms` ago, it may not know it yet and is asked again (`unsure`), else nobody
+        knows what became of it (`not_shown`)."""
         try:
             past = await self._venue.fetch_order(key, self._waiting)
         except AuthFailed:
@@ -283,7 +284,7 @@ class GapReader:
             return None
         if past is None:
             # What is of a later time is of a clock that was set back since.
-            is_young = abs(self._venue.clock.now_ms() - known_ms) <= self._rest_lag_ms
+            is_young = abs(self._venue.clock.now_ms() - known_ms) <= young_ms
             (reading.unsure if is_young else reading.not_shown).add(key)
         return past
 
@@ -297,7 +298,7 @@ class GapReader:
         finished: dict[OrderKey, PastOrder] = {}
         for key in sorted(key for key in {*gap.triggered, *self._account.triggered_orders()} if key not in found):
             known_ms = self._account.finished_ms(key) or gap.until_ms
-            past = await self._order(reading, key, known_ms)
+            past = await self._order(reading, key, known_ms, self._rest.believed_ms)
             if past is None:
                 if key in reading.not_shown:
                     reading.lost.append(_lost(unknown_order(key, known_ms), self._clock.now_ms()))
@@ -318,7 +319,7 @@ class GapReader:
             if key in reading.open_now:
                 past = PastOrder(reading.open_now[key], 0)
             else:
-                past = await self._order(reading, key, order.venue_time_ms)
+                past = await self._order(reading, key, order.venue_time_ms, self._rest.believed_ms)
             if past is not None:
                 known.append(past)
             elif key in reading.not_shown and not is_end_logged(order, gap.logged):
@@ -338,8 +339,10 @@ class GapReader:
                 own[trade.order].append(trade)
         orders: list[PastOrder] = []
         for key, fills in sorted(own.items()):
-            was_asked = key in reading.unsure or key in reading.not_shown
-            past = None if was_asked else await self._order(reading, key, max(fill.time_ms for fill in fills))
+            past = None
+            if key not in reading.unsure and key not in reading.not_shown:
+                # The venue shows the fills, so it is less behind than it may be.
+                past = await self._order(reading, key, max(fill.time_ms for fill in fills), self._rest.lag_ms)
             if past is not None:
                 orders.append(past)
             elif key in reading.not_shown:

@@ -84,8 +84,8 @@ NO_AMENDMENTS: Mapping[OrderKey, tuple[PastAmendment, ...]] = {}
 
 
 class Reconstructed(NamedTuple):
-    """`updates` are in the venue's order. `behind` are orders whose fills do not add up to what they have filled: the
-    venue's histories are computed apart, and one may lag. They are logged all the same. `filled` is, by order, what is
+    """`updates` are in the venue's order. `behind` are orders whose fills do not add up to what they had filled at the
+    end: the venue's histories are computed apart, and one may lag. They are logged all the same. `filled` is, by order, what is
     filled by the last event, whether it is among `updates` or was logged before."""
 
     updates: tuple[OrderUpdate, ...]
@@ -144,9 +144,9 @@ def events_from_history(
                 filled_of(past.order) if key.symbol in without_trades else _filled_before(events, past.order)
             )
             events = _with_amendments(events, past, amendments.get(key, ()), filled_before, received_at_ms, logged)
-            if key.symbol not in without_trades and _is_behind(
-                past.order, own, created_in_window, logged, known_filled
-            ):
+            # Of a row that has changed since, the stream sends the change, and with it what is filled before that.
+            is_checked = key.symbol not in without_trades and past.order.venue_time_ms <= until_ms
+            if is_checked and _is_behind(past.order, own, created_in_window, logged, known_filled):
                 behind.append(past.order)
         at_ms = 0
         for update in events:

@@ -104,8 +104,8 @@ def young_order_that_rest_does_not_know_is_forgotten(patch: Callable[[Any, str, 
     """That the venue does not know an order proves that it is over, however young it is."""
 
     def init(self: GapReader, *args: Any, **options: Any) -> None:
-        assert "rest_lag_ms" in options
-        _init_gap_reader(self, *args, **options | {"rest_lag_ms": 0})
+        rest: RestTiming = options["rest"]
+        _init_gap_reader(self, *args, **options | {"rest": rest._replace(lag_ms=0, believed_ms=0)})
 
     patch(GapReader, "__init__", init)
 

@@ -166,6 +166,11 @@ def test_an_order_whose_fills_are_not_all_there_is_behind(created: int) -> None:
     assert [order.order_id for order in reconstruct([row], FILLS[:1], known="0.010").behind] == ["8886774001"]
 
 
+def test_what_an_order_has_filled_since_the_stream_began_is_left_to_it() -> None:
+    late = UNTIL - SINCE + 1
+    assert not reconstruct([past(5, late, "PARTIALLY_FILLED", "0.055")], FILLS[:1]).behind
+
+
 def test_what_was_filled_before_the_gap_explains_a_row_as_well() -> None:
     row = past(-9000, 30, "CANCELED", "0.055")
     assert not reconstruct([row], FILLS, known="0.010").behind
