@@ -15,6 +15,7 @@ from support.parts import Parts
 
 from publisher.handover import Message
 from publisher.lease import LeaseAcquired
+from statecast.domain import gaps
 from statecast.domain.changes import Change, Frame, Snapshot, Unreadable
 from statecast.domain.models import OrderEvent
 from statecast.errors import AuthFailed, FrameError, RateLimited, VenueError, VenueUnreachable
@@ -163,12 +164,12 @@ async def test_what_the_log_misses_is_logged_when_the_lease_is_acquired() -> Non
     assert story.status.events_complete_ms == NOW
 
 
-async def test_behind_an_end_that_the_log_has_no_intermediate_event_is_logged() -> None:
+async def test_for_an_intermediate_event_behind_an_end_that_the_log_has_an_entry_is_logged() -> None:
     story = Story()
     story.record.begin(NOW)
     story.record.add([FULL.event], 0.0)
     story.sync.lease_acquired(acquired(AMENDED.event))
-    assert story.logged == []
+    assert story.logged == [gaps.of_unlogged([AMENDED.event]).event_id]
 
 
 async def test_a_gap_waits_for_the_histories_before_anything_newer_is_logged() -> None:
