@@ -193,9 +193,12 @@ class OrderTracking:
         return max(next(iter(self._finished.values())), 1)
 
     def finish(self, key: OrderKey, venue_time_ms: int, *, guessed: bool = False) -> None:
-        """The order is over; late events of it open it no more. `guessed`: no document of the venue says so."""
+        """The order is over; late events of it open it no more. `guessed`: no document of the venue says so.
+
+        Who knows no more than that it is over may name an earlier time: a list of in between would open it again.
+        """
         self._logged_ms.pop(key, None)
-        self._finished[key] = venue_time_ms
+        self._finished[key] = max(venue_time_ms, self._finished.get(key, 0))
         if guessed:
             self._guessed.add(key)
         else:

@@ -153,6 +153,14 @@ def test_an_older_listing_brings_no_finished_order_back_and_a_newer_one_does() -
     assert list(story.account.orders) == btc("1001")
 
 
+def test_an_end_that_is_told_again_without_its_time_lets_no_older_list_bring_the_order_back() -> None:
+    story = Story([snapshot()], [event(100, "NEW")], [event(300, "CANCELED", "CANCELED")])
+    ended = order(50)  # known from the log alone: of before the gap
+    story.account.begin_again({ended.key: ended}, ())
+    story.apply(snapshot(20_000, orders=[rest_order(100)]))
+    assert story.account.orders == {}
+
+
 def test_all_orders_again_are_nothing_new() -> None:
     story = Story([TWO], [listed(10, order(5), order(5, **ETHER))])
     expect_nothing_to_write(story.apply(listed(10, order(5), order(5, **ETHER))))
