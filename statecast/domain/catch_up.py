@@ -351,7 +351,7 @@ def _order_events(frames: Iterable[Frame]) -> list[OrderEvent]:
 def merge_with_stream(gap: GapFill, buffered: Iterable[OrderEvent]) -> MergePlan:
     """Merge the history with what the stream has sent of the same orders, which counts: where both have an event, the
     stream has it with all fields. What the history alone has of such an order goes before the first event of the stream
-    that is not older, and behind the last one that both have."""
+    that does not come before it (`_place`), and behind the last one that both have."""
     received: defaultdict[OrderKey, list[OrderEvent]] = defaultdict(list)
     for event in buffered:
         own = received[event.order.key]
@@ -370,7 +370,7 @@ def merge_with_stream(gap: GapFill, buffered: Iterable[OrderEvent]) -> MergePlan
         if same is not None:
             reached[key] = max(at, same + 1)
             continue
-        while at < len(own) and own[at].order.venue_time_ms < update.order.venue_time_ms:
+        while at < len(own) and _place(own[at]) < _place(update.event):
             at += 1
         reached[key] = at
         if at == 0:

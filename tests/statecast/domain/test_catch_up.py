@@ -355,6 +355,11 @@ MERGES: dict[str, tuple[list[OrderUpdate], list[OrderUpdate], list[str]]] = {
     "a stream alone": ([], [NEW, HALF], ["new", "half"]),
     "the end from the stream": ([NEW, HALF, FULL], [FULL], ["new", "half", "full"]),
     "an amendment that the history does not have": ([NEW, HALF, FULL], [MOVED, FULL], ["new", "half", "moved", "full"]),
+    "an amendment of the moment in which its order ended": (
+        [NEW, event(20, "CANCELED", "CANCELED", event_id="canceled")],
+        [MOVED],
+        ["new", "moved", "canceled"],
+    ),
     "one frame in the middle was lost": ([NEW, HALF, FULL], [NEW, MOVED, FULL], ["new", "half", "moved", "full"]),
     "the frame of the end is not there yet": ([NEW, HALF, FULL], [NEW, HALF], ["new", "half", "full"]),
     "an opening event that was missed and is received late": (
