@@ -92,5 +92,5 @@ class Tuning:
 
     @property
     def most_unwritten(self) -> int:
-        """Order events that may wait to be written: what a gap's histories have comes on top of the stream's."""
-        return self.unlogged_events + self.unlogged_events // 10
+        """Order events that may wait to be written: those of the stream, and what is one commit with a snapshot."""
+        return self.unlogged_events + self.events_at_once

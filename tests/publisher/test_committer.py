@@ -292,7 +292,8 @@ async def test_a_flood_beyond_queue_and_record_loses_no_event_and_no_lease(place
 
 
 async def test_events_that_there_is_no_room_for_are_an_entry_of_the_log_and_a_line(place: Place) -> None:
-    first = await place.live(tuning=replace(BRISK, recorded_events=10, unlogged_events=20))
+    tuning = replace(BRISK, recorded_events=10, unlogged_events=20, events_at_once=2)
+    first = await place.live(tuning=tuning)
     first.writer.awake.clear()
     with capture_logs() as logs:
         first.orders(range(1, 31))

@@ -97,7 +97,8 @@ async def test_events_that_another_wrote_meanwhile_are_not_doubled_however_many_
 
 
 async def test_events_that_there_was_no_room_for_are_left_to_the_histories_and_the_log_says_so(place: Place) -> None:
-    first = await place.live(tuning=replace(BRISK, queued_deltas=10, recorded_events=10, unlogged_events=20))
+    tuning = replace(BRISK, queued_deltas=10, recorded_events=10, unlogged_events=20, events_at_once=2)
+    first = await place.live(tuning=tuning)
     first.record.begin(5)
     first.keep_acquired()
     first.orders([1])
