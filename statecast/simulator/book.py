@@ -340,20 +340,18 @@ class Book:
             return (order.position_side is PositionSide.LONG) == (order.side is Side.SELL)
         return order.reduce_only
 
-    def open_notional(self, symbol: str, side: PositionSide | None = None) -> tuple[Decimal, Decimal]:
-        """Open bids and asks of a symbol, or of one of its rows; of a row, without the orders that only reduce it."""
-        bids = asks = ZERO
+    def open_notional(self, symbol: str) -> tuple[Decimal, Decimal]:
+        """Open bids and asks of a symbol."""
+        return _bids_and_asks(order for order in self._open.values() if order.symbol == symbol)
+
+    def open_notionals(self) -> dict[tuple[str, PositionSide], tuple[Decimal, Decimal]]:
+        """Open bids and asks of every row that has an open order, without the orders that only reduce it."""
+        rows: dict[tuple[str, PositionSide], list[Order]] = {}
         for order in self._open.values():
-            if order.symbol != symbol or (side is not None and order.position_side is not side):
-                continue
-            if side is not None and self.is_reducing(order):
-                continue
-            notional = order.remaining_qty * order.price
-            if order.side is Side.BUY:
-                bids += notional
-            else:
-                asks += notional
-        return to_money(bids), to_money(asks)
+            enlarging = rows.setdefault((order.symbol, order.position_side), [])
+            if not self.is_reducing(order):
+                enlarging.append(order)
+        return {key: _bids_and_asks(orders) for key, orders in rows.items()}
 
     # -- rows as events report them ----------------------------------------------------------------------------------
 
@@ -444,6 +442,18 @@ class Book:
     def _note(self, write: Write) -> None:
         if self._journal is not None:
             self._journal.append(write)
+
+
+def _bids_and_asks(orders: Iterable[Order]) -> tuple[Decimal, Decimal]:
+    """What is left of orders, at their prices: the sums of both sides."""
+    bids = asks = ZERO
+    for order in orders:
+        notional = order.remaining_qty * order.price
+        if order.side is Side.BUY:
+            bids += notional
+        else:
+            asks += notional
+    return to_money(bids), to_money(asks)
 
 
 def _forget(items: dict[_K, _T], is_done: Callable[[_T], bool]) -> None:

@@ -18,14 +18,7 @@ from statecast.simulator.events import (
     OrderChanged,
     Reason,
 )
-from statecast.simulator.margin import (
-    AccountMargin,
-    AssetMargin,
-    account_margin,
-    asset_margin,
-    liquidation_price,
-    position_margin,
-)
+from statecast.simulator.margin import AssetMargin, Statement
 from statecast.simulator.orders import (
     AlgoOrder,
     AlgoRequest,
@@ -151,21 +144,17 @@ class Ledger:
         """All rows that are not flat."""
         return self._book.positions()
 
+    def statement(self) -> Statement:
+        """All figures that depend on mark prices, as of now. Whoever reads many of them asks for it once."""
+        return Statement(self._book)
+
     def position_margin(self, symbol: str, side: PositionSide) -> PositionMargin:
         """The row valued at the present mark price, with the open orders that belong to it."""
-        return position_margin(self._book, symbol, side)
+        return self.statement().row(symbol, side)
 
     def asset_margin(self, asset: str) -> AssetMargin:
         """The asset's balances, margins and what is free, in units of the asset."""
-        return asset_margin(self._book, asset)
-
-    def account_margin(self) -> AccountMargin:
-        """The account as a whole: USDT alone in single-asset mode, the USD value of all assets in multi-assets mode."""
-        return account_margin(self._book)
-
-    def liquidation_price(self, margin: PositionMargin) -> Decimal:
-        """The mark price at which the exchange closes the row; zero when there is none."""
-        return liquidation_price(self._book, margin)
+        return self.statement().asset(asset)
 
     def active_symbols(self) -> list[str]:
         """Symbols with a position or an open order, as listed by the exchange."""
@@ -300,7 +289,7 @@ class Ledger:
         book, amount = self._book, to_money(amount)
         if not amount:
             raise Refused(Refusal.QTY_NOT_POSITIVE)
-        if amount < 0 and -amount > min(asset_margin(book, asset).max_withdraw, book.wallet(asset).balance):
+        if amount < 0 and -amount > min(Statement(book).asset(asset).max_withdraw, book.wallet(asset).balance):
             raise Refused(Refusal.BALANCE_INSUFFICIENT, asset)
         book.history.add_income("TRANSFER", asset, amount, "", now_ms)
         book.credit(asset, amount, now_ms)

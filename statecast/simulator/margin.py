@@ -99,93 +99,119 @@ def index_price(asset: str) -> Decimal:
     return INDEX_PRICES.get(asset, Decimal(1))
 
 
-def position_margin(book: Book, symbol: str, side: PositionSide) -> PositionMargin:
-    """The row valued at the present mark price, with the open orders that belong to it."""
-    settings = book.settings(symbol)
-    bids, asks = book.open_notional(symbol, side)
-    return PositionMargin(
-        book.position(symbol, side),
-        book.marks[symbol],
-        settings.leverage,
-        settings.isolated,
-        bids,
-        asks,
-        book.rules[symbol],
-    )
+class Statement:
+    """Every figure that depends on mark prices. Made for one question: it does not follow the book.
 
-
-def margins(book: Book) -> list[PositionMargin]:
-    """All rows that tie up margin: positions and the rows of open orders."""
-    keys = {(row.symbol, row.side): None for row in book.positions()}
-    keys |= {(order.symbol, order.position_side): None for order in book.open_orders()}
-    return [position_margin(book, *key) for key in keys]
-
-
-def asset_margin(book: Book, asset: str) -> AssetMargin:
-    """The asset's balances, margins and what is free, in units of the asset."""
-    rows = [margin for margin in margins(book) if margin.rules.margin_asset == asset]
-    return AssetMargin(
-        wallet=book.wallet(asset),
-        cross_wallet=book.cross_wallet(asset),
-        profit=sum((row.profit for row in rows), ZERO),
-        cross_profit=sum((row.profit for row in rows if not row.isolated), ZERO),
-        maintenance=sum((row.maintenance for row in rows), ZERO),
-        position_initial=sum((row.position_initial for row in rows), ZERO),
-        open_order_initial=sum((row.open_order_initial for row in rows), ZERO),
-        available=max(ZERO, free(book, asset)),
-    )
-
-
-def account_margin(book: Book) -> AccountMargin:
-    """USDT alone in single-asset mode; the USD value of everything in multi-assets mode."""
-    assets = [wallet.asset for wallet in book.wallets()] if book.multi_assets else ["USDT"]
-    rows = [(asset_margin(book, asset), index_price(asset)) for asset in assets]
-    usdt = asset_margin(book, "USDT")
-
-    def total(figure: Callable[[AssetMargin], Decimal]) -> Decimal:
-        return sum((figure(row) * index for row, index in rows), ZERO)
-
-    return AccountMargin(
-        initial=total(lambda row: row.initial),
-        maintenance=total(lambda row: row.maintenance),
-        wallet_balance=total(lambda row: row.wallet.balance),
-        profit=total(lambda row: row.profit),
-        margin_balance=total(lambda row: row.margin_balance),
-        position_initial=total(lambda row: row.position_initial),
-        open_order_initial=total(lambda row: row.open_order_initial),
-        cross_wallet=total(lambda row: row.cross_wallet),
-        cross_profit=total(lambda row: row.cross_profit),
-        available=usdt.available,
-        max_withdraw=usdt.max_withdraw,
-    )
-
-
-def liquidation_price(book: Book, margin: PositionMargin) -> Decimal:
-    """The mark price at which a row's margin is down to its maintenance margin; zero when there is none.
-
-    Cross margin may lose the whole cross wallet of the asset, with the profit of the other positions.
+    Each row and each order is looked at once, however many figures are read.
     """
-    if margin.isolated:
-        return margin.liquidation_price(margin.row.isolated_wallet)
-    asset = asset_margin(book, margin.rules.margin_asset)
-    return margin.liquidation_price(asset.cross_wallet + asset.cross_profit - margin.profit)
 
+    def __init__(self, book: Book) -> None:
+        self._book = book
+        self._notionals = book.open_notionals()
+        keys = {(row.symbol, row.side): None for row in book.positions()} | dict.fromkeys(self._notionals)
+        self._rows = {key: self._valued(*key) for key in keys}
+        self._of_asset: dict[str, list[PositionMargin]] = {}
+        for row in self._rows.values():
+            self._of_asset.setdefault(row.rules.margin_asset, []).append(row)
+        self._cross_profits = {
+            asset: sum((row.profit for row in rows if not row.isolated), ZERO) for asset, rows in self._of_asset.items()
+        }
+        self._cross_wallets = {asset: book.cross_wallet(asset) for asset in [*self._assets(), *self._of_asset]}
 
-def free(book: Book, asset: str) -> Decimal:
-    """What is free for new orders or withdrawal, in units of the asset; negative when overdrawn."""
-    if book.multi_assets:
-        pooled = sum((free_alone(book, one.asset) * index_price(one.asset) for one in book.wallets()), ZERO)
-        return to_money(pooled / index_price(asset))
-    return free_alone(book, asset)
+    def rows(self) -> list[PositionMargin]:
+        """All rows that tie up margin: positions and the rows of open orders."""
+        return list(self._rows.values())
 
+    def row(self, symbol: str, side: PositionSide) -> PositionMargin:
+        """The row valued at the mark price, with the open orders that belong to it."""
+        return self._rows.get((symbol, side)) or self._valued(symbol, side)
 
-def free_alone(book: Book, asset: str) -> Decimal:
-    """What is free of the asset when no other one stands in for it."""
-    left = book.cross_wallet(asset)
-    for margin in margins(book):
-        if margin.rules.margin_asset == asset:
-            left -= margin.open_order_initial if margin.isolated else margin.initial - margin.profit
-    return left
+    def asset(self, asset: str) -> AssetMargin:
+        """The asset's balances, margins and what is free, in units of the asset."""
+        rows = self._of_asset.get(asset, [])
+        return AssetMargin(
+            wallet=self._book.wallet(asset),
+            cross_wallet=self._cross_wallet(asset),
+            profit=sum((row.profit for row in rows), ZERO),
+            cross_profit=self._cross_profit(asset),
+            maintenance=sum((row.maintenance for row in rows), ZERO),
+            position_initial=sum((row.position_initial for row in rows), ZERO),
+            open_order_initial=sum((row.open_order_initial for row in rows), ZERO),
+            available=max(ZERO, self.free(asset)),
+        )
+
+    def account(self) -> AccountMargin:
+        """USDT alone in single-asset mode; the USD value of everything in multi-assets mode."""
+        assets = self._assets() if self._book.multi_assets else ["USDT"]
+        rows = [(self.asset(asset), index_price(asset)) for asset in assets]
+        usdt = self.asset("USDT")
+
+        def total(figure: Callable[[AssetMargin], Decimal]) -> Decimal:
+            return sum((figure(row) * index for row, index in rows), ZERO)
+
+        return AccountMargin(
+            initial=total(lambda row: row.initial),
+            maintenance=total(lambda row: row.maintenance),
+            wallet_balance=total(lambda row: row.wallet.balance),
+            profit=total(lambda row: row.profit),
+            margin_balance=total(lambda row: row.margin_balance),
+            position_initial=total(lambda row: row.position_initial),
+            open_order_initial=total(lambda row: row.open_order_initial),
+            cross_wallet=total(lambda row: row.cross_wallet),
+            cross_profit=total(lambda row: row.cross_profit),
+            available=usdt.available,
+            max_withdraw=usdt.max_withdraw,
+        )
+
+    def liquidation_price(self, row: PositionMargin) -> Decimal:
+        """The mark price at which a row's margin is down to its maintenance margin; zero when there is none.
+
+        Cross margin may lose the whole cross wallet of the asset, with the profit of the other positions.
+        """
+        if row.isolated:
+            return row.liquidation_price(row.row.isolated_wallet)
+        asset = row.rules.margin_asset
+        return row.liquidation_price(self._cross_wallet(asset) + self._cross_profit(asset) - row.profit)
+
+    def free(self, asset: str) -> Decimal:
+        """What is free for new orders or withdrawal, in units of the asset; negative when overdrawn."""
+        if self._book.multi_assets:
+            pooled = sum((self._free_alone(one) * index_price(one) for one in self._assets()), ZERO)
+            return to_money(pooled / index_price(asset))
+        return self._free_alone(asset)
+
+    def has_overdrawn_asset(self) -> bool:
+        """Whether an asset is only kept up by others that stand in for it."""
+        return any(self._free_alone(asset) < 0 for asset in self._assets())
+
+    def _assets(self) -> dict[str, None]:
+        return {wallet.asset: None for wallet in self._book.wallets()}
+
+    def _cross_wallet(self, asset: str) -> Decimal:
+        return self._cross_wallets.get(asset, ZERO)
+
+    def _cross_profit(self, asset: str) -> Decimal:
+        return self._cross_profits.get(asset, ZERO)
+
+    def _free_alone(self, asset: str) -> Decimal:
+        """What is free of the asset when no other one stands in for it."""
+        left = self._cross_wallet(asset)
+        for row in self._of_asset.get(asset, []):
+            left -= row.open_order_initial if row.isolated else row.initial - row.profit
+        return left
+
+    def _valued(self, symbol: str, side: PositionSide) -> PositionMargin:
+        settings = self._book.settings(symbol)
+        bids, asks = self._notionals.get((symbol, side), (ZERO, ZERO))
+        return PositionMargin(
+            self._book.position(symbol, side),
+            self._book.marks[symbol],
+            settings.leverage,
+            settings.isolated,
+            bids,
+            asks,
+            self._book.rules[symbol],
+        )
 
 
 def pools(book: Book) -> Iterator[Pool]:
@@ -194,7 +220,7 @@ def pools(book: Book) -> Iterator[Pool]:
     Positions and their margins are read once, at the start; the wallets are read when a pool is asked for,
     since liquidating the one before may have changed them.
     """
-    rows = [margin for margin in margins(book) if margin.row.amount]
+    rows = [margin for margin in Statement(book).rows() if margin.row.amount]
     for margin in rows:
         if margin.isolated:
             yield Pool(f"{margin.row.symbol} {margin.row.side}", margin.isolated_margin, [margin], None)

@@ -16,7 +16,7 @@ from decimal import Decimal
 
 from statecast.simulator.book import Book, Trade
 from statecast.simulator.events import AccountChanged, Event, Filled, OrderChanged, Reason
-from statecast.simulator.margin import free, position_margin
+from statecast.simulator.margin import Statement
 from statecast.simulator.orders import (
     ZERO,
     AlgoOrder,
@@ -137,14 +137,15 @@ def check_room(book: Book, request: OrderRequest, instead_of: Order | None = Non
     notional = request.qty * worst_price(book, request)
     if instead_of:
         notional -= instead_of.remaining_qty * instead_of.price
-    before = position_margin(book, request.symbol, request.position_side)
+    statement = Statement(book)
+    before = statement.row(request.symbol, request.position_side)
     if request.side is Side.BUY:
         after = replace(before, bid_notional=before.bid_notional + notional)
     else:
         after = replace(before, ask_notional=before.ask_notional + notional)
     more = after.initial - before.initial
     fee = notional * TAKER_RATE
-    if more > 0 and more + max(ZERO, fee) > max(ZERO, free(book, book.rules[request.symbol].margin_asset)):
+    if more > 0 and more + max(ZERO, fee) > max(ZERO, statement.free(book.rules[request.symbol].margin_asset)):
         raise Refused(Refusal.MARGIN_INSUFFICIENT)
 
 

@@ -11,7 +11,7 @@ from decimal import Decimal
 
 from statecast.simulator.book import Book
 from statecast.simulator.events import AccountChanged, Event, LeverageChanged, MultiAssetsChanged, PositionRow, Reason
-from statecast.simulator.margin import free, free_alone, position_margin
+from statecast.simulator.margin import Statement
 from statecast.simulator.orders import ZERO, PositionSide, Refusal, Refused
 from statecast.simulator.symbols import to_money
 
@@ -24,14 +24,15 @@ def set_leverage(book: Book, symbol: str, leverage: int, now_ms: int) -> list[Ev
         raise Refused(Refusal.LEVERAGE_INVALID, str(leverage))
     if leverage == old.leverage:
         return []
-    rows = [position_margin(book, symbol, side) for side in book.sides()]
+    statement = Statement(book)
+    rows = [statement.row(symbol, side) for side in book.sides()]
     if sum((abs(row.notional) for row in rows), ZERO) > rules.max_notional(leverage):
         raise Refused(Refusal.LEVERAGE_NOTIONAL)
     if leverage < old.leverage:
         if old.isolated and any(row.row.amount for row in rows):
             raise Refused(Refusal.LEVERAGE_ISOLATED)
         more = sum((replace(row, leverage=leverage).initial - row.initial for row in rows), ZERO)
-        if more > max(ZERO, free(book, rules.margin_asset)):
+        if more > max(ZERO, statement.free(rules.margin_asset)):
             raise Refused(Refusal.MARGIN_INSUFFICIENT)
     book.set_settings(symbol, replace(old, leverage=leverage))
     return [LeverageChanged(now_ms, symbol, leverage)]
@@ -65,9 +66,10 @@ def add_isolated_margin(book: Book, symbol: str, side: PositionSide, amount: Dec
     row = book.position(symbol, side)
     if not book.settings(symbol).isolated or not row.amount:
         raise Refused(Refusal.NOT_ISOLATED)
-    if amount > max(ZERO, free(book, asset)):
+    statement = Statement(book)
+    if amount > max(ZERO, statement.free(asset)):
         raise Refused(Refusal.MARGIN_INSUFFICIENT)
-    margin = position_margin(book, symbol, side)
+    margin = statement.row(symbol, side)
     if margin.isolated_margin + amount < margin.position_initial:
         raise Refused(Refusal.MARGIN_INSUFFICIENT)
     wallet = row.isolated_wallet + to_money(amount)
@@ -95,7 +97,7 @@ def set_multi_assets(book: Book, now_ms: int, *, enabled: bool) -> list[Event]:
         raise Refused(Refusal.MULTI_ASSETS_SAME)
     if enabled and any(book.settings(symbol).isolated for symbol in book.rules):
         raise Refused(Refusal.MULTI_ASSETS_ISOLATED)
-    if not enabled and any(free_alone(book, wallet.asset) < 0 for wallet in book.wallets()):
+    if not enabled and Statement(book).has_overdrawn_asset():
         raise Refused(Refusal.MARGIN_INSUFFICIENT)
     book.set_multi_assets(enabled=enabled)
     return [MultiAssetsChanged(now_ms, enabled)]

@@ -12,6 +12,7 @@ from decimal import Decimal
 
 from statecast.simulator.exchange import Json
 from statecast.simulator.ledger import Ledger
+from statecast.simulator.margin import Statement
 from statecast.simulator.orders import AlgoOrder, Order, OrderType
 from statecast.simulator.positions import PositionMargin
 
@@ -37,27 +38,28 @@ def account_truth(ledger: Ledger) -> Json:
     `positions` has the rows of every symbol with a position or an open order, flat ones too; `totals` is in USDT, in
     USD with `multiAssetsMargin`.
     """
+    statement = ledger.statement()
     return {
         "dualSidePosition": ledger.hedge,
         "multiAssetsMargin": ledger.multi_assets,
         "marks": {symbol: format(mark, "f") for symbol, mark in ledger.marks.items()},
-        "assets": [_asset(ledger, wallet.asset) for wallet in ledger.wallets()],
-        "totals": _totals(ledger),
-        "positions": [_position(ledger, margin) for margin in _active_rows(ledger)],
+        "assets": [_asset(statement, wallet.asset) for wallet in ledger.wallets()],
+        "totals": _totals(statement),
+        "positions": [_position(statement, margin) for margin in _active_rows(ledger, statement)],
         "symbolConfig": [_symbol_config(ledger, symbol) for symbol in ledger.rules],
         "openOrders": [_order(order) for order in ledger.open_orders()],
         "openAlgoOrders": [_algo(algo) for algo in ledger.open_algos()],
     }
 
 
-def _active_rows(ledger: Ledger) -> Iterable[PositionMargin]:
+def _active_rows(ledger: Ledger, statement: Statement) -> Iterable[PositionMargin]:
     for symbol in ledger.active_symbols():
         for side in ledger.sides():
-            yield ledger.position_margin(symbol, side)
+            yield statement.row(symbol, side)
 
 
-def _asset(ledger: Ledger, asset: str) -> Json:
-    margin = ledger.asset_margin(asset)
+def _asset(statement: Statement, asset: str) -> Json:
+    margin = statement.asset(asset)
     return {
         "asset": asset,
         "walletBalance": _places(margin.wallet.balance),
@@ -75,8 +77,8 @@ def _asset(ledger: Ledger, asset: str) -> Json:
     }
 
 
-def _totals(ledger: Ledger) -> Json:
-    margin = ledger.account_margin()
+def _totals(statement: Statement) -> Json:
+    margin = statement.account()
     return {
         "totalInitialMargin": _places(margin.initial),
         "totalMaintMargin": _places(margin.maintenance),
@@ -92,7 +94,7 @@ def _totals(ledger: Ledger) -> Json:
     }
 
 
-def _position(ledger: Ledger, margin: PositionMargin) -> Json:
+def _position(statement: Statement, margin: PositionMargin) -> Json:
     row = margin.row
     return {
         "symbol": row.symbol,
@@ -102,7 +104,7 @@ def _position(ledger: Ledger, margin: PositionMargin) -> Json:
         "breakEvenPrice": _plain(row.break_even_price),
         "markPrice": _plain(margin.mark),
         "unRealizedProfit": _places(margin.profit),
-        "liquidationPrice": _plain(ledger.liquidation_price(margin)),
+        "liquidationPrice": _plain(statement.liquidation_price(margin)),
         "notional": _plain(margin.notional),
         "isolatedWallet": _places_or_zero(row.isolated_wallet),
         "updateTime": row.updated_at_ms,

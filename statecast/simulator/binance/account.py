@@ -8,6 +8,7 @@ from statecast.simulator.binance.frames import money, plain
 from statecast.simulator.binance.rest import Params, RestApi, or_zero
 from statecast.simulator.book import Wallet
 from statecast.simulator.exchange import Json
+from statecast.simulator.margin import Statement
 from statecast.simulator.orders import PositionSide
 from statecast.simulator.positions import PositionMargin
 from statecast.simulator.symbols import INDEX_PRICES
@@ -16,8 +17,9 @@ ACCOUNT_ALIAS = "SgsRfWsR"
 
 
 def account_v3(api: RestApi, params: Params, now_ms: int) -> Json:
-    return _totals(api) | {
-        "assets": [_asset(api, wallet.asset) for wallet in _listed(api)],
+    statement = api.ledger.statement()
+    return _totals(statement) | {
+        "assets": [_asset(statement, wallet.asset) for wallet in _listed(api)],
         "positions": [
             {
                 "symbol": margin.row.symbol,
@@ -31,12 +33,13 @@ def account_v3(api: RestApi, params: Params, now_ms: int) -> Json:
                 "maintMargin": or_zero(margin.maintenance),
                 "updateTime": margin.row.updated_at_ms,
             }
-            for margin in _active_rows(api)
+            for margin in _active_rows(api, statement)
         ],
     }
 
 
 def account_v2(api: RestApi, params: Params, now_ms: int) -> Json:
+    statement = api.ledger.statement()
     return (
         {
             "feeTier": 0,
@@ -48,9 +51,9 @@ def account_v2(api: RestApi, params: Params, now_ms: int) -> Json:
             "multiAssetsMargin": api.ledger.multi_assets,
             "tradeGroupId": -1,
         }
-        | _totals(api)
+        | _totals(statement)
         | {
-            "assets": [_asset(api, wallet.asset) | {"marginAvailable": True} for wallet in _listed(api)],
+            "assets": [_asset(statement, wallet.asset) | {"marginAvailable": True} for wallet in _listed(api)],
             "positions": [
                 {
                     "symbol": margin.row.symbol,
@@ -72,7 +75,7 @@ def account_v2(api: RestApi, params: Params, now_ms: int) -> Json:
                     "askNotional": plain(margin.ask_notional),
                     "updateTime": margin.row.updated_at_ms,
                 }
-                for margin in _all_rows(api)
+                for margin in _all_rows(api, statement)
             ],
         }
     )
@@ -87,9 +90,10 @@ def _listed(api: RestApi) -> list[Wallet]:
 
 def balance(api: RestApi, params: Params, now_ms: int) -> list[Json]:
     fields = ("crossUnPnl", "availableBalance", "maxWithdrawAmount")
+    statement = api.ledger.statement()
     rows: list[Json] = []
     for wallet in _listed(api):
-        asset = _asset(api, wallet.asset)
+        asset = _asset(statement, wallet.asset)
         rows.append(
             {
                 "accountAlias": ACCOUNT_ALIAS,
@@ -105,9 +109,9 @@ def balance(api: RestApi, params: Params, now_ms: int) -> list[Json]:
 
 
 def position_risk_v3(api: RestApi, params: Params, now_ms: int) -> list[Json]:
-    symbol = api.symbol_or_none(params)
+    symbol, statement = api.symbol_or_none(params), api.ledger.statement()
     return [
-        _risk(api, margin)
+        _risk(statement, margin)
         | {
             "isolatedMargin": or_zero(margin.isolated_margin),
             "marginAsset": margin.rules.margin_asset,
@@ -119,15 +123,15 @@ def position_risk_v3(api: RestApi, params: Params, now_ms: int) -> list[Json]:
             "bidNotional": plain(margin.bid_notional),
             "askNotional": plain(margin.ask_notional),
         }
-        for margin in _active_rows(api)
+        for margin in _active_rows(api, statement)
         if symbol is None or margin.row.symbol == symbol
     ]
 
 
 def position_risk_v2(api: RestApi, params: Params, now_ms: int) -> list[Json]:
-    symbol = api.symbol_or_none(params)
+    symbol, statement = api.symbol_or_none(params), api.ledger.statement()
     return [
-        _risk(api, margin)
+        _risk(statement, margin)
         | {
             "leverage": str(margin.leverage),
             "marginType": "isolated" if margin.isolated else "cross",
@@ -135,25 +139,25 @@ def position_risk_v2(api: RestApi, params: Params, now_ms: int) -> list[Json]:
             "isAutoAddMargin": "false",
             "maxNotionalValue": plain(margin.rules.max_notional(margin.leverage)),
         }
-        for margin in _all_rows(api)
+        for margin in _all_rows(api, statement)
         if symbol is None or margin.row.symbol == symbol
     ]
 
 
-def _active_rows(api: RestApi) -> Iterable[PositionMargin]:
+def _active_rows(api: RestApi, statement: Statement) -> Iterable[PositionMargin]:
     for symbol in api.ledger.active_symbols():
         for side in api.ledger.sides():
-            yield api.ledger.position_margin(symbol, side)
+            yield statement.row(symbol, side)
 
 
-def _all_rows(api: RestApi) -> Iterable[PositionMargin]:
+def _all_rows(api: RestApi, statement: Statement) -> Iterable[PositionMargin]:
     sides = (PositionSide.BOTH, *api.ledger.sides()) if api.ledger.hedge else api.ledger.sides()
     for symbol in api.ledger.rules:
         for side in sides:
-            yield api.ledger.position_margin(symbol, side)
+            yield statement.row(symbol, side)
 
 
-def _risk(api: RestApi, margin: PositionMargin) -> Json:
+def _risk(statement: Statement, margin: PositionMargin) -> Json:
     """What the versions of positionRisk share."""
     row = margin.row
     return {
@@ -164,15 +168,15 @@ def _risk(api: RestApi, margin: PositionMargin) -> Json:
         "breakEvenPrice": plain(row.break_even_price),
         "markPrice": plain(margin.mark),
         "unRealizedProfit": money(margin.profit),
-        "liquidationPrice": plain(api.ledger.liquidation_price(margin)),
+        "liquidationPrice": plain(statement.liquidation_price(margin)),
         "notional": plain(margin.notional),
         "isolatedWallet": or_zero(row.isolated_wallet),
         "updateTime": row.updated_at_ms,
     }
 
 
-def _asset(api: RestApi, asset: str) -> Json:
-    margin = api.ledger.asset_margin(asset)
+def _asset(statement: Statement, asset: str) -> Json:
+    margin = statement.asset(asset)
     return {
         "asset": asset,
         "walletBalance": money(margin.wallet.balance),
@@ -190,8 +194,8 @@ def _asset(api: RestApi, asset: str) -> Json:
     }
 
 
-def _totals(api: RestApi) -> Json:
-    margin = api.ledger.account_margin()
+def _totals(statement: Statement) -> Json:
+    margin = statement.account()
     return {
         "totalInitialMargin": money(margin.initial),
         "totalMaintMargin": money(margin.maintenance),

@@ -10,6 +10,7 @@ from statecast.simulator.ledger import Ledger
 from statecast.simulator.margin import MarginLevel, Pool
 from statecast.simulator.orders import (
     Refusal,
+    Side,
 )
 
 
@@ -45,6 +46,24 @@ def test_pooled_assets_carry_each_others_orders() -> None:
     assert ledger.asset_margin("USDC").available < 4600
     expect_refused(Refusal.MARGIN_TYPE_MULTI_ASSETS, ledger.set_margin_type, "ETHUSDT", NOW, isolated=True)
     expect_refused(Refusal.MARGIN_INSUFFICIENT, ledger.set_multi_assets, NOW, enabled=False)
+
+
+def test_the_figures_of_many_rows_are_those_of_each() -> None:
+    ledger = Ledger({"USDT": D(8_000)}, now_ms=NOW)
+    ledger.set_margin_type("SOLUSDT", NOW, isolated=True)
+    for symbol in ("BTCUSDT", "ETHUSDT", "SOLUSDT"):
+        ledger.place(order(symbol=symbol, qty="0.2" if symbol == "BTCUSDT" else "1"), NOW)
+    ledger.place(order(price="90000"), NOW)
+    ledger.place(order(Side.SELL, price="92000", reduce_only=True), NOW)
+    statement = ledger.statement()
+    btc, eth, sol = (statement.row(symbol, BOTH) for symbol in ("BTCUSDT", "ETHUSDT", "SOLUSDT"))
+    assert statement.rows() == [btc, eth, sol]
+    assert (btc.bid_notional, btc.ask_notional) == (9_000, 0)
+    free = statement.asset("USDT").cross_wallet + eth.profit
+    assert statement.liquidation_price(btc) == btc.liquidation_price(free) != 0
+    assert statement.liquidation_price(sol) == sol.liquidation_price(sol.row.isolated_wallet) != 0
+    assert statement.asset("USDT").profit == btc.profit + eth.profit + sol.profit
+    assert statement.account().cross_profit == btc.profit + eth.profit
 
 
 def test_a_pool_is_called_before_it_is_liquidated() -> None:
