@@ -59,6 +59,8 @@ ORDERS = (
     Column("stopPrice", 6),
     Column("status", 8, right=False),
 )
+TERMS = (Column("closePosition", 3, right=False), Column("activatePrice", 6), Column("callbackRate", 6))
+"""Of few orders, which have no quantity or no stop price of their own: shown where an order in the table has them."""
 
 PROFITS = frozenset({"totalUnrealizedProfit", "unrealizedProfit", "unRealizedProfit"})
 MOVING = PROFITS | {"totalMarginBalance", "availableBalance", "markPrice"}
@@ -117,7 +119,7 @@ def account_lines(stored: StoredAccount, max_age_ms: int = STALE_AFTER_MS, *, br
     for title, table, columns in (
         ("balance", stored.balances, BALANCES),
         ("position", stored.positions, POSITIONS),
-        ("order", stored.orders, ORDERS),
+        ("order", stored.orders, _order_columns(stored.orders)),
     ):
         if table is None:
             if stored.status:
@@ -145,6 +147,14 @@ def _names(columns: Iterable[Column]) -> list[str]:
     return [column.name for column in columns]
 
 
+def _order_columns(orders: Mapping[str, Row] | None) -> list[Column]:
+    """Those that these orders need, the terms next to the quantity that they explain."""
+    rows = (orders or {}).values()
+    terms = [column for column in TERMS if any(row.get(column.name, "false") != "false" for row in rows)]
+    at = _names(ORDERS).index("executedQty")
+    return [*ORDERS[:at], *terms, *ORDERS[at:]]
+
+
 def _pairs(row: Row, names: Iterable[str]) -> str:
     return " ".join(f"{name}={row[name]}" for name in names if name in row)
 
@@ -156,9 +166,10 @@ def event_line(entry: Row) -> str:
     filled = f" {entry['lastQty']} @ {entry['lastPrice']}" if entry.get("lastQty") else ""
     profit = f" profit {entry['realizedProfit']}" if _number(entry.get("realizedProfit")) else ""
     at = f" @ {entry['price']}" if _number(entry.get("price")) else ""
+    closes = " closePosition" if entry.get("closePosition") == "true" else ""
     return (
         f"#{entry['eventSeq']} {entry['eventType']} {entry['symbol']} {entry['side']} {entry['positionSide']} "
-        f"{entry['type']} {entry['quantity']}{at} -> {entry['status']}{filled}{profit} order {entry['orderId']}"
+        f"{entry['type']} {entry['quantity']}{closes}{at} -> {entry['status']}{filled}{profit} order {entry['orderId']}"
     )
 
 
@@ -210,7 +221,7 @@ def account_blocks(stored: StoredAccount, max_age_ms: int = STALE_AFTER_MS) -> l
     for kind, table, columns in (
         ("balance", stored.balances, BALANCES),
         ("open position", stored.positions, POSITIONS),
-        ("open order", stored.orders, ORDERS),
+        ("open order", stored.orders, _order_columns(stored.orders)),
     ):
         blocks.append(_table(kind, table, columns, stored, judged))
     return [*blocks, [head]] if judged.mark else blocks
@@ -240,7 +251,7 @@ def _table(
     if not rows:
         return Table(f"no {kind}{_when(judged)}{mark}", (), ())
     # An order has no stop price because it needs none; a position without a figure has one that is not known.
-    absent = "-" if columns is ORDERS else "unknown"
+    absent = "-" if kind == "open order" else "unknown"
     cells = [
         [Text(name), *(_cell(stored, row, column.name, absent) for column in columns)]
         for name, row in sorted(rows.items())

@@ -163,6 +163,24 @@ def test_what_is_missing_in_a_position_is_unknown_and_in_an_order_not_there() ->
     assert "unknown" not in by_name["BTCUSDT:8886774001"]
 
 
+CLOSING = ORDER | {"type": "STOP_MARKET", "quantity": "0", "stopPrice": "88000", "closePosition": "true"}
+TRAILING = ORDER | {"type": "TRAILING_STOP_MARKET", "activatePrice": "99000.5", "callbackRate": "1.5"}
+
+
+def test_an_order_that_closes_the_position_or_trails_is_shown_with_its_terms() -> None:
+    orders = {"BTCUSDT:algo-1": CLOSING, "BTCUSDT:algo-2": TRAILING, "BTCUSDT:3": ORDER | {"closePosition": "false"}}
+    terms = replace(LIVE, orders=orders)
+    for width in (160, 80):
+        heading, other, closing, trailing = (line.split() for line in page(terms, width)[-4:])
+        at = heading.index("closePosition") - 1  # The title has two words, a name has one.
+        assert [row[at] for row in (closing, trailing, other)] == ["true", "-", "false"], "the quantity says nothing"
+    assert all(word in page(terms)[-1].split() for word in ("99000.5", "1.5"))
+    brief = [line for line in account_lines(terms, brief=True) if line.startswith("  order")]
+    assert "quantity=0 closePosition=true" in brief[1]
+    assert "activatePrice=99000.5 callbackRate=1.5" in brief[2]
+    assert "closePosition" not in "\n".join(page(replace(LIVE, orders={"BTCUSDT:3": orders["BTCUSDT:3"]})))
+
+
 def test_json_is_the_contracts_text() -> None:
     document = orjson.loads(account_json(STALE))
     assert document["accountId"] == "binance:main"
@@ -206,9 +224,13 @@ EVENT = {
             {"type": "MARKET", "price": "0"},
             "MARKET 108.74 -> FILLED 108.74 @ 137.4 profit -3.10000000 order 8886774002",
         ),
+        (
+            {"type": "STOP_MARKET", "quantity": "0", "price": "0", "closePosition": "true", "lastQty": ""},
+            "STOP_MARKET 0 closePosition -> FILLED profit -3.10000000 order 8886774002",
+        ),
         ({"lastQty": "", "price": "x"}, "LIMIT 108.74 -> FILLED profit -3.10000000 order 8886774002"),
     ],
-    ids=["fill", "fill without profit", "market order", "no fill, and a price that is none"],
+    ids=["fill", "fill without profit", "market order", "closes the position", "no fill, and a price that is none"],
 )
 def test_an_event_is_one_line(changed: dict[str, str], end: str) -> None:
     assert event_line(EVENT | changed) == f"#5 TRADE SOLUSDT BUY BOTH {end}"
