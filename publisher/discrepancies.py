@@ -427,6 +427,6 @@ def _covers(answer: Check, difference: Difference) -> bool:
         case "orders":
             return answer.order_symbols is None or difference.symbol in answer.order_symbols
         case "settings":
-            return answer.multi_assets is not None
+            return answer.symbol_configs is not None
         case "history" | "opening":
             return False

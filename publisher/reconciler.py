@@ -143,7 +143,7 @@ class Reconciler:
         self._status.count_unreadable(answer.unreadable)
         self._hooks.apply(answer)
         self._discrepancies.take(self._account, answer, self._clock.monotonic())
-        if answer.multi_assets is not None and answer.order_symbols is None:
+        if answer.symbol_configs is not None and answer.order_symbols is None:
             self._compared = asked_mono_s, replace(answer, created=())
         self._settle()
         self._changed.set()

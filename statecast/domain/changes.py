@@ -154,11 +154,11 @@ class Snapshot:
     """The whole account by REST. Rows carry the venue's own update times; `taken_ms` is when the venue was asked.
 
     `margin_assets` maps symbols to the asset their profit is in. `totals_asset` is what the totals count: one asset of
-    the balances, or the currency in which all of them are valued. With `totals_are_wallet` it is an asset whose wallet
-    is the total: while it is not, what the totals count is not known. The stream was received since
-    `stream_since_ms`, before the venue was asked; 0: not known. `knows_ends`: known orders that are not listed were
-    asked for one by one, and those that are over are known to be. `unreadable` is what is
-    not in it because it cannot be understood.
+    the balances, or the currency in which all of them are valued; None where the answer does not say it, as
+    `multi_assets` is. With `totals_are_wallet` it is an asset whose wallet is the total: while it is not, what the
+    totals count is not known. The stream was received since `stream_since_ms`, before the venue was asked (0: not
+    known). `knows_ends`: known orders that are not listed were asked for one by one, and those that are over are known
+    to be. `unreadable` is what is not in it because it cannot be understood.
     """
 
     totals: Totals
@@ -167,7 +167,7 @@ class Snapshot:
     orders: tuple[Order, ...]
     symbol_configs: Mapping[str, SymbolConfig]
     margin_assets: Mapping[str, str]
-    multi_assets: bool
+    multi_assets: bool | None
     taken_ms: int
     totals_asset: str | None = None
     totals_are_wallet: bool = False
@@ -187,7 +187,7 @@ class Check:
     were created since some moment, in whatever state they are now: until `created_until_ms` ordinary ones, and
     conditional ones where the venue lists them for the whole account; conditional ones of the symbols of
     `conditional_until_ms` until then; and those that were asked for by their ids.
-    Settings that were not asked for are None.
+    `symbol_configs` is None where settings were not asked for, `multi_assets` also where the answer does not say it.
     """
 
     totals: Totals

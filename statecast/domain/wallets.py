@@ -85,7 +85,8 @@ class Wallets:
 
     def merge(self, snapshot: Snapshot) -> None:
         """The whole account by REST; wallets of the stream stand where they are newer."""
-        self._multi_assets = snapshot.multi_assets
+        if snapshot.multi_assets is not None:
+            self._multi_assets = snapshot.multi_assets
         self._totals_asset = snapshot.totals_asset
         self._counts_wallet = snapshot.totals_are_wallet
         self.table.replace_all(merged_balances(self.table.rows, self.table.trusted_ms, snapshot, self._rest))

@@ -516,7 +516,9 @@ async def test_values_that_only_decorate_do_not_keep_an_account_from_being_live(
         assets = [{"asset": "USDT", "walletBalance": "5", "crossWalletBalance": "5", "updateTime": -1}]
         totals = dict.fromkeys(("totalWalletBalance", "totalUnrealizedProfit", "totalMarginBalance"), "")
         body = totals | {"availableBalance": "5", "totalInitialMargin": "0", "totalMaintMargin": "0", "assets": assets}
-        for path, document in (("/fapi/v1/symbolConfig", settings), ("/fapi/v3/account", body)):
+        mode = {"dualSidePosition": False, "multiAssetsMargin": None}
+        documents = {"/fapi/v1/symbolConfig": settings, "/fapi/v3/account": body, "/fapi/v1/accountConfig": mode}
+        for path, document in documents.items():
             fault = {"count": 1_000, "status": 200, "path": path, "body": json.dumps(document)}
             exchange.fault("answer_rest", fault, now_ms)
         async with published(server, redis_url, account_name) as here:
@@ -525,5 +527,9 @@ async def test_values_that_only_decorate_do_not_keep_an_account_from_being_live(
             assert stored.account is not None
             assert "totalWalletBalance" not in stored.account
             assert stored.account["availableBalance"] == "5"
+            assert "totalsAsset" not in stored.account
             assert (stored.balances or {})["USDT"]["venueTimeMs"] == "0"
-            assert stored.status["unreadableValues"] == "3"
+            assert stored.status["unreadableValues"] == "4"
+            reconciled = int(stored.status["reconciledAtMs"])
+            status = await until(here.status, lambda status: int(status["reconciledAtMs"]) > reconciled + 4_000)
+            assert status["state"] == "live", "comparing goes on"

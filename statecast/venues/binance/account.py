@@ -138,7 +138,7 @@ class BinanceAccount:
         unreadable: list[Unreadable] = []
         totals, balances = snapshot.account(account, taken_ms, unreadable)
         configs = snapshot.symbol_configs(symbol_config, unreadable)
-        multi_assets = snapshot.multi_assets(account_config)
+        multi_assets = snapshot.multi_assets(account_config, unreadable)
         positions = snapshot.positions(risk, taken_ms, configs, unreadable)
         open_orders = snapshot.open_orders(orders, unreadable) + snapshot.open_algo_orders(algo_orders, unreadable)
         if consistent and (missing := [text for text, key in unreadable if key is not None]):
@@ -154,8 +154,8 @@ class BinanceAccount:
             margin_assets={**stated, **self._margin_assets},
             multi_assets=multi_assets,
             taken_ms=taken_ms,
-            totals_asset=wire.MULTI_ASSETS_TOTALS if multi_assets else wire.SINGLE_ASSET_TOTALS,
-            totals_are_wallet=not multi_assets,  # EU accounts are counted in BNFCR
+            totals_asset=snapshot.totals_asset(multi_assets),
+            totals_are_wallet=multi_assets is False,  # EU accounts are counted in BNFCR
             answered_ms=self.clock.now_ms(),
             unreadable=tuple(unreadable),
         )
@@ -189,7 +189,7 @@ class BinanceAccount:
         configs, multi_assets = None, None
         if scope.settings:
             configs = snapshot.symbol_configs(others.pop(), unreadable)
-            multi_assets = snapshot.multi_assets(others.pop())
+            multi_assets = snapshot.multi_assets(others.pop(), unreadable)
         orders: list[Order] = []
         lists = list(zip(others[::2], others[1::2], strict=True))
         if symbols is not None:

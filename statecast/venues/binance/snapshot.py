@@ -414,10 +414,18 @@ def algo_order_row(row: Json, event: str, unreadable: list[Unreadable]) -> Order
     )
 
 
-def multi_assets(body: object) -> bool:
-    """`GET /fapi/v1/accountConfig`: `{"dualSidePosition":false,"multiAssetsMargin":false,…}`."""
+def multi_assets(body: object, unreadable: list[Unreadable]) -> bool | None:
+    """`GET /fapi/v1/accountConfig`: `{"dualSidePosition":false,"multiAssetsMargin":false,…}`. What the totals count
+    depends on it, and nothing else."""
     event = str(wire.ACCOUNT_CONFIG)
-    return flag(obj(body, event, "body"), "multiAssetsMargin", event)
+    return _figure(flag, obj(body, event, "body"), "multiAssetsMargin", event, "the margin mode", unreadable)
+
+
+def totals_asset(multi_assets: bool | None) -> str | None:
+    """What the totals count, in a margin mode."""
+    if multi_assets is None:
+        return None
+    return wire.MULTI_ASSETS_TOTALS if multi_assets else wire.SINGLE_ASSET_TOTALS
 
 
 def symbol_configs(body: object, unreadable: list[Unreadable]) -> dict[str, SymbolConfig]:

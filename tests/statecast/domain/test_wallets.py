@@ -159,6 +159,14 @@ def test_what_totals_count_that_are_a_wallet(
     assert story.account.totals.totals_asset == counted
 
 
+def test_while_the_margin_mode_is_not_known_the_totals_are_rests_and_count_nothing_known() -> None:
+    unknown = {"multi_assets": None, "totals_asset": None, "balances": [rest_balance(-50, "1000")]}
+    story = Story([snapshot()], [snapshot(10, **unknown, total=totals(10, "1000"))], [wallet(20, "990")])
+    assert story.account.totals is not None
+    assert (story.account.totals.total_wallet_balance, story.account.totals.totals_asset) == (D(1000), None)
+    assert not story.account.multi_assets, "as it was"
+
+
 @pytest.mark.parametrize("asset", ["USDT", "BNFCR"])
 def test_after_a_change_of_the_mode_a_total_that_is_no_wallet_counts_nothing_known(asset: str) -> None:
     """The answer of a check that was under way, or the totals of an account that does not count USDT."""

@@ -304,9 +304,21 @@ def test_triggered_conditional_order_stands_among_the_ordinary_ones() -> None:
 
 def test_settings_modes_and_margin_assets() -> None:
     assert snapshot.symbol_configs(body("symbolConfig"), []) == {"BTCUSDT": SymbolConfig(20, "cross")}
-    assert snapshot.multi_assets(body("accountConfig")) is False
+    assert snapshot.multi_assets(body("accountConfig"), []) is False
     assert snapshot.margin_assets(body("exchangeInfo")) == {"BTCUSDT": "USDT", "ETHUSDC": "USDC"}
     assert snapshot.server_time_ms(body("time")) == 1793000000000
+
+
+@pytest.mark.parametrize("mode", [{}, *({"multiAssetsMargin": value} for value in (None, "false", 0, {}))])
+def test_a_margin_mode_that_makes_no_sense_is_left_out_and_named(mode: dict[str, object]) -> None:
+    unreadable: list[Unreadable] = []
+    assert snapshot.multi_assets({"dualSidePosition": False, **mode}, unreadable) is None
+    ((text, key),) = unreadable
+    assert text.startswith("the margin mode: the venue's answer cannot be understood: multiAssetsMargin ")
+    assert key is None, "all else is known"
+    with pytest.raises(FrameError):
+        snapshot.multi_assets([mode], [])
+    assert [snapshot.totals_asset(one) for one in (None, False, True)] == [None, "USDT", "USD"]
 
 
 def test_listen_key_is_not_repeated_by_an_error() -> None:
@@ -354,7 +366,6 @@ READERS: list[tuple[str, Callable[[Any], object]]] = [
     ("positionRisk", snapshot.risk_holdings),
     ("openOrders", lambda b: snapshot.open_orders(b, [])),
     ("openAlgoOrders", lambda b: snapshot.open_algo_orders(b, [])),
-    ("accountConfig", snapshot.multi_assets),
     ("symbolConfig", lambda b: snapshot.symbol_configs(b, [])),
     ("exchangeInfo", snapshot.margin_assets),
     ("apiRestrictions", snapshot.key_permissions),
