@@ -171,14 +171,16 @@ class GapReader:
         take(await self._known_orders(reading, orders))
         trades: list[PastTrade] = []
         traded = await self._traded_symbols(reading, orders.values())
+        unreadable: set[OrderKey] = set()
         for history in await self._read_all("trades", traded, reading, gap.since_ms):
             trades += history.trades
+            unreadable |= history.unreadable
         not_logged = [row for row in trades if row.time_ms <= gap.until_ms and _fill_id(row) not in gap.logged]
-        take(await self._orders_of_fills(reading, not_logged, orders))
+        take(await self._orders_of_fills(reading, not_logged, unreadable, orders))
         amendments = await self._amendments(reading, orders, trades)
         ended = {key: unknown_order(key, gap.since_ms) for key in gap.ended}
         ended |= {key: past.order for key, past in orders.items() if is_over(past.order)}
-        seen = _Seen(orders, trades, amendments, self._unread("trades", gap.symbols - traded))
+        seen = _Seen(orders, trades, amendments, self._unread("trades", gap.symbols - traded), unreadable)
         incomplete = self._account.incomplete_orders
         found = await _reconstruct(gap, seen, incomplete, self._clock, self._slice_size)
         return GapRead(found, reading.lost, ended, tuple(sorted(reading.unsure)), unread)
@@ -329,11 +331,18 @@ class GapReader:
         return known
 
     async def _orders_of_fills(
-        self, reading: _Reading, not_logged: list[PastTrade], found: Container[OrderKey]
+        self,
+        reading: _Reading,
+        not_logged: list[PastTrade],
+        unreadable: Iterable[OrderKey],
+        found: Container[OrderKey],
     ) -> list[PastOrder]:
         """The orders of fills that were neither placed in the window nor known to be open before it. Of one that the
-        venue does not show, the fills are logged as far as they say it themselves."""
-        own: defaultdict[OrderKey, list[PastTrade]] = defaultdict(list)
+        venue does not show, the fills are logged as far as they say it themselves. `unreadable` are those of fills
+        whose rows cannot be understood."""
+        own: defaultdict[OrderKey, list[PastTrade]] = defaultdict(
+            list, {key: [] for key in unreadable if key not in found}
+        )
         for trade in not_logged:
             if trade.order not in found:
                 own[trade.order].append(trade)
@@ -342,7 +351,8 @@ class GapReader:
             past = None
             if key not in reading.unsure and key not in reading.not_shown:
                 # The venue shows the fills, so it is less behind than it may be.
-                past = await self._order(reading, key, max(fill.time_ms for fill in fills), self._rest.lag_ms)
+                last_ms = max((fill.time_ms for fill in fills), default=reading.gap.until_ms)
+                past = await self._order(reading, key, last_ms, self._rest.lag_ms)
             if past is not None:
                 orders.append(past)
             elif key in reading.not_shown:
@@ -366,12 +376,14 @@ class GapReader:
 
 
 class _Seen(NamedTuple):
-    """What the histories have, by order; in the `unread` symbols no trades were asked for."""
+    """What the histories have, by order; in the `unread` symbols no trades were asked for. Of the `unreadable` orders a
+    fill's row cannot be understood."""
 
     orders: Mapping[OrderKey, PastOrder]
     trades: Iterable[PastTrade]
     amendments: Mapping[OrderKey, tuple[PastAmendment, ...]]
     unread: frozenset[str]
+    unreadable: Collection[OrderKey] = ()
 
 
 async def _reconstruct(
@@ -416,6 +428,9 @@ async def _reconstruct(
             reached[key] = max(reached.get(key, 0), update.order.venue_time_ms)
             timed.append((reached[key], update))
         await clock.sleep(0)
+    # Of one that was neither placed in the window nor known before it, nothing else shows that a fill is missing.
+    older = (orders[key] for key in sorted(seen.unreadable) if key in orders and key not in known_filled)
+    behind += (past.order for past in older if past.created_ms < gap.since_ms)
     timed.sort(key=lambda pair: pair[0])
     return Reconstructed(tuple(update for _, update in timed), tuple(behind), gap.filled)
 
@@ -438,7 +453,7 @@ def _log_alone(reading: _Reading, key: OrderKey, fills: Iterable[PastTrade], now
     events = [fill_of_unknown_order(fill, known, now_ms) for fill in sorted(fills, key=lambda fill: fill.sequence)]
     entries: list[LoggedEvent | OrderUpdate] = [LoggedEvent(event) for event in events]
     if known is None:
-        entries.append(_lost(events[-1].order, now_ms))
+        entries.append(_lost(events[-1].order if events else unknown_order(key, reading.gap.until_ms), now_ms))
         reading.lost.extend(entries)
         return
     # Its entry is there already, and comes behind what happened before.

@@ -34,11 +34,13 @@ class _Listing:
     settled_ms: int
     orders: dict[OrderKey, PastOrder] = field(default_factory=dict)
     trades: dict[FillKey, PastTrade] = field(default_factory=dict)
+    unreadable: set[OrderKey] = field(default_factory=set)
     forgotten_until_ms: int = 0
 
     def add(self, page: HistoryPage) -> None:
         self.orders.update({past.order.key: past for past in page.orders})
         self.trades.update({(row.symbol, row.order_id, row.fill_id): row for row in page.trades})
+        self.unreadable.update(page.unreadable)
         self.settled_ms = max(self.settled_ms, page.settled_ms)
         self.forgotten_until_ms = max(self.forgotten_until_ms, page.forgotten_until_ms)
 
@@ -49,11 +51,13 @@ class _Listing:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What one query has since a time. The venue has forgotten what is older than `forgotten_until_ms`; 0: nothing."""
+    """What one query has since a time. The venue has forgotten what is older than `forgotten_until_ms`; 0: nothing.
+    `unreadable` are orders of fills whose rows cannot be understood."""
 
     orders: tuple[PastOrder, ...]
     trades: tuple[PastTrade, ...]
     forgotten_until_ms: int
+    unreadable: frozenset[OrderKey] = frozenset()
 
 
 class HistoryCache:
@@ -91,6 +95,7 @@ class HistoryCache:
             tuple(past for past in listing.orders.values() if past.created_ms >= since_ms),
             tuple(trade for trade in listing.trades.values() if trade.time_ms >= since_ms),
             listing.forgotten_until_ms,
+            frozenset(listing.unreadable),
         )
 
     async def _look_again(self, listing: _Listing, open_now: Mapping[OrderKey, Order]) -> None:

@@ -181,7 +181,8 @@ class HistoryQuery(NamedTuple):
 
 class HistoryPage(NamedTuple):
     """A part of a history, in any order; a row may stand on two pages. An order whose row cannot be understood has the
-    status `LOST` (`statecast/domain/orders.py`), one whose status nobody named has that.
+    status `LOST` (`statecast/domain/orders.py`), one whose status nobody named has that. `unreadable` are orders of
+    fills whose rows cannot be understood.
 
     `settled_ms`: everything that was created (orders) or happened (trades) until then was listed and is not listed late
     any more, so that a later attempt may begin there; 0: not known. `forgotten_until_ms`: the venue no longer has what
@@ -192,6 +193,7 @@ class HistoryPage(NamedTuple):
     trades: tuple[PastTrade, ...] = ()
     settled_ms: int = 0
     forgotten_until_ms: int = 0
+    unreadable: tuple[OrderKey, ...] = ()
 
 
 class KeyReport(NamedTuple):

@@ -636,6 +636,37 @@ async def test_a_fill_whose_order_the_venue_does_not_show_is_logged_from_the_tra
         assert (entry["status"], entry["executedQty"], entry["clientOrderId"]) == ("", "", ""), "nothing is invented"
 
 
+async def test_a_fill_whose_row_cannot_be_understood_is_a_gap_of_its_order_alone(
+    redis_url: str, account_name: str
+) -> None:
+    async with new_server() as server:
+        async with published(server, redis_url, account_name) as here:
+            await here.agree()
+        ledger, exchange = server.exchange.ledger, server.exchange
+        qty, now_ms = ledger.rules["BTCUSDT"].step_size * 5, SystemClock().now_ms()
+        for side in (Side.BUY, Side.SELL):
+            ledger.place(OrderRequest(symbol="BTCUSDT", side=side, type=OrderType.MARKET, qty=qty), now_ms)
+        read, torn = (
+            {
+                "symbol": "BTCUSDT",
+                "id": trade.trade_id,
+                "orderId": trade.order.order_id,
+                "qty": str(trade.qty),
+                "price": str(trade.price),
+                "time": now_ms,
+            }
+            for trade in ledger.trades[-2:]
+        )
+        fault = {"count": 1_000, "status": 200, "path": "/fapi/v1/userTrades"}
+        exchange.fault("answer_rest", fault | {"body": json.dumps([read, torn | {"qty": "0.0O5"}])}, now_ms)
+        async with published(server, redis_url, account_name) as here:
+            log = await here.log()
+            assert logged_of(log, read["orderId"]) == ["NEW", "TRADE"]
+            assert sorted(logged_of(log, torn["orderId"])) == ["GAP", "NEW"]
+            assert sum(entry["eventType"] == "GAP" for entry in log) == 1
+            await here.agree()
+
+
 async def test_a_symbol_that_was_traded_in_the_gap_alone_is_found_where_orders_are_listed_by_symbol(
     redis_url: str, account_name: str
 ) -> None:

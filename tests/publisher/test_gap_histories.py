@@ -87,8 +87,8 @@ class Desk:
         self.asked_for_amendments.append(key)
         return self.amendments.get(key)
 
-    def traded(self, *rows: PastTrade, symbol: str = "BTCUSDT") -> None:
-        self.pages["trades", symbol] = HistoryPage(trades=rows)
+    def traded(self, *rows: PastTrade, symbol: str = "BTCUSDT", unreadable: tuple[OrderKey, ...] = ()) -> None:
+        self.pages["trades", symbol] = HistoryPage(trades=rows, unreadable=unreadable)
 
     def symbols_asked(self, kind: HistoryKind) -> list[str]:
         return [query.symbol for query in self.asked if query.kind == kind]
@@ -435,6 +435,34 @@ async def test_fills_of_a_known_order_that_nobody_shows_come_before_its_gap() ->
     assert [one.event.event_id for one in read.lost] == ["BTCUSDT:1001:FILL:1", "BTCUSDT:1001:GAP"]
     assert read.lost[0].event.order.client_order_id == known.client_order_id
     assert desk.asked_by_id == [known.key], "once"
+
+
+OLD = OrderKey("BTCUSDT", "9")
+
+
+async def test_an_old_order_of_a_fill_that_cannot_be_understood_is_behind() -> None:
+    """It was not known to be open: nothing else shows that its fill is missing."""
+    desk = Desk()
+    desk.traded(fill(700, 2), unreadable=(OLD, OrderKey("BTCUSDT", "1001")))
+    desk.lists("orders", rest_order(700, "FILLED", executed_qty=Decimal("0.010")))
+    desk.single[OLD] = PastOrder(rest_order(600, "FILLED", order_id="9", executed_qty=Decimal("0.010")), NOW - 50)
+    read = await desk.reader.read(desk.gap(), {})
+    assert [row.key for row in read.found.behind] == [OLD]
+    assert [update.event.event_id for update in read.found.updates] == ["BTCUSDT:1001:NEW", "BTCUSDT:1001:FILL:2"]
+    assert not read.lost
+    desk.reader.forget()
+    desk.traded(unreadable=(OrderKey("BTCUSDT", "1001"),))
+    read = await desk.reader.read(desk.gap(), {})
+    assert [row.key for row in read.found.behind] == [OrderKey("BTCUSDT", "1001")], "by what it has filled"
+
+
+async def test_an_order_that_nobody_shows_of_a_fill_that_cannot_be_understood_is_a_gap() -> None:
+    desk = Desk()
+    desk.traded(unreadable=(OLD,))
+    desk.refused[OLD] = GONE
+    read = await desk.reader.read(desk.gap(), {})
+    assert [one.event.event_id for one in read.lost] == ["BTCUSDT:9:GAP"]
+    assert (await desk.reader.read(desk.gap(order(-50, order_id="9")), {OLD: order(-50, order_id="9")})).lost == []
 
 
 async def test_a_young_fill_of_an_order_that_the_venue_does_not_know_yet_is_asked_for_again() -> None:

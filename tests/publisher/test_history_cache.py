@@ -46,6 +46,8 @@ class Desk:
         self.settled_ms = settled_ms
         self.orders: dict[OrderKey, PastOrder] = {}
         self.trades: list[PastTrade] = []
+        self.unreadable: tuple[OrderKey, ...] = ()
+        """Orders that the first page of trades names."""
         self.pages = 0
         self.asked_by_id: list[OrderKey] = []
         self.refuses_ids = False
@@ -82,7 +84,9 @@ class Desk:
                 orders=tuple(row for _, row in page if isinstance(row, PastOrder)),
                 trades=tuple(row for _, row in page if isinstance(row, PastTrade)),
                 settled_ms=min(last_ms, self.settled_ms),
+                unreadable=() if start else self.unreadable,
             )
+            self.unreadable = ()
 
     async def fetch_order(self, asked: OrderKey, _: Waiting) -> PastOrder | None:
         self.asked_by_id.append(asked)
@@ -180,6 +184,16 @@ async def test_trades_go_on_behind_the_last_one_that_is_settled() -> None:
     desk.pages = desk.interrupt_at_page = 0
     assert await desk.fills() == list(range(COUNT))
     assert desk.pages == 1
+
+
+async def test_an_order_of_a_fill_that_cannot_be_understood_is_named_by_a_later_attempt_too() -> None:
+    desk = Desk()
+    desk.trades = [trade(number, number * 1000) for number in range(COUNT)]
+    desk.unreadable = (key(7),)
+    desk.interrupt_at_page = 3
+    with pytest.raises(Interrupted):
+        await desk.fills()
+    assert (await desk.cache.read(TRADES, NOW, NONE_OPEN)).unreadable == {key(7)}
 
 
 async def test_fills_of_two_orders_may_have_one_id() -> None:

@@ -38,7 +38,7 @@ Ask = Callable[[wire.Call, Params], Awaitable[object]]
 """Sends a call for a page."""
 
 _Page = tuple[tuple[PastOrder, ...], int]
-_Trades = tuple[tuple[PastTrade, ...], int]
+_Trades = tuple[history.Trades, int]
 
 
 @dataclass(slots=True)
@@ -77,7 +77,7 @@ class Histories:
         forgotten_ms = start_ms if start_ms > since_ms else 0
         if query.kind == "trades":
             async for trades, until_ms in self._trades(query.symbol, start_ms, waiting):
-                yield HistoryPage((), trades, min(until_ms, settled_ms), forgotten_ms)
+                yield HistoryPage((), trades.rows, min(until_ms, settled_ms), forgotten_ms, trades.unreadable)
             return
 
         def ask(call: wire.Call, params: Params) -> Awaitable[object]:
@@ -214,19 +214,26 @@ class Histories:
             end_ms = start_ms + wire.HISTORY_SPAN_MS
             window: Params = {"symbol": symbol, "startTime": start_ms, "endTime": end_ms}
             page = history.trades(await self._rest.read_when_allowed(wire.USER_TRADES, window, waiting))
-            is_full = len(page) >= self._rest.history_page
-            yield page, page[-1].time_ms if is_full else end_ms
+            last = self._last_of_full(page)
+            yield page, last.time_ms if last is not None else end_ms
             start_ms = end_ms + 1
-            if is_full:
-                from_id = page[-1].sequence
+            if last is not None:
+                from_id = last.sequence
         while from_id is not None:  # By id it goes on without an end.
             by_id: Params = {"symbol": symbol, "fromId": from_id}
             page = history.trades(await self._rest.read_when_allowed(wire.USER_TRADES, by_id, waiting))
-            is_full = len(page) >= self._rest.history_page
-            yield page, page[-1].time_ms if is_full else NO_END_MS
+            last = self._last_of_full(page)
+            yield page, last.time_ms if last is not None else NO_END_MS
             # Of one number there are two fills at the most: a page of it alone holds both.
-            last_id = page[-1].sequence if page else from_id
-            from_id = (last_id if last_id > from_id else from_id + 1) if is_full else None
+            from_id = None if last is None else max(last.sequence, from_id + (last.sequence <= from_id))
+
+    def _last_of_full(self, page: history.Trades) -> PastTrade | None:
+        """The fill from which on the next page is to be asked for; None where there is no next page."""
+        if page.listed < self._rest.history_page:
+            return None
+        if not page.rows:
+            raise FrameError(str(wire.USER_TRADES), "body", "holds no row that can be understood")
+        return page.rows[-1]
 
     # Of a check. These calls do not wait: a check has its time.
 

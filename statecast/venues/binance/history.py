@@ -1,6 +1,7 @@
 """Order and trade histories by REST → past orders and trades. Pure; a malformed body raises FrameError.
 
-An order's row that is not understood is an order of status `LOST`, as long as it says which one it is, and since when.
+An order's row that is not understood is an order of status `LOST`, as long as it says which one it is, and since when;
+a trade's row is left out, and named by its order.
 
 Pages "All Orders", "Account Trade List", "Query All Algo Orders", as of 2026-05-28 to 2026-09; read in November 2026.
 Trimmed rows stand with each function.
@@ -8,7 +9,8 @@ Trimmed rows stand with each function.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
 
 from statecast.domain import event_ids
 from statecast.domain.history import PastAmendment, PastOrder, PastTrade
@@ -30,6 +32,8 @@ from statecast.venues.binance.fields import (
     whole,
 )
 from statecast.venues.binance.snapshot import algo_order_key, algo_order_row, order_key, order_row
+
+T = TypeVar("T")
 
 
 def orders(body: object) -> tuple[PastOrder, ...]:
@@ -105,7 +109,18 @@ def _not_understood(row: Json, key: OrderKey, created_ms: int, algo_id: str | No
     return PastOrder(order, created_ms)
 
 
-def trades(body: object) -> tuple[PastTrade, ...]:
+class Trades(NamedTuple):
+    """What an answer lists: fills, and the orders of those whose rows are not understood; `listed` of both together."""
+
+    rows: tuple[PastTrade, ...]
+    unreadable: tuple[OrderKey, ...]
+
+    @property
+    def listed(self) -> int:
+        return len(self.rows) + len(self.unreadable)
+
+
+def trades(body: object) -> Trades:
     """`GET /fapi/v1/userTrades`.
 
     [{"symbol":"BTCUSDT","id":5512345678,"orderId":8886774001,"side":"BUY","price":"91250.4","qty":"0.025","realizedPnl":"0",
@@ -115,11 +130,27 @@ def trades(body: object) -> tuple[PastTrade, ...]:
     within its order; it grows with time.
     """
     event = str(wire.USER_TRADES)
-    return tuple(_trade(row, event) for row in rows(body, event, "body"))
+    found: list[PastTrade] = []
+    unreadable: list[OrderKey] = []
+    for row in rows(body, event, "body"):
+        key = order_key(row, event)
+        try:
+            found.append(_trade(row, event))
+        except FrameError:
+            unreadable.append(key)
+    return Trades(tuple(found), tuple(unreadable))
 
 
 def _trade(row: Json, event: str) -> PastTrade:
     number_of_trade = whole(row, "id", event)
+
+    def figure(read: Callable[[Json, str, str], T], key: str) -> T | None:
+        """A value that says nothing of the rest of the row: left out where it makes no sense."""
+        try:
+            return read(row, key, event)
+        except FrameError:
+            return None
+
     return PastTrade(
         symbol=name(row, "symbol", event),
         order_id=str(whole(row, "orderId", event)),
@@ -129,12 +160,12 @@ def _trade(row: Json, event: str) -> PastTrade:
         sequence=number_of_trade,
         qty=number(row, "qty", event),
         price=number(row, "price", event),
-        commission=maybe_number(row, "commission", event),
-        commission_asset=name(row, "commissionAsset", event) if row.get("commissionAsset") else None,
-        realized_profit=maybe_number(row, "realizedPnl", event),
-        maker=maybe_flag(row, "maker", event),
-        side=name(row, "side", event) if row.get("side") else "",
-        position_side=name(row, "positionSide", event) if row.get("positionSide") else "",
+        commission=figure(maybe_number, "commission"),
+        commission_asset=figure(name, "commissionAsset"),
+        realized_profit=figure(maybe_number, "realizedPnl"),
+        maker=figure(maybe_flag, "maker"),
+        side=figure(name, "side") or "",
+        position_side=figure(name, "positionSide") or "",
     )
 
 

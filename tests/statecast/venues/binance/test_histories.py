@@ -244,6 +244,29 @@ async def test_both_fills_of_a_trade_with_oneself_are_listed_wherever_a_page_end
     assert listed == whole if page > 1 else {number for number, _ in listed} == set(range(9))
 
 
+@pytest.mark.parametrize("bad", [(4,), (0,), (3, 4, 7), (7, 8)])
+async def test_behind_a_row_that_cannot_be_understood_fills_are_listed_on(
+    venue: Venue, clock: JumpingClock, bad: tuple[int, ...]
+) -> None:
+    """Also where a page ends with it: it counts among those that make a page full."""
+    rows = [{**trade(n), "orderId": n, "qty": None if n in bad else "1"} for n in range(9)]
+    async with aclosing(new_account(venue.url, clock, history_page=3)) as account:
+        venue.next["/fapi/v1/userTrades"] = [trade_listing(rows)] * 40
+        pages = [page async for page in account.history_pages(TRADES, START_MS - HOUR_MS, ignore)]
+    assert {row.sequence for page in pages for row in page.trades} == set(range(9)) - set(bad)
+    assert {key for page in pages for key in page.unreadable} == {OrderKey("BTCUSDT", str(n)) for n in bad}
+
+
+async def test_a_full_page_of_fills_none_of_which_can_be_understood_is_an_error(
+    venue: Venue, clock: JumpingClock
+) -> None:
+    rows = [{**trade(n), "id": None} for n in range(3)]
+    async with aclosing(new_account(venue.url, clock, history_page=3)) as account:
+        venue.bodies["/fapi/v1/userTrades"] = rows
+        error = await failure(rows_of(account.history_pages(TRADES, START_MS - HOUR_MS, ignore)))
+    assert str(error) == "frame GET /fapi/v1/userTrades: body: holds no row that can be understood"
+
+
 async def test_nothing_is_asked_for_that_the_venue_no_longer_keeps(account: BinanceAccount, venue: Venue) -> None:
     for query, path in ((ALL, "allOrders"), (CONDITIONAL, "allAlgoOrders"), (TRADES, "userTrades")):
         venue.bodies[f"/fapi/v1/{path}"] = []

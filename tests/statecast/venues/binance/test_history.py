@@ -70,13 +70,26 @@ def test_one_row_is_read_as_those_of_a_list() -> None:
     assert isinstance(history.order(row), PastOrder)
 
 
-@pytest.mark.parametrize("key", ["symbol", "orderId", "id", "qty", "price", "time"])
-def test_a_trade_without_what_makes_it_one_is_an_error(key: str) -> None:
-    row = trade_row(1, 1, "1")
-    del row[key]
+@pytest.mark.parametrize("key", ["id", "qty", "price", "time"])
+def test_a_trade_without_what_makes_it_one_is_left_out_and_its_order_named(key: str) -> None:
+    found = history.trades([trade_row(1, 1, "1", orderId=7) | {key: None}, trade_row(2, 2, "1")])
+    assert [row.sequence for row in found.rows] == [2]
+    assert found.unreadable == (OrderKey("BTCUSDT", "7"),)
+    assert found.listed == 2, "a page is as full as it was"
+
+
+@pytest.mark.parametrize("key", ["symbol", "orderId"])
+def test_a_trade_that_cannot_be_named_is_an_error(key: str) -> None:
     with pytest.raises(FrameError):
-        history.trades([row])
-    assert isinstance(history.trades([trade_row(1, 1, "1")])[0], PastTrade)
+        history.trades([trade_row(1, 1, "1") | {key: None}])
+
+
+@pytest.mark.parametrize("key", ["commission", "commissionAsset", "realizedPnl", "maker", "side", "positionSide"])
+def test_what_only_decorates_a_trade_is_left_out_where_it_makes_no_sense(key: str) -> None:
+    (whole,) = history.trades([trade_row(1, 1, "1")]).rows
+    (trade,) = history.trades([trade_row(1, 1, "1") | {key: ["?"]}]).rows
+    assert sum(ours != theirs for ours, theirs in zip(trade, whole, strict=True)) == 1
+    assert isinstance(trade, PastTrade)
 
 
 @pytest.mark.parametrize(
@@ -107,9 +120,9 @@ def test_a_conditional_order_has_what_its_trigger_created() -> None:
 
 
 def test_a_trade_has_its_fee_and_its_order() -> None:
-    (trade,) = history.trades([trade_row(10, 1, "0.025")])
+    (trade,) = history.trades([trade_row(10, 1, "0.025")]).rows
     assert (trade.trade_id, trade.fill_id, trade.sequence) == ("1", "1", 1)
-    (without,) = history.trades([trade_row(10, 0, "0.025")])
+    (without,) = history.trades([trade_row(10, 0, "0.025")]).rows
     assert without.fill_id == "", "as the stream has it, which says 0 where there is no trade"
     assert (trade.time_ms, trade.qty, trade.maker) == (SINCE + 10, Decimal("0.025"), True)
     assert (trade.commission, trade.commission_asset) == (Decimal("0.45625200"), "USDT")
