@@ -34,6 +34,9 @@ RECHECK_S = 1.0
 RECHECK_OLD_S = 5.0
 """After an answer that was old: the next one may be as old, for as long as the venue is behind."""
 
+LONGEST_PERIOD_S = 60.0
+"""A shorter period becomes as long as this where the venue's limits do not allow more comparisons."""
+
 RETRY_S, LONGEST_RETRY_S = 5.0, 20.0
 """After a question that failed; doubled with each that follows."""
 
@@ -64,11 +67,22 @@ class CheckSchedule:
         self._everything_mono_s = 0.0
         self._everything_due_mono_s = 0.0
         self._not_before_mono_s = 0.0
+        self._figures_not_before_mono_s = 0.0
+        self._agreed_mono_s = 0.0
+        """When the last answer that agreed was asked for."""
+        self._put_off_s = 0.0
+        """How long after that the venue's limits allow the next one, where they have put it off."""
+        self._was_longer = False
         self._retry_s = RETRY_S
 
     def everything_s(self, *, is_standby: bool) -> float:
         """The period in which everything is compared."""
-        return max(self._period_s, self._pace.standby_pause_s if is_standby else self._pace.all_pause_s)
+        pause_s = self._pace.standby_pause_s if is_standby else self._pace.all_pause_s
+        return max(self._period_s, pause_s, self._put_off_s)
+
+    def overdue_mono_s(self, *, is_standby: bool) -> float:
+        """When a period has passed since the last answer that agreed was asked for."""
+        return self._agreed_mono_s + self.everything_s(is_standby=is_standby)
 
     def moved(self, now_mono_s: float) -> bool:
         """Something has changed: what no event carries of it is asked for soon. Returns whether this is the first
@@ -100,18 +114,19 @@ class CheckSchedule:
 
     def agreed(self, asked_mono_s: float, *, is_standby: bool) -> None:
         """Everything agreed, asked for at that moment."""
+        self._agreed_mono_s, self._put_off_s = asked_mono_s, 0.0
         share = self._between(EARLIEST, LATEST)
         self._everything_due_mono_s = asked_mono_s + self.everything_s(is_standby=is_standby) * share
         if self._proof_mono_s is not None and asked_mono_s >= self._proof_mono_s:
             self._proof_mono_s = None
 
-    def asked(self, kind: Kind, now_mono_s: float) -> None:
-        """A question is being sent."""
-        self._asked_mono_s = now_mono_s
+    def asked(self, kind: Kind, asked_mono_s: float) -> None:
+        """A question was sent at that moment."""
+        self._asked_mono_s = asked_mono_s
         if kind == "everything":
-            self._everything_mono_s = now_mono_s
-        if kind == "figures":
-            self._moved_mono_s = None
+            self._everything_mono_s = asked_mono_s
+        # Every answer has the figures of what had changed before.
+        self._moved_mono_s = self._last_moved_mono_s if self._last_moved_mono_s > asked_mono_s else None
 
     def answered(self) -> None:
         """The venue has answered: pauses after failures start over."""
@@ -122,6 +137,19 @@ class CheckSchedule:
         pause_s, self._retry_s = self._retry_s, min(2 * self._retry_s, LONGEST_RETRY_S)
         self._not_before_mono_s = now_mono_s + (pause_s if wait_s is None else wait_s)
         self.due()
+
+    def put_off(self, kind: Kind, now_mono_s: float, wait_s: float) -> bool:
+        """A question was not sent, for the venue's limits allow it in `wait_s`. Returns whether a period becomes longer
+        by that for the first time."""
+        if kind == "figures":
+            self._figures_not_before_mono_s = now_mono_s + wait_s
+            return False
+        self._not_before_mono_s = now_mono_s + wait_s
+        self._put_off_s = min(self._not_before_mono_s - self._agreed_mono_s, LONGEST_PERIOD_S)
+        self.due()
+        is_longer = self._put_off_s > max(self._period_s, self._pace.all_pause_s)
+        is_first, self._was_longer = is_longer and not self._was_longer, self._was_longer or is_longer
+        return is_first
 
     def next(self, now_mono_s: float, *, again_s: float | None, by_symbol: bool, is_standby: bool) -> Due:
         """What is due. `again_s`: something differed and is not explained, and is asked for after so long; `by_symbol`:
@@ -136,7 +164,9 @@ class CheckSchedule:
             again = max(self._asked_mono_s + again_s, self._everything_mono_s + self._pace.all_pause_s)
             deadlines.append((again, "everything"))
         elif not is_standby:  # Nobody reads what a standby knows.
-            deadlines.append((self._figures_mono_s(), "figures"))
+            figures = max(self._figures_mono_s(), self._figures_not_before_mono_s)
+            if figures + self._pace.figures_pause_s <= everything:  # Else they come with that.
+                deadlines.append((figures, "figures"))
         if now_mono_s < self._not_before_mono_s:
             return Due(None, self._not_before_mono_s)
         for at_mono_s, kind in deadlines:

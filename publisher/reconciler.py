@@ -22,7 +22,7 @@ from publisher.status import Status
 from statecast.clock import Clock, wait_until
 from statecast.domain.account import Account
 from statecast.domain.changes import Check, WalletCorrection
-from statecast.errors import AuthFailed, FrameError, RateLimited, VenueError
+from statecast.errors import AuthFailed, FrameError, LimitReached, RateLimited, VenueError
 from statecast.venues.adapter import FIGURES_ONLY, CheckScope, StreamEnded, VenueAccount
 
 EXPLAIN_S = 0.05
@@ -165,15 +165,20 @@ class Reconciler:
         self._schedule.forget_moved()
         while True:
             kind = await self._next_question()
-            self._schedule.asked(kind, asked_mono_s := self._clock.monotonic())
+            asked_mono_s = self._clock.monotonic()
             try:
                 answer = await self._venue.fetch_check(self._scope(kind))
             except AuthFailed:
                 raise
+            except LimitReached as error:
+                self._not_sent(kind, error)
+                continue
             except (VenueError, FrameError) as error:
                 self._log.warning("check_failed", reason=str(error))
+                self._schedule.asked(kind, asked_mono_s)
                 self._put_off(error)
                 continue
+            self._schedule.asked(kind, asked_mono_s)
             self._schedule.answered()
             if not self._hooks.is_following():
                 continue
@@ -208,7 +213,8 @@ class Reconciler:
             return CheckScope(found.order_symbols, found.settings, by_id=by_id)
         everything_s = self._schedule.everything_s(is_standby=self._lease.is_standby)
         doubtful = (*self._account.triggered_without_order(), *self._discrepancies.unlisted_orders)
-        return self._coverage.scope(everything_s, doubtful, is_standby=self._lease.is_standby)
+        scope = self._coverage.scope(everything_s, doubtful, is_standby=self._lease.is_standby)
+        return scope._replace(urgent=self._schedule.awaits_proof or self._is_overdue)
 
     async def _next_question(self) -> Kind:
         """Wait until something is due, and say what."""
@@ -280,8 +286,8 @@ class Reconciler:
         """The state was true when the venue was asked; until the next comparison is overdue it counts as verified."""
         is_standby = self._lease.is_standby
         self._schedule.agreed(asked_mono_s, is_standby=is_standby)
-        period_s = self._schedule.everything_s(is_standby=is_standby)
-        self._verified_until_mono_s = asked_mono_s + period_s + self._discrepancies.grace_s
+        overdue_mono_s = self._schedule.overdue_mono_s(is_standby=is_standby)
+        self._verified_until_mono_s = overdue_mono_s + self._discrepancies.grace_s
         self._status.verify_until(self._verified_until_mono_s)
 
     @property
@@ -303,6 +309,24 @@ class Reconciler:
     @property
     def _not_compared(self) -> str:
         return f"not compared with the venue for too long: {self._trouble}"
+
+    def _not_sent(self, kind: Kind, error: LimitReached) -> None:
+        """The venue's limits allow fewer questions than wanted. Until they allow the next one the last answer counts,
+        as it would with a longer period: who asks for a short one must not have less for it."""
+        wait_s = max(0.0, (error.retry_at_ms - self._venue.clock.now_ms()) / 1000)
+        is_first = self._schedule.put_off(kind, self._clock.monotonic(), wait_s)
+        if kind == "figures":
+            return
+        if is_first:
+            period_s = self._schedule.everything_s(is_standby=self._lease.is_standby)
+            self._log.warning("compared_less_often", period_s=round(period_s, 1), reason=str(error))
+        self._trouble = str(error)
+        is_standby = self._lease.is_standby
+        until_mono_s = self._schedule.overdue_mono_s(is_standby=is_standby) + self._discrepancies.grace_s
+        if self._in_doubt or self._discrepancies.doubtful or until_mono_s <= self._verified_until_mono_s:
+            return
+        self._verified_until_mono_s = until_mono_s
+        self._status.verify_until(until_mono_s)
 
     def _put_off(self, error: VenueError | FrameError) -> None:
         """Everything is compared once the venue may be asked again."""

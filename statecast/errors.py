@@ -5,6 +5,7 @@
     ├── VenueError             the exchange
     │   ├── VenueUnreachable     wait, then try again
     │   ├── RateLimited          wait until `retry_at_ms`
+    │   │   └── LimitReached       the same; nothing was sent, so as not to be refused
     │   ├── Rejected             the request is wrong: correct it, do not repeat it
     │   └── AuthFailed           call the operator: credentials or account
     ├── FrameError             a frame that cannot be understood: re-read the venue
@@ -65,6 +66,10 @@ class RateLimited(VenueError):
     def __init__(self, venue: str, call: str, reason: str, retry_at_ms: int) -> None:
         super().__init__(venue, call, reason)
         self.retry_at_ms = retry_at_ms
+
+
+class LimitReached(RateLimited):
+    """Not sent: the venue's limits, as they are counted here, allow it at `retry_at_ms`."""
 
 
 class Rejected(VenueError):

@@ -155,7 +155,7 @@ class CheckScope(NamedTuple):
     `order_symbols`: open orders of these symbols; None: of all. `settings`: leverage, margin types, account modes.
     `created_since_ms`: orders created since then (0: not asked). `conditional_since_ms`: conditional ones, each
     symbol's since a time of its own; empty without `CheckPace.conditional_by_symbol`. `by_id`: orders of either
-    kind by their ids.
+    kind by their ids. `urgent`: nothing is `live` without the answer.
     """
 
     order_symbols: frozenset[str] | None = frozenset()
@@ -163,6 +163,7 @@ class CheckScope(NamedTuple):
     created_since_ms: int = 0
     conditional_since_ms: tuple[tuple[str, int], ...] = ()
     by_id: tuple[OrderKey, ...] = ()
+    urgent: bool = False
 
 
 FIGURES_ONLY = CheckScope()

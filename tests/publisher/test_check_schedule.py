@@ -83,6 +83,16 @@ def test_what_no_event_carries_is_asked_for_twice_more_after_the_last_change() -
     assert asked == [10.0 + SETTLE_S, 10.0 + SETTLE_S + PACE.figures_pause_s, 10.0 + LATER_S[1]]
 
 
+def test_figures_that_come_with_a_comparison_are_not_asked_for_apart() -> None:
+    one = schedule(period_s=5.0)
+    one.moved(3.1)
+    assert due(one, 3.5).kind is None
+    assert due(one, 5.0).kind == "everything"
+    one.moved(5.1)
+    one.asked("everything", 5.0)
+    assert due(one, 7.3).kind == "figures", "what moved while the venue was asked may not be in its answer"
+
+
 def test_the_first_answer_that_proves_the_snapshot_is_asked_for_whatever_the_pace() -> None:
     one = CheckSchedule(PACE, PERIOD_S, Random(1).uniform)
     one.begins(0.2, 3.0)

@@ -764,7 +764,7 @@ async def live_again(here: World) -> None:
     await until(here.status, lambda status: status["state"] == "live" and status["streamSinceMs"] != connections)
 
 
-@pytest.mark.parametrize(("positions", "orders"), [(300, 0), (60, 500)])
+@pytest.mark.parametrize(("positions", "orders"), [(300, 0), (500, 2000)])
 async def test_a_large_account_on_which_little_moves_is_live_again_for_the_weight_of_what_moved(
     redis_url: str, account_name: str, positions: int, orders: int
 ) -> None:

@@ -25,7 +25,7 @@ from support.changes import (
 )
 from support.clocks import ManualClock
 
-from publisher.check_schedule import LATER_S, CheckSchedule
+from publisher.check_schedule import LATER_S, LONGEST_PERIOD_S, CheckSchedule
 from publisher.discrepancies import GRACE_S, Discrepancies
 from publisher.lease import Lease
 from publisher.logs import account_log
@@ -39,7 +39,7 @@ from statecast.domain.account import Account
 from statecast.domain.changes import Change, Check, Unreadable
 from statecast.domain.models import PositionKey, SymbolConfig
 from statecast.domain.order_tracking import BEFORE_OPENING, IncompleteOrder
-from statecast.errors import AuthFailed, RateLimited, VenueError, VenueUnreachable
+from statecast.errors import AuthFailed, LimitReached, RateLimited, VenueError, VenueUnreachable
 from statecast.store.client import Client
 from statecast.store.keys import AccountId
 from statecast.store.writer import AccountWriter
@@ -195,9 +195,63 @@ async def test_a_short_period_compares_orders_no_oftener_than_their_weight_allow
     await story.run(30)
     everything = [at for at, scope in story.asked if scope.order_symbols is None]
     assert 5 <= len(everything) <= 30 / PACE.all_pause_s
-    assert 10 <= len(story.asked) - len(everything) <= 30 / PACE.figures_pause_s, (
-        "holdings are, and no oftener than after changes"
+    assert len(story.asked) - len(everything) == len(everything), (
+        "in between the figures alone, which every comparison brings as well"
     )
+
+
+def short_of_limits(story: Story, every_s: float) -> Callable[[CheckScope], Check]:
+    """A venue whose limits allow one comparison in so many seconds, and figures at any time."""
+
+    def venue(scope: CheckScope) -> Check:
+        into_s = story.clock.elapsed_s % every_s
+        if scope != FIGURES_ONLY and into_s > 1.0 and not scope.urgent:
+            retry_at_ms = NOW + round((story.clock.elapsed_s - into_s + every_s) * 1000)
+            raise LimitReached("binance", "check", "not sent", retry_at_ms)
+        return story.truth(scope)
+
+    return venue
+
+
+async def test_a_short_period_becomes_longer_where_the_venues_limits_do_not_allow_it() -> None:
+    """The account stays live: with a long period it would be."""
+    story = Story(period_s=5.0)
+    story.venue = short_of_limits(story, 30.0)
+    with capture_logs() as logs:
+        await story.run(300)
+    everything = [at for at, scope in story.asked if scope != FIGURES_ONLY and at % 30.0 <= 1.0]
+    assert len(everything) >= 9
+    assert [line["event"] for line in logs] == ["compared_less_often"], "said once, and the state has not changed"
+    assert 20 <= logs[0]["period_s"] <= 30
+    assert story.verified
+
+
+async def test_a_period_is_made_no_longer_than_a_minute() -> None:
+    story = Story(period_s=5.0)
+    story.venue = short_of_limits(story, 300.0)
+    await story.run(LONGEST_PERIOD_S + GRACE_S - 1)
+    assert story.verified
+    await story.run(LONGEST_PERIOD_S + GRACE_S + 1)
+    assert not story.verified
+    assert story.status.reason == "not compared with the venue for too long: binance: check: not sent"
+
+
+async def test_figures_that_the_limits_do_not_allow_hold_no_comparison_up() -> None:
+    story = Story(period_s=10.0)
+
+    def venue(scope: CheckScope) -> Check:
+        if scope == FIGURES_ONLY:
+            raise LimitReached("binance", "check", "not sent", NOW + 300_000)
+        return story.truth(scope)
+
+    story.venue = venue
+    for at in range(1, 60):
+        story.at(at, story.light.moved)
+    with capture_logs() as logs:
+        await story.run(60)
+    kinds = [scope == FIGURES_ONLY for _, scope in story.asked]
+    assert (kinds.count(True), kinds.count(False) >= 6) == (1, True)
+    assert (logs, story.verified) == ([], True)
 
 
 async def test_a_burst_of_changes_costs_one_question_then_a_pause_and_two_later_ones() -> None:
@@ -220,7 +274,7 @@ async def test_a_snapshot_is_not_vouched_for_until_a_later_answer_agrees() -> No
     assert story.asked == []
     assert not story.verified
     await story.run(3.5)
-    assert [scope for _, scope in story.asked] == [EVERYTHING]
+    assert [scope for _, scope in story.asked] == [EVERYTHING._replace(urgent=True)]
     assert story.verified
     assert story.status.reason == "the venue agrees"
 

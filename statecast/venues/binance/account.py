@@ -65,6 +65,8 @@ class BinanceAccount:
         self._key_checked = False
         self._margin_assets: Mapping[str, str] = {}
         self._unlisted: frozenset[str] = frozenset()
+        self._whole_weight = 0
+        """Of the last comparison of everything; figures leave so much to the next one."""
 
     @property
     def clock(self) -> ProbedClock:
@@ -178,7 +180,12 @@ class BinanceAccount:
         weight = sum(call.weight for call, _ in calls) + (scope.created_since_ms > 0) * wire.ALL_ORDERS.weight
         weight += len(scope.conditional_since_ms) * wire.ALL_ALGO_ORDERS.weight
         weight += len(scope.by_id) * wire.ORDER.weight
-        self._rest.check_limits("check", weight)
+        if scope == FIGURES_ONLY:
+            self._rest.check_limits("check", weight, spare=self._whole_weight)
+        else:
+            self._rest.check_limits("check", weight, urgent=scope.urgent)
+        if scope.order_symbols is None:
+            self._whole_weight = weight
         began_mono_s = self._machine_clock.monotonic()
         bodies = (self._unless_delisted(call, params) for call, params in calls)
         created, account, risk, *others = await all_of([self._histories.created(scope), *bodies])

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from urllib.parse import unquote
 
 from statecast.clock import Clock
-from statecast.errors import ConfigError, RateLimited, Rejected, VenueUnreachable
+from statecast.errors import ConfigError, LimitReached, RateLimited, Rejected, VenueUnreachable
 from statecast.secret import Secret
 from statecast.venues.adapter import Waiting
 from statecast.venues.binance import errors, snapshot, wire
@@ -119,13 +119,13 @@ class BinanceRest:
         return not self.limits.delay_ms(weight, self.clock.now_ms(), self._machine_clock.monotonic())
 
     def check_limits(self, what: str, weight: int, *, urgent: bool = False, spare: int = 0) -> None:
-        """Raises RateLimited, with nothing sent, when `weight` cannot be spent now: half a snapshot would be worth
+        """Raises LimitReached, with nothing sent, when `weight` cannot be spent now: half a snapshot would be worth
         nothing. `urgent` and `spare` as in `WeightBudget.delay_ms`."""
         now_ms, now_s = self.clock.now_ms(), self._machine_clock.monotonic()
         delay_ms = self.limits.delay_ms(weight, now_ms, now_s, urgent=urgent, spare=spare)
         if delay_ms:
             reason = f"not sent, the limits of the venue allow it in {delay_ms / 1000:.1f} s"
-            raise RateLimited(wire.VENUE, what, reason, now_ms + delay_ms)
+            raise LimitReached(wire.VENUE, what, reason, now_ms + delay_ms)
 
     async def _server_time_ms(self) -> int:
         return snapshot.server_time_ms(await self._call(wire.TIME))

@@ -28,7 +28,7 @@ from support.binance_rest import (
 )
 
 from statecast.domain.models import OrderKey, PositionKey
-from statecast.errors import AuthFailed, FrameError, RateLimited, VenueUnreachable
+from statecast.errors import AuthFailed, FrameError, LimitReached, RateLimited, VenueUnreachable
 from statecast.secret import Secret
 from statecast.venues.adapter import CheckScope, KeyReport
 from statecast.venues.binance import wire
@@ -262,6 +262,25 @@ async def test_snapshot_that_the_minute_cannot_pay_is_not_begun(venue: Venue, cl
     assert isinstance(error, RateLimited)
     assert str(error) == "binance: snapshot: not sent, the limits of the venue allow it in 50.0 s"
     assert len(venue.requests) == 1
+
+
+async def test_figures_leave_the_weight_of_the_next_comparison_and_urgent_ones_have_a_larger_share(
+    venue: Venue, clock: JumpingClock
+) -> None:
+    """100 for open orders and settings, 10 for figures; others are on their way to all that is not reserved."""
+    everything = CheckScope(None, settings=True)
+    limits = WeightBudget()
+    client = new_account(venue.url, clock, limits)
+    async with aclosing(client):
+        await client.fetch_check(everything)
+        limits.spend(300 - 100 - 10 - limits.own(venue.now_ms()), venue.now_ms())
+        limits.learn("490", venue.now_ms(), venue.now_ms())
+        await client.fetch_check()
+        error = await failure(client.fetch_check())
+        assert isinstance(error, LimitReached)
+        await client.fetch_check(everything)
+        assert isinstance(await failure(client.fetch_check(everything)), LimitReached)
+        await client.fetch_check(everything._replace(urgent=True))
 
 
 @pytest.mark.parametrize("step_ms", [-3_600_000, -2_000, 60_000])

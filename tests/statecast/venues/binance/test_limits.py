@@ -12,6 +12,13 @@ MINUTE = 60_000
 NOON = 1_793_000_040_000 - 1_793_000_040_000 % MINUTE
 
 
+def others_spent(weight: int) -> WeightBudget:
+    """A budget that knows what others have spent of the minute before NOON."""
+    budget = WeightBudget(limit=2400, reserve=600)
+    budget.observe(str(weight), sent_ms=NOON - 1, now_ms=NOON - 1)
+    return budget
+
+
 def test_calls_within_the_allowance_go_at_once() -> None:
     budget = WeightBudget(limit=100, reserve=20)
     budget.spend(75, NOON)
@@ -27,7 +34,7 @@ def test_reserve_is_left_to_others_until_the_next_minute() -> None:
 
 
 def test_what_others_spent_leaves_this_address_its_share() -> None:
-    budget = WeightBudget(limit=2400, reserve=600)
+    budget = others_spent(1500)
     budget.spend(5, NOON + 50_000)
     budget.observe("1800", sent_ms=NOON + 50_000, now_ms=NOON + 50_001)
     assert (budget.used(NOON + 50_001), budget.own(NOON + 50_001)) == (1800, 5)
@@ -39,7 +46,7 @@ def test_what_others_spent_leaves_this_address_its_share() -> None:
 
 
 def test_what_is_urgent_has_a_larger_share_and_not_the_whole_minute() -> None:
-    budget = WeightBudget(limit=2400, reserve=600)
+    budget = others_spent(500)
     budget.spend(900, NOON)
     budget.observe("1400", sent_ms=NOON, now_ms=NOON + 1)
     assert budget.delay_ms(100, NOON + 1, 0.0, urgent=True) == 0
@@ -48,13 +55,42 @@ def test_what_is_urgent_has_a_larger_share_and_not_the_whole_minute() -> None:
     assert budget.delay_ms(101, NOON + 1, 0.0, urgent=True) == MINUTE - 1
     assert budget.delay_ms(100, NOON + 1, 0.0, urgent=True) == 0
     assert budget.delay_ms(100, NOON + 1, 0.0, urgent=True, spare=1) == MINUTE - 1
-    assert budget.delay_ms(10, NOON + 1, 0.0) == 0
-    assert budget.delay_ms(100, NOON + 1, 0.0) == MINUTE - 1
+    assert budget.delay_ms(10, NOON + 1, 0.0) == MINUTE - 1
+
+
+def test_what_is_not_urgent_leaves_others_what_they_will_want() -> None:
+    budget = others_spent(1000)
+    budget.spend(700, NOON + 6_000)
+    budget.observe("800", sent_ms=NOON + 6_000, now_ms=NOON + 6_000)
+    assert budget.delay_ms(100, NOON + 6_000, 0.0) == 0
+    assert budget.delay_ms(101, NOON + 6_000, 0.0) == 54_000
+    assert budget.delay_ms(101, NOON + 6_000, 0.0, urgent=True) == 0
+    budget.observe("1300", sent_ms=NOON + 20_000, now_ms=NOON + 20_000)
+    assert budget.delay_ms(1, NOON + 20_000, 0.0) == 40_000, "600 in 20 s is as good as all of the minute"
+
+
+def test_what_was_not_seen_of_the_minute_before_is_taken_to_be_as_what_was_seen() -> None:
+    """The last third of it may have brought a burst, and nobody asked any more."""
+    budget = WeightBudget(limit=2400, reserve=600)
+    budget.observe("1200", sent_ms=NOON - 20_000, now_ms=NOON - 20_000)
+    budget.spend(1, NOON)
+    assert budget.delay_ms(599, NOON, 0.0, urgent=True) == 0
+    assert budget.delay_ms(600, NOON, 0.0, urgent=True) == MINUTE
+    budget.observe("201", sent_ms=NOON + 1_000, now_ms=NOON + 1_000)
+    budget.spend(1, NOON + MINUTE)
+    assert budget.delay_ms(600, NOON + MINUTE, 0.0, urgent=True) == MINUTE, "the first second says nothing of the rest"
+
+
+def test_where_nothing_is_known_of_the_minute_before_others_are_taken_to_go_on_as_in_this_one() -> None:
+    budget = WeightBudget(limit=2400, reserve=600)
+    budget.observe("850", sent_ms=NOON + 30_000, now_ms=NOON + 30_000)
+    assert budget.delay_ms(700, NOON + 30_000, 0.0, urgent=True) == 0
+    assert budget.delay_ms(701, NOON + 30_000, 0.0, urgent=True) == 30_000
 
 
 def test_others_are_taken_to_go_on_as_they_did() -> None:
     budget = WeightBudget(limit=2400, reserve=600)
-    budget.observe("1700", sent_ms=NOON + 59_000, now_ms=NOON + 59_001)
+    budget.observe("1700", sent_ms=NOON + 59_999, now_ms=NOON + 59_999)
     budget.spend(1, NOON + MINUTE)
     for into_ms in (1_000, 30_000):
         now_ms = NOON + MINUTE + into_ms
@@ -76,10 +112,11 @@ def test_a_snapshot_is_possible_where_others_spend_nearly_all() -> None:
 
 
 @pytest.mark.parametrize("others", [0, 500, 1000, 1600, 1700, 2000, 2200])
-@pytest.mark.parametrize("burst", [1, 20])
-def test_no_address_is_taken_over_its_limit(others: int, burst: int) -> None:
+@pytest.mark.parametrize("burst", [1, 5, 20])
+@pytest.mark.parametrize("seed", range(3))
+def test_no_address_is_taken_over_its_limit(others: int, burst: int, seed: int) -> None:
     """Others spend all the time, or in bursts of some seconds' worth; here as much as is allowed, of all kinds."""
-    budget, rng = WeightBudget(), Random(others)
+    budget, rng = WeightBudget(), Random(others + seed)
     total = waited = 0
     for tick in range(60 * 10 * 3):
         now_ms = NOON + tick * 100
