@@ -52,7 +52,7 @@ format: $(VENV)/.check
 	$(BIN)/ruff check --fix .
 
 bench: $(VENV)/.run
-	@$(BIN)/python -m bench $(ARGS)
+	@PYTHONPATH=tests $(BIN)/python -m bench $(ARGS)
 
 soak: $(VENV)/.run
 	@PYTHONPATH=tests $(BIN)/python -m bench.soak $(ARGS)

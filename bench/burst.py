@@ -8,6 +8,8 @@ import shutil
 import statistics
 import subprocess
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from importlib.resources import files
 from urllib.parse import urlsplit
 
@@ -25,7 +27,7 @@ from statecast.domain.account import Account
 from statecast.domain.changes import Snapshot
 from statecast.domain.models import SymbolConfig
 from statecast.domain.snapshot_merge import RestTiming
-from statecast.store.client import connect
+from statecast.store.client import Client, connect
 from statecast.store.keys import AccountId
 from statecast.store.writer import AccountWriter
 from statecast.venues.binance import snapshot as rest
@@ -83,25 +85,38 @@ def empty_account() -> Snapshot:
     names = ("WalletBalance", "UnrealizedProfit", "MarginBalance", "InitialMargin", "MaintMargin")
     body = {f"total{name}": "10000" if name in names[::2][:2] else "0" for name in names}
     body |= {"totalWalletBalance": "10000", "totalMarginBalance": "10000", "availableBalance": "10000"}
-    totals, balances = rest.account(body | {"assets": [asset], "positions": []}, 1)
+    totals, balances = rest.account(body | {"assets": [asset], "positions": []}, 1, [])
     configs = {"BTCUSDT": SymbolConfig(20, "cross")}
     return Snapshot(totals, balances, (), (), configs, {"BTCUSDT": "USDT"}, False, 1, "USDT")
 
 
+@asynccontextmanager
+async def committing(client: Client, account_id: AccountId) -> AsyncIterator[tuple[Account, Committer, AccountWriter]]:
+    """A live account that is written as the publisher writes it."""
+    account, writer = new_account(), AccountWriter(client, account_id, "bench-1")
+    clock, log, tuning = SystemClock(), account_log("bench"), Tuning()
+    record, status, retry = EventRecord(tuning.recorded_events), Status(log), RedisRetry(clock, log)
+    lease = Lease(writer, account, record, status, retry, clock, log, tuning)
+    committer = Committer(writer, account, record, status, lease, retry, clock, log, tuning)
+    running = asyncio.create_task(committer.run())
+    try:
+        await lease.acquired.wait()
+        status.move("reconciled")
+        yield account, committer, writer
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await committer.close(clock.monotonic() + 5.0)
+
+
 async def publish(url: str, round_number: int) -> float:
     """Events per second: decode, apply, commit, all in Redis at the end. A smaller burst before it warms up."""
-    rate = 0.0
-    async with connect(url, client_name="bench") as client:
-        account = new_account()
-        writer = AccountWriter(client, AccountId("binance", "bench"), "bench-1")
-        clock, log, tuning = SystemClock(), account_log("bench"), Tuning()
-        record, status, retry = EventRecord(tuning.recorded_events), Status(log), RedisRetry(clock, log)
-        lease = Lease(writer, account, record, status, retry, clock, log, tuning)
-        committer = Committer(writer, account, record, status, lease, retry, clock, log, tuning)
-        running = asyncio.create_task(committer.run())
-        await lease.acquired.wait()
+    rate, account_id = 0.0, AccountId("binance", "bench")
+    async with (
+        connect(url, client_name="bench") as client,
+        committing(client, account_id) as (account, committer, writer),
+    ):
         committer.submit(account.apply((empty_account(),), "rest"))
-        status.move("reconciled")
         orders = frames(8_000_000_000 + round_number * EVENTS)
         for burst in (orders[:-EVENTS], orders[-EVENTS:]):
             wanted = writer.event_seq + len(burst)
@@ -113,9 +128,6 @@ async def publish(url: str, round_number: int) -> float:
             while writer.event_seq < wanted:  # noqa: ASYNC110 - the committer has no event for this
                 await asyncio.sleep(0)
             rate = len(burst) / (time.perf_counter() - began)
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
-        await committer.close()
     return rate
 
 

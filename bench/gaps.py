@@ -2,6 +2,8 @@
 
     PYTHONPATH=tests python -m bench.gaps [--positions 500] [--orders 2000] [--others 1700] [--cuts 2] [--pause 20]
 
+or `make bench ARGS=gaps`, for the accounts of `ACCOUNTS`.
+
 The exchange is a process of its own, so that what it computes does not stop the publisher; `--others` is the weight
 that bots behind the same address spend in a minute.
 """
@@ -12,12 +14,14 @@ import argparse
 import asyncio
 import sys
 import time
+from collections.abc import Sequence
 
 import uvloop
 from support.large import WeighingExchange, bots, large_server
 from support.world import KEY, SECRET
 
 from publisher import config
+from publisher.logs import configure
 from publisher.service import publishing, system_chance
 from statecast import settings
 from statecast.clock import SystemClock
@@ -25,6 +29,8 @@ from statecast.embedded.server import EmbeddedServer
 from statecast.store.client import Client, connect
 from statecast.store.keys import AccountId
 from statecast.store.reader import read_account
+
+ACCOUNTS = ("--positions 500 --orders 2000", "--positions 4 --others 1700")
 
 
 async def serve(positions: int, orders: int, others: int) -> None:
@@ -70,13 +76,13 @@ async def measure(url: str, given: argparse.Namespace) -> None:
         return (await exchange.stdout.readline()).decode().strip()
 
     values = {
-        "ACCOUNT": "bench",
+        "ACCOUNT": f"bench-{given.positions}-{given.orders}-{given.others}",
         "API_KEY": KEY,
         "API_SECRET": SECRET,
         "REST_URL": f"http://127.0.0.1:{port}",
         "WS_URL": f"ws://127.0.0.1:{port}",
     }
-    built, account = config.build(settings.Settings(values, (values,))), AccountId("binance", "bench")
+    built, account = config.build(settings.Settings(values, (values,))), AccountId("binance", values["ACCOUNT"])
     print(f"{given.positions} positions, {given.orders} orders, others spend {given.others} a minute")
 
     async def report(what: str, seconds: float) -> None:
@@ -100,15 +106,24 @@ def main() -> None:
     if sys.argv[1:2] == ["serve"]:
         uvloop.run(serve(*map(int, sys.argv[2:5])))
         return
+    with EmbeddedServer() as server:
+        uvloop.run(measure(server.url, parse(sys.argv[1:])))
+
+
+def report(url: str) -> None:
+    configure(least="error")
+    for account in ACCOUNTS:
+        uvloop.run(measure(url, parse(account.split())))
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--positions", type=int, default=500)
     parser.add_argument("--orders", type=int, default=0)
     parser.add_argument("--others", type=int, default=0)
     parser.add_argument("--cuts", type=int, default=2)
     parser.add_argument("--pause", type=float, default=20.0, help="seconds before each cut (default 20)")
-    given = parser.parse_args()
-    with EmbeddedServer() as server:
-        uvloop.run(measure(server.url, given))
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

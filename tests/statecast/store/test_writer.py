@@ -340,6 +340,7 @@ async def test_however_large_an_account_its_changes_have_a_bounded_size(
         await desk.commit([mark(1_000 * round_, str(100 + round_ / 8), symbol) for symbol in symbols])
     changes = await stored.changes()
     assert 800_000 < sum(len(change["change"]) for change in changes) <= 1_000_000
+    assert (await stored.redis.memory_usage(stored.keys.changes, samples=0) or 0) < 1_200_000
     assert changes[-1]["seq"] == "31"
 
 
