@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from decimal import Decimal
 from urllib.parse import urlsplit
 
 import pytest
 from support.link import linked
-from support.world import World, new_server, published, until, world
+from support.world import FastClock, World, new_server, published, unlimited, until, world
 
+from publisher.tuning import Tuning
 from statecast.clock import SystemClock
 from statecast.simulator.orders import AlgoRequest, OrderRequest, OrderType, Side
+from statecast.store.reader import StoredAccount
 
 REST_PATHS = {
     "account": "/fapi/v3/account",
@@ -456,6 +460,241 @@ def _requests(here: World, status: str):  # type: ignore[no-untyped-def]  # a re
         return sum(number for call, number in here.exchange.requests.items() if call.endswith(status))
 
     return count
+
+
+# REST that is behind
+
+AS_OPERATED = Tuning(proof_s=3.0)
+
+
+@asynccontextmanager
+async def reading(here: World) -> AsyncIterator[list[StoredAccount]]:
+    """All that is read meanwhile."""
+    seen: list[StoredAccount] = []
+
+    async def read() -> None:
+        while True:
+            seen.append(await here.stored())
+            await asyncio.sleep(0.01)
+
+    task = asyncio.create_task(read())
+    try:
+        yield seen
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert any(map(is_fresh, seen)), "something was shown"
+
+
+def is_fresh(stored: StoredAccount) -> bool:
+    """Whether readers take the state for the venue's."""
+    return stored.status["state"] == "live" and stored.now_ms - int(stored.status["verifiedAtMs"]) < 2_500
+
+
+def place_limit(here: World) -> str:
+    """An order that stays open; its name."""
+    now_ms, price = here.now_ms(), here.ledger.marks["BTCUSDT"] - 5_000
+    order = OrderRequest(symbol="BTCUSDT", side=Side.BUY, type=OrderType.LIMIT, qty=Decimal("0.01"), price=price)
+    here.exchange.publish(here.ledger.place(order, now_ms), now_ms)
+    return f"BTCUSDT:{here.ledger.open_orders()[-1].order_id}"
+
+
+def place_stop(here: World) -> str:
+    """A stop loss; its name."""
+    now_ms, price = here.now_ms(), here.ledger.marks["BTCUSDT"] - 5_000
+    stop = AlgoRequest(
+        symbol="BTCUSDT", side=Side.SELL, type=OrderType.STOP_MARKET, qty=Decimal("0.01"), trigger_price=price
+    )
+    here.exchange.publish(here.ledger.place_algo(stop, now_ms), now_ms)
+    return f"BTCUSDT:algo-{here.ledger.open_algos()[-1].algo_id}"
+
+
+async def connected_again(here: World, before: dict[str, str]) -> None:
+    await until(
+        here.status,
+        lambda status: status["state"] == "live" and status["streamSinceMs"] != before["streamSinceMs"],
+    )
+
+
+@pytest.mark.parametrize("place", [place_limit, place_stop], ids=["ordinary", "conditional"])
+async def test_an_order_of_right_before_a_cut_stays_though_rest_does_not_know_it_yet(
+    redis_url: str, account_name: str, place: Callable[[World], str]
+) -> None:
+    async with world(redis_url, account_name, clock=FastClock(2), tuning=AS_OPERATED) as here:
+        await here.agree()
+        before = await here.status()
+        here.exchange.fault("lag_rest", {"ms": 2_000}, here.now_ms())
+        name = place(here)
+        await until(here.stored, lambda stored: name in (stored.orders or {}))
+        here.exchange.fault("cut_sockets", {"kind": "private"}, here.now_ms())
+        async with reading(here) as seen:
+            await connected_again(here, before)
+            here.exchange.fault("lag_rest", {"ms": 0}, here.now_ms())
+            await here.agree()
+        path = "algoOrder" if "algo" in name else "order"
+        assert here.exchange.requests[f"GET /fapi/v1/{path} 400"], "it was asked for, and not known"
+        assert all(name in (stored.orders or {}) for stored in seen)
+        assert (await here.status())["drifts"] == "0"
+        assert [entry["eventType"].removeprefix("ALGO_") for entry in await here.log()] == ["NEW"]
+
+
+@pytest.mark.parametrize("is_sent", [True, False], ids=["sent before the cut", "while there was no stream"])
+async def test_a_position_of_right_before_a_connection_is_in_every_fresh_state_though_rest_is_behind(
+    redis_url: str, account_name: str, is_sent: bool
+) -> None:
+    clock = FastClock(3)
+    async with world(redis_url, account_name, clock=clock, tuning=AS_OPERATED, limits=unlimited()) as here:
+        await here.agree()
+        before = await here.status()
+        here.exchange.fault("lag_rest", {"ms": 2_000}, here.now_ms())
+        if is_sent:
+            buy(here)
+            await until(here.stored, lambda stored: "BTCUSDT:BOTH" in (stored.positions or {}))
+        here.exchange.fault("refuse_sockets", {"count": 1}, here.now_ms())
+        here.exchange.fault("cut_sockets", {"kind": "private"}, here.now_ms())
+        await here.state("recovering")
+        async with reading(here) as seen:
+            if not is_sent:
+                buy(here)
+            await connected_again(here, before)
+            await here.agree()
+        assert all("BTCUSDT:BOTH" in (stored.positions or {}) for stored in seen if is_sent or is_fresh(stored))
+        await here.agree_on_events_after_gaps(in_order=is_sent)
+
+
+async def test_rest_that_is_far_behind_turns_nothing_back_and_is_no_drift(redis_url: str, account_name: str) -> None:
+    async with world(redis_url, account_name, clock=FastClock(10), limits=unlimited()) as here:
+        buy(here, "0.020")
+        await here.agree()
+        before = await here.status()
+        here.exchange.fault("lag_rest", {"ms": 20_000}, here.now_ms())
+        buy(here, "0.030")
+        name = place_limit(here)
+        await until(here.stored, lambda stored: name in (stored.orders or {}))
+        async with reading(here) as seen:
+            doubted = await here.state("recovering")
+            await here.state("live")
+        assert "the venue differs" in doubted["reason"]
+        rows = [((stored.positions or {}).get("BTCUSDT:BOTH", {}).get("positionAmt"), stored.orders) for stored in seen]
+        assert {amount for amount, _ in rows} == {"0.05"}
+        assert all(name in (orders or {}) for _, orders in rows)
+        after = await here.status()
+        assert (after["drifts"], after["streamSinceMs"]) == ("0", before["streamSinceMs"])
+        here.exchange.fault("clear", {}, here.now_ms())
+        await here.agree()
+
+
+async def test_an_available_balance_of_before_a_change_is_asked_for_again_and_not_stamped_later(
+    redis_url: str, account_name: str
+) -> None:
+    async with world(redis_url, account_name, clock=FastClock(4), RECONCILE_S="3600") as here:
+        await here.agree()
+        here.exchange.fault("lag_rest", {"ms": 2_900, "paths": [REST_PATHS["account"]]}, here.now_ms())
+        changed_ms = here.now_ms()
+        place_limit(here)
+        truth = {row["asset"]: row for row in here.dump()["assets"]}["USDT"]["availableBalance"]
+
+        def is_true(stored: StoredAccount) -> bool:
+            return Decimal((stored.account or {})["availableBalance"]) == Decimal(truth)
+
+        async with reading(here) as seen:
+            await until(here.stored, is_true)
+        figures = [stored.account or {} for stored in seen if not is_true(stored)]
+        assert figures, "REST was behind"
+        assert all(int(row["availableBalanceTimeMs"]) < changed_ms for row in figures)
+
+
+# What no event says, or an event of an older time
+
+
+async def test_an_asset_that_was_withdrawn_unheard_goes(redis_url: str, account_name: str) -> None:
+    async with world(redis_url, account_name) as here:
+        now_ms = here.now_ms()
+        here.exchange.publish(here.ledger.transfer("LDUSDT", Decimal("3.5"), now_ms), now_ms)
+        await until(here.stored, lambda stored: "LDUSDT" in (stored.balances or {}))
+        buy(here)  # By this row, an answer shows that it is not from before the asset was there.
+        await here.agree()
+        here.exchange.fault("mute_open_sockets", {}, here.now_ms())
+        here.exchange.publish(here.ledger.forget_asset("LDUSDT", here.now_ms()), here.now_ms())
+        stored = await until(here.stored, lambda stored: "LDUSDT" not in (stored.balances or {}))
+        assert stored.status["drifts"] == "1"
+        await here.agree()
+
+
+@pytest.mark.parametrize("by_ms", [-1_000, -3_000])
+async def test_a_clock_that_is_set_back_a_little_is_found_at_once(
+    redis_url: str, account_name: str, by_ms: int
+) -> None:
+    """Not by the comparison of everything, which is an hour away."""
+
+    async def amount() -> str:
+        return ((await here.stored()).positions or {}).get("BTCUSDT:BOTH", {}).get("positionAmt", "")
+
+    async with world(redis_url, account_name, clock=FastClock(4), RECONCILE_S="3600") as here:
+        buy(here, "0.010")
+        await until(amount, lambda text: text == "0.01")
+        here.exchange.fault("shift_clock", {"by_ms": by_ms}, here.now_ms())
+        buy(here, "0.010")
+        async with reading(here) as seen:
+            await until(amount, lambda text: text == "0.02")
+            await here.state("live")
+        old = [stored for stored in seen if stored.positions["BTCUSDT:BOTH"]["positionAmt"] == "0.01"]
+        assert not is_fresh(old[-1]), "it was doubted before it was replaced"
+        await here.agree()
+
+
+async def test_a_wallet_that_grows_without_an_event_replaces_no_connection_after_the_first_time(
+    redis_url: str, account_name: str
+) -> None:
+    async with world(redis_url, account_name, clock=FastClock(10), RECONCILE_S="10", limits=unlimited()) as here:
+        connections = set[str]()
+        for number in range(1, 5):
+            here.ledger.accrue("USDC", Decimal("0.5"), here.now_ms())
+            wanted = 2_500 + number * Decimal("0.5")
+            await until(
+                here.stored, lambda stored, wanted=wanted: Decimal(stored.balances["USDC"]["walletBalance"]) == wanted
+            )  # type: ignore[misc]
+            connections.add((await here.state("live"))["streamSinceMs"])
+        status = await here.status()
+        assert (status["drifts"], status["walletCorrections"]) == ("1", "3")
+        assert len(connections) == 1, "the one of after the drift"
+        await here.agree()
+
+
+# Two symbols that have one id
+
+
+async def test_orders_of_two_symbols_that_have_one_id_are_two_orders(redis_url: str, account_name: str) -> None:
+    async with new_server(ids_per_symbol=True) as server:
+
+        def place(symbol: str) -> int:
+            now_ms, price = SystemClock().now_ms(), server.exchange.ledger.marks[symbol] * 9 // 10
+            order = OrderRequest(symbol=symbol, side=Side.BUY, type=OrderType.LIMIT, qty=Decimal("0.1"), price=price)
+            server.exchange.publish(server.exchange.ledger.place(order, now_ms), now_ms)
+            return server.exchange.ledger.open_orders(symbol)[-1].order_id
+
+        async with published(server, redis_url, account_name) as here:
+            number = place("BTCUSDT")
+            assert place("ETHUSDT") == number
+            await here.agree()
+            stored = await here.stored()
+            assert (stored.orders or {}).keys() == {f"BTCUSDT:{number}", f"ETHUSDT:{number}"}
+            here.exchange.publish(here.ledger.cancel(number, here.now_ms(), symbol="BTCUSDT"), here.now_ms())
+            await here.agree()
+            second = place("ETHUSDT")
+            assert place("BTCUSDT") == second
+            here.exchange.publish(here.ledger.cancel(second, here.now_ms(), symbol="ETHUSDT"), here.now_ms())
+            third = place("ETHUSDT")
+            here.exchange.fault("refuse_sockets", {"count": 1}, here.now_ms())
+            here.exchange.fault("cut_sockets", {"kind": "private"}, here.now_ms())
+            await here.state("recovering")
+            assert place("BTCUSDT") == third, "in the gap"
+            here.exchange.publish(
+                here.ledger.fill_resting(third, Decimal("0.05"), here.now_ms(), symbol="ETHUSDT"), here.now_ms()
+            )
+            await here.state("live")
+            await here.agree()
+            await here.agree_on_events_after_gaps()
 
 
 async def test_one_row_that_cannot_be_understood_is_a_doubt_that_names_it_and_all_else_goes_on(

@@ -179,12 +179,13 @@ def new_server(
     seed: int = 1,
     kind: type[NotingExchange] = NotingExchange,
     clock: Clock | None = None,
+    ids_per_symbol: bool = False,
     **options: Any,
 ) -> SimulatorServer:
     """An exchange whose marks stand still until somebody moves them."""
     clock = clock or SystemClock()
     balances = {"USDT": Decimal(10_000), "USDC": Decimal(2_500)}
-    ledger = Ledger(balances, now_ms=clock.now_ms(), hedge=hedge)
+    ledger = Ledger(balances, now_ms=clock.now_ms(), hedge=hedge, ids_per_symbol=ids_per_symbol)
     exchange = kind(ledger, [ApiKey(KEY, Secret(SECRET))], Random(seed))
     return SimulatorServer(exchange, clock, **({"mark_interval_s": 0} | options))
 

@@ -327,11 +327,11 @@ def test_a_snapshot_puts_right_what_a_clock_that_was_set_back_has_frozen() -> No
 def test_what_an_answer_has_and_cannot_be_understood_stays_as_it_was_known() -> None:
     story = Story([snapshot()], [wallet(10, "990"), wallet(10, "5", "BNB"), position(10, "0.5"), event(10, "NEW")])
     keys = ("BNB", BOTH, OrderKey("BTCUSDT", "1001"))
-    story.apply(snapshot(60_000, unreadable=tuple(Unreadable("a row", key) for key in keys)))
+    story.apply(snapshot(80_000, unreadable=tuple(Unreadable("a row", key) for key in keys)))
     assert (list(story.account.orders), set(story.account.balances)) == (btc("1001"), {"USDT", "BNB"})
     assert story.balance("BNB").wallet_balance == D(5)
     expect_amounts(story, BTCUSDT_BOTH="0.5")
-    story.apply(snapshot(120_000))
+    story.apply(snapshot(150_000))
     assert (story.account.orders, story.account.positions, set(story.account.balances)) == ({}, {}, {"USDT"})
 
 
