@@ -121,9 +121,18 @@ class _Comparison:
 
     def _unlisted_meaning(self, key: Key, ours_ms: int, *, stands: bool) -> Meaning | None:
         """Of a row that the answer does not list; None: it is younger than the question."""
-        rest, asked_ms = self.account.rest, self.answer.taken_ms
         if self.account.is_doubtful(key):
             return "old answer" if stands else "plain"
+        return self._meaning_without_time(ours_ms, stands=stands)
+
+    def _setting_meaning(self, ours_ms: int) -> Meaning | None:
+        """Of another value of a setting: no answer gives it a time."""
+        return self._meaning_without_time(
+            ours_ms, stands=self.account.rest.stands_unlisted(ours_ms, 0, Asked.of(self.answer))
+        )
+
+    def _meaning_without_time(self, ours_ms: int, *, stands: bool) -> Meaning | None:
+        rest, asked_ms = self.account.rest, self.answer.taken_ms
         if asked_ms < ours_ms <= asked_ms + rest.lag_ms:
             return None
         if rest.is_recent(ours_ms, asked_ms):
@@ -249,13 +258,20 @@ class _Comparison:
             if known is None:
                 continue
             if None not in (known.leverage, theirs.leverage) and known.leverage != theirs.leverage:
-                self._note(f"{symbol} leverage", known.leverage, 0, theirs.leverage, "settings", symbol)
+                since_ms = self.account.set_ms(symbol, "leverage")
+                self._note_setting(f"{symbol} leverage", known.leverage, since_ms, theirs.leverage, symbol)
             is_given = None not in (known.margin_type, theirs.margin_type)
             if is_given and known.margin_type != theirs.margin_type and self.account.has_rows(symbol):
-                self._note(f"{symbol} margin type", known.margin_type, 0, theirs.margin_type, "settings", symbol)
+                since_ms = self.account.set_ms(symbol, "margin type")
+                self._note_setting(f"{symbol} margin type", known.margin_type, since_ms, theirs.margin_type, symbol)
         theirs_multi, ours_multi = self.answer.multi_assets, self.account.multi_assets
         if theirs_multi is not None and theirs_multi is not ours_multi:
-            self._note("multi-assets mode", ours_multi, 0, theirs_multi, "settings")
+            since_ms = self.account.set_ms("", "margin mode")
+            self._note_setting("multi-assets mode", ours_multi, since_ms, theirs_multi)
+
+    def _note_setting(self, what: str, ours: object, since_ms: int, theirs: object, symbol: str = "") -> None:
+        if meaning := self._setting_meaning(since_ms):
+            self._note(what, ours, since_ms, theirs, "settings", symbol, meaning=meaning)
 
 
 def _terms(order: Order) -> tuple[object, ...]:

@@ -55,7 +55,7 @@ from statecast.domain.order_tracking import (
     MissingEvents,
 )
 from statecast.domain.orders import FILL_EVENTS
-from statecast.domain.positions import Positions
+from statecast.domain.positions import Positions, Setting
 from statecast.domain.snapshot_merge import Asked, LastAnswer, RestTiming
 from statecast.domain.wallets import Wallets
 
@@ -164,6 +164,10 @@ class Account:
     def symbol_configs(self) -> Mapping[str, SymbolConfig]:
         """What the account has set, by symbol."""
         return self._positions.configs
+
+    def set_ms(self, symbol: str, setting: Setting) -> int:
+        """Of which venue time a setting is; 0 where the stream has said nothing of it. The mode has no symbol."""
+        return self._positions.set_ms(symbol, setting) if symbol else self._wallets.mode_ms
 
     @property
     def multi_assets(self) -> bool:

@@ -113,17 +113,21 @@ class LoggedEvent(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LeverageUpdate:
+    """A symbol's leverage; `venue_time_ms` 0: of a time that nobody knows."""
+
     symbol: str
     leverage: int
+    venue_time_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class MultiAssetsUpdate:
     """In multi-assets mode all collateral counts in one currency, and the totals come from REST alone. `totals_asset`
-    is what they count from now on; None: as before."""
+    is what they count from now on; None: as before. `venue_time_ms` as above."""
 
     enabled: bool
     totals_asset: str | None = None
+    venue_time_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,8 +85,8 @@ NO_AMENDMENTS: Mapping[OrderKey, tuple[PastAmendment, ...]] = {}
 
 class Reconstructed(NamedTuple):
     """`updates` are in the venue's order. `behind` are orders whose fills do not add up to what they had filled at the
-    end: the venue's histories are computed apart, and one may lag. They are logged all the same. `filled` is, by order, what is
-    filled by the last event, whether it is among `updates` or was logged before."""
+    end: the venue's histories are computed apart, and one may lag. They are logged all the same. `filled` is, by order,
+    what is filled by the last event, whether it is among `updates` or was logged before."""
 
     updates: tuple[OrderUpdate, ...]
     behind: tuple[Order, ...]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import Literal
 
 from statecast.domain.changes import AllPositions, LeverageUpdate, MarkPriceUpdate, PositionUpdate, Snapshot
 from statecast.domain.models import Position, PositionKey, Stamp, SymbolConfig
@@ -17,6 +18,9 @@ from statecast.domain.snapshot_merge import (
 )
 from statecast.domain.table import Table
 from statecast.domain.valuation import at_mark_price, notional, profit
+
+Setting = Literal["leverage", "margin type", "margin mode"]
+"""The last is the account's: whether all collateral counts."""
 
 NOTHING_SET = SymbolConfig(leverage=None, margin_type=None)
 
@@ -32,6 +36,8 @@ class Positions:
         self._rest = rest
         self._closed: dict[PositionKey, Stamp] = {}
         self._configs: dict[str, SymbolConfig] = {}
+        self._set_ms: dict[tuple[str, Setting], int] = {}
+        """When the stream has said last what a symbol has set."""
         self._margin_assets: dict[str, str] = {}
         self._marks: dict[str, MarkPriceUpdate] = {}
         self._filled_ms: dict[str, int] = {}
@@ -46,6 +52,10 @@ class Positions:
     def configs(self) -> Mapping[str, SymbolConfig]:
         """What the account has set, by symbol."""
         return self._configs
+
+    def set_ms(self, symbol: str, setting: Setting) -> int:
+        """Of which venue time a setting is; 0 where the stream has said nothing of it."""
+        return self._set_ms.get((symbol, setting), 0)
 
     def trusted_ms(self, key: PositionKey) -> int:
         """As of which venue time what is known of a position, or that it is closed, is to be compared with an answer; 0
@@ -84,6 +94,7 @@ class Positions:
         config = self._configs.get(update.symbol, NOTHING_SET)
         if update.margin_type is not None and config.margin_type != update.margin_type:
             config = self._configs[update.symbol] = replace(config, margin_type=update.margin_type)
+            self._set_ms[update.symbol, "margin type"] = update.stamp.venue_time_ms
         if update.position_amt == 0:
             self._close(key, update.stamp)
         else:
@@ -102,9 +113,10 @@ class Positions:
         return max(times, default=0)
 
     def apply_leverage(self, update: LeverageUpdate) -> None:
-        """A setting, which has no time."""
+        """A setting, which has no time in REST's answers."""
         config = self._configs.get(update.symbol, NOTHING_SET)
         self._configs[update.symbol] = replace(config, leverage=update.leverage)
+        self._set_ms[update.symbol, "leverage"] = update.venue_time_ms
         for row in self._of(update.symbol):
             self._put(replace(row, leverage=update.leverage))
 
@@ -161,16 +173,32 @@ class Positions:
     def merge(self, snapshot: Snapshot) -> None:
         """The whole account by REST; rows of the stream stand where they are newer."""
         self._forget_future(snapshot.taken_ms)
-        self._configs = dict(snapshot.symbol_configs)
+        self._merge_configs(snapshot)
         self._margin_assets.update(snapshot.margin_assets)
         merged = merged_positions(
             self.table.rows, self._closed, self.table.trusted_ms, self._filled_ms, snapshot, self._rest
         )
-        rows = {key: self._configured(row) for key, row in merged.of_rest.items()}
+        of_stream = {symbol for symbol, _ in self._set_ms}
+        rows = {
+            key: self._reconfigured(row) if key.symbol in of_stream else self._configured(row)
+            for key, row in merged.of_rest.items()
+        }
         rows |= {key: self._reconfigured(row) for key, row in merged.of_stream.items()}
         self.table.replace_all(rows)
         latest_ms = snapshot.taken_ms + self._rest.lag_ms
         self._closed = {key: stamp for key, stamp in self._closed.items() if stamp.venue_time_ms <= latest_ms}
+
+    def _merge_configs(self, snapshot: Snapshot) -> None:
+        """No answer gives a setting a time: what the stream has said stands for as long as REST may be behind."""
+        known, asked = self._configs, Asked.of(snapshot)
+        self._configs = dict(snapshot.symbol_configs)
+        self._set_ms = {of: ms for of, ms in self._set_ms.items() if self._rest.stands_unlisted(ms, 0, asked)}
+        for symbol, setting in self._set_ms:
+            config, ours = self._configs.get(symbol, NOTHING_SET), known[symbol]
+            if setting == "leverage":
+                self._configs[symbol] = replace(config, leverage=ours.leverage)
+            else:
+                self._configs[symbol] = replace(config, margin_type=ours.margin_type)
 
     def take_figures(self, positions: Iterable[Position], asked_ms: int) -> None:
         """What no event carries, of positions that still have the size for which REST says it."""
@@ -226,7 +254,7 @@ class Positions:
         return at_mark_price(row, mark.mark_price, mark.time_ms)
 
     def _reconfigured(self, row: Position) -> Position:
-        """A row of the stream that is newer than a snapshot, with the settings that came with that."""
+        """A row with the settings that count after a snapshot, whatever the row has."""
         config = self._configs.get(row.symbol)
         if config is None:
             return row

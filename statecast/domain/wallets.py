@@ -9,7 +9,7 @@ from decimal import Decimal
 from statecast.domain import valuation
 from statecast.domain.changes import AllBalances, BalanceUpdate, MultiAssetsUpdate, Snapshot
 from statecast.domain.models import Balance, Position, Totals
-from statecast.domain.snapshot_merge import LastAnswer, RestTiming, merged_balances
+from statecast.domain.snapshot_merge import Asked, LastAnswer, RestTiming, merged_balances
 from statecast.domain.table import Table
 
 
@@ -25,6 +25,7 @@ class Wallets:
         self._rest = rest
         self._totals: Totals | None = None
         self._multi_assets = False
+        self._mode_ms = 0
         self._totals_asset: str | None = None
         """What the totals of the next answer count."""
         self._counts_wallet = False
@@ -40,6 +41,11 @@ class Wallets:
     def multi_assets(self) -> bool:
         """The margin mode: whether all collateral counts."""
         return self._multi_assets
+
+    @property
+    def mode_ms(self) -> int:
+        """Of which venue time the margin mode is; 0 where the stream has said nothing of it."""
+        return self._mode_ms
 
     # The stream
 
@@ -76,7 +82,7 @@ class Wallets:
 
     def apply_mode(self, update: MultiAssetsUpdate) -> None:
         """Another margin mode: the totals stay until REST has said what they are now."""
-        self._multi_assets = update.enabled
+        self._multi_assets, self._mode_ms = update.enabled, update.venue_time_ms
         self._totals_asset = update.totals_asset or self._totals_asset
         self._counts_wallet = not update.enabled
         self._follows_wallet = False
@@ -85,11 +91,14 @@ class Wallets:
 
     def merge(self, snapshot: Snapshot) -> None:
         """The whole account by REST; wallets of the stream stand where they are newer."""
+        self.table.replace_all(merged_balances(self.table.rows, self.table.trusted_ms, snapshot, self._rest))
         if snapshot.multi_assets is not None:
+            is_stream = self._rest.stands_unlisted(self._mode_ms, 0, Asked.of(snapshot))
+            if is_stream and snapshot.multi_assets != self._multi_assets:
+                return  # As after the event: the totals stay until an answer has the mode, too.
             self._multi_assets = snapshot.multi_assets
         self._totals_asset = snapshot.totals_asset
         self._counts_wallet = snapshot.totals_are_wallet
-        self.table.replace_all(merged_balances(self.table.rows, self.table.trusted_ms, snapshot, self._rest))
         self._take_totals(snapshot.totals, snapshot.balances)
 
     def take_figures(self, totals: Totals, balances: Iterable[Balance]) -> None:

@@ -24,7 +24,7 @@ from support.changes import (
 
 from publisher.discrepancies import GRACE_S, Discrepancies, differences
 from statecast.domain.account import Account
-from statecast.domain.changes import Change, Check, Unreadable
+from statecast.domain.changes import Change, Check, LeverageUpdate, MultiAssetsUpdate, Unreadable
 from statecast.domain.models import OrderKey, PositionKey, SymbolConfig
 from statecast.venues import registry
 
@@ -408,6 +408,26 @@ def test_a_doubt_that_lasts_hides_no_drift_and_no_missing_opening() -> None:
         found_so_far.take(known, torn, at_s)
     assert found_so_far
     assert found_so_far.unexplained(GRACE_S) == ["BTCUSDT BOTH 0.5, venue 0.7"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "meaning"), [(9_000, None), (12_000, "recent"), (14_000, "old answer"), (71_000, "plain")]
+)
+@pytest.mark.parametrize("what", ["BTCUSDT leverage", "BTCUSDT margin type", "multi-assets mode"])
+def test_a_setting_of_the_stream_stands_for_as_long_as_rest_may_be_behind(
+    what: str, asked: int, meaning: str | None
+) -> None:
+    """No answer gives it a time."""
+    told: dict[str, Change] = {
+        "BTCUSDT leverage": LeverageUpdate("BTCUSDT", 7, NOW + 10_000),
+        "BTCUSDT margin type": position(10_000, "0.5", margin_type="isolated"),
+        "multi-assets mode": MultiAssetsUpdate(True, "USD", NOW + 10_000),
+    }
+    known = account(told[what])
+    before = {"symbol_configs": {"BTCUSDT": SymbolConfig(20, "cross")}, "multi_assets": False}
+    rows = [rest_position(10_000, "0.5")] if known.positions else []
+    found = differences(known, replace(refresh(asked, positions=rows), **before))
+    assert {one.text.startswith(what): one.meaning for one in found.values()} == ({True: meaning} if meaning else {})
 
 
 def test_settings_that_the_venue_does_not_give_are_no_difference() -> None:

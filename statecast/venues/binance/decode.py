@@ -393,19 +393,21 @@ def _account_config_update(body: Json) -> Frame:
     The venue sends no event for a change between one-way and hedge mode.
     """
     event = "ACCOUNT_CONFIG_UPDATE"
+    event_time_ms = time_ms(body, "E", event)
     changes: list[Change] = []
     unknown = count_beyond(body, _CONFIG_FIELDS)
     if "ac" in body:
         row = obj(body["ac"], event, "ac")
-        changes.append(LeverageUpdate(name(row, "s", event), whole(row, "l", event)))
+        changes.append(LeverageUpdate(name(row, "s", event), whole(row, "l", event), event_time_ms))
         unknown += count_beyond(row, _LEVERAGE_FIELDS)
     if "ai" in body:
         row = obj(body["ai"], event, "ai")
         enabled = flag(row, "j", event)
-        changes.append(MultiAssetsUpdate(enabled, MULTI_ASSETS_TOTALS if enabled else SINGLE_ASSET_TOTALS))
+        totals_asset = MULTI_ASSETS_TOTALS if enabled else SINGLE_ASSET_TOTALS
+        changes.append(MultiAssetsUpdate(enabled, totals_asset, event_time_ms))
         unknown += count_beyond(row, _MULTI_ASSETS_FIELDS)
     notice: Notice | None = None if changes else "unknown"
-    return Frame(event, time_ms(body, "E", event), tuple(changes), notice, unknown_fields=unknown)
+    return Frame(event, event_time_ms, tuple(changes), notice, unknown_fields=unknown)
 
 
 def _margin_call(body: Json) -> Frame:

@@ -253,6 +253,26 @@ def test_a_new_leverage_reaches_all_positions_of_the_symbol() -> None:
     assert story.position(PositionKey("ETHUSDT", "BOTH")).leverage is None
 
 
+@pytest.mark.parametrize(("asked", "expected"), [(3_000, (7, "isolated")), (70_000, (20, "cross"))])
+def test_a_setting_of_the_stream_stands_against_a_snapshot_that_may_be_older(
+    asked: int, expected: tuple[int, str]
+) -> None:
+    """No answer gives it a time. Rows of the answer come with the settings that count, too."""
+    held = [position(10, "1", margin_type="isolated"), position(10, "2", symbol="ETHUSDT")]
+    configs = {"BTCUSDT": SymbolConfig(20, "cross"), "ETHUSDT": SymbolConfig(5, "cross")}
+    rows = [
+        rest_position(2_000, "1", leverage=20, margin_type="cross"),
+        rest_position(2_000, "2", symbol="ETHUSDT", leverage=5, margin_type="cross"),
+    ]
+    answer = snapshot(asked, configs=configs, positions=rows)
+    story = Story([snapshot()], held, [LeverageUpdate("BTCUSDT", 7, NOW + 1_000)], [answer])
+    row = story.position()
+    assert (row.leverage, row.margin_type) == expected
+    assert story.account.symbol_configs["BTCUSDT"] == SymbolConfig(*expected)
+    other = story.position(PositionKey("ETHUSDT", "BOTH"))
+    assert (other.leverage, other.margin_type) == (5, "cross")
+
+
 def test_a_leverage_set_without_a_position_is_that_of_the_next_one() -> None:
     story = three_ways([LeverageUpdate("ETHUSDT", 3)], [position(10, "1", symbol="ETHUSDT")])
     assert story.position(PositionKey("ETHUSDT", "BOTH")).leverage == 3

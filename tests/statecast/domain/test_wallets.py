@@ -90,6 +90,16 @@ def test_a_change_of_the_margin_mode_stops_deriving_until_rest_has_spoken() -> N
     expect_totals(story, "600", "0", "600")
 
 
+def test_a_margin_mode_of_the_stream_stands_against_a_snapshot_that_may_be_older() -> None:
+    told = MultiAssetsUpdate(True, "USD", NOW + 1_000)
+    story = Story([snapshot()], [told], [snapshot(3_000, balances=[rest_balance(-100, "900")])])
+    assert story.account.multi_assets
+    expect_totals(story, "1000", "0", "1000")
+    story.apply(snapshot(70_000, balances=[rest_balance(-100, "900")]))
+    assert not story.account.multi_assets
+    expect_totals(story, "900", "0", "900")
+
+
 def test_a_wallet_that_moves_and_moves_back_is_as_young_as_its_last_move() -> None:
     story = three_ways([wallet(10, "900")], [wallet(20, "1000")])
     told = story.account.totals

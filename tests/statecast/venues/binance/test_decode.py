@@ -360,8 +360,8 @@ def test_an_unknown_status_of_a_conditional_order_is_passed_on_and_doubtful() ->
 
 
 def test_account_configuration() -> None:
-    assert user(USER["ACCOUNT_CONFIG_UPDATE"]).changes == (LeverageUpdate("BTCUSDT", 20),)
-    assert user(USER["ACCOUNT_CONFIG_UPDATE-2"]).changes == (MultiAssetsUpdate(enabled=True, totals_asset="USD"),)
+    assert user(USER["ACCOUNT_CONFIG_UPDATE"]).changes == (LeverageUpdate("BTCUSDT", 20, 1793000003000),)
+    assert user(USER["ACCOUNT_CONFIG_UPDATE-2"]).changes == (MultiAssetsUpdate(True, "USD", 1793000003500),)
     assert user({"e": "ACCOUNT_CONFIG_UPDATE", "E": 1, "T": 1, "az": {}}).notice == "unknown"
 
 
