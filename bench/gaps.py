@@ -30,7 +30,7 @@ from statecast.store.client import Client, connect
 from statecast.store.keys import AccountId
 from statecast.store.reader import read_account
 
-ACCOUNTS = ("--positions 500 --orders 2000", "--positions 4 --others 1700")
+ACCOUNTS = ("--positions 500 --orders 2000", "--positions 4 --others 1700 --pause 65")
 
 
 async def serve(positions: int, orders: int, others: int) -> None:

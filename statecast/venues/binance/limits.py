@@ -51,8 +51,8 @@ class WeightBudget:
         self._own = 0
         self._known_ms = 0
         """When the venue said last what is used."""
-        self._others_before: int | None = None
-        """What others had spent of the minute before; None: nothing is known of it."""
+        self._others_before = 0
+        """What others had spent of the minute before, as far as is known."""
         self._blocked_until_s = 0.0
 
     def used(self, now_ms: int) -> int:
@@ -78,7 +78,7 @@ class WeightBudget:
             return ceil((self._blocked_until_s - now_s) * 1000)
         used, own = self.used(now_ms), self.own(now_ms) + cost + spare
         # What others go on to spend is theirs before what is not urgent.
-        others = self.used(now_ms) - self.own(now_ms) if urgent else self._others_by(MINUTE_MS, now_ms)
+        others = used - self.own(now_ms) if urgent else self._others(now_ms, MINUTE_MS)
         is_due = own <= (self._urgent_share if urgent else self._share) or others + own <= self._unreserved
         if (is_due or used == 0) and self._fits(cost, now_ms, urgent=urgent):
             return 0
@@ -89,33 +89,21 @@ class WeightBudget:
     def _fits(self, cost: int, now_ms: int, *, urgent: bool) -> bool:
         """Whether a call of `cost` leaves the address within its limit, now and for the rest of the minute, as far as
         can be known."""
-        others, own = self._others_by(now_ms % MINUTE_MS, now_ms), self.own(now_ms) + cost
+        others, own = self._others(now_ms, now_ms % MINUTE_MS), self.own(now_ms) + cost
         if others + own > self._ceiling:
             return False
-        before = self._others_last(now_ms)
-        expected = max(others, self._others_by(MINUTE_MS, now_ms) if before is None else before)
+        expected = max(others, self._others_before if now_ms // MINUTE_MS == self._minute else self._used - self._own)
         return min(expected, self._ceiling) + own <= (self._limit if urgent else self._ceiling)
 
-    def _others_by(self, into_ms: int, now_ms: int) -> int:
+    def _others(self, now_ms: int, into_ms: int) -> int:
         """What others may have spent when so much of this minute is over: since the venue said last what is used, as
         fast as they did before."""
-        is_known = now_ms // MINUTE_MS == self._minute
-        others, since_ms = (self._used - self._own, self._known_ms % MINUTE_MS) if is_known else (0, 0)
-        rate = max((self._others_last(now_ms) or 0) / MINUTE_MS, others / max(since_ms, SHORTEST_RATE_MS))
+        if now_ms // MINUTE_MS == self._minute:
+            others, since_ms, before = self._used - self._own, self._known_ms % MINUTE_MS, self._others_before
+        else:
+            others, since_ms, before = 0, 0, self._used - self._own
+        rate = max(before / MINUTE_MS, others / max(since_ms, SHORTEST_RATE_MS))
         return others + ceil(rate * max(0, into_ms - since_ms))
-
-    def _others_last(self, now_ms: int) -> int | None:
-        """What others have spent of the last minute of which something is known."""
-        return self._others_before if now_ms // MINUTE_MS == self._minute else self._others_of_whole()
-
-    def _others_of_whole(self) -> int:
-        """What others have spent of the present minute, now that it is over: where that was not seen, they went on.
-
-        What was seen in the first half alone says little of the second: the minute before may have shown more.
-        """
-        seen_ms = self._known_ms % MINUTE_MS
-        others = (self._used - self._own) * MINUTE_MS // max(seen_ms, MINUTE_MS // 2)
-        return others if seen_ms >= MINUTE_MS // 2 else max(others, self._others_before or 0)
 
     def spend(self, cost: int, now_ms: int) -> None:
         """A call of `cost` is being sent."""
@@ -136,7 +124,7 @@ class WeightBudget:
         """Another minute has begun, or the clock was set."""
         minute = now_ms // MINUTE_MS
         if minute != self._minute:
-            self._others_before = self._others_of_whole() if minute == self._minute + 1 else None
+            self._others_before = self._used - self._own if minute == self._minute + 1 else 0
             self._minute, self._used, self._own, self._known_ms = minute, 0, 0, 0
 
     def block(self, until_s: float) -> None:
