@@ -21,6 +21,9 @@ spend counts against it: it is not left to them a second time."""
 SHORTEST_RATE_MS = 10_000
 """What others spend in less than this is no measure of how fast they go on."""
 
+CALM_RATE_MS = 30_000
+"""The same for what others will want of the whole minute: programs that start spend much at once, and then little."""
+
 LEAST_BAN_MS = 2 * MINUTE_MS
 """A ban without a word of its length: the shortest that the venue documents."""
 
@@ -78,7 +81,7 @@ class WeightBudget:
             return ceil((self._blocked_until_s - now_s) * 1000)
         used, own = self.used(now_ms), self.own(now_ms) + cost + spare
         # What others go on to spend is theirs before what is not urgent.
-        others = used - self.own(now_ms) if urgent else self._others(now_ms, MINUTE_MS)
+        others = used - self.own(now_ms) if urgent else self._others(now_ms, MINUTE_MS, CALM_RATE_MS)
         is_due = own <= (self._urgent_share if urgent else self._share) or others + own <= self._unreserved
         if (is_due or used == 0) and self._fits(cost, now_ms, urgent=urgent):
             return 0
@@ -95,14 +98,14 @@ class WeightBudget:
         expected = max(others, self._others_before if now_ms // MINUTE_MS == self._minute else self._used - self._own)
         return min(expected, self._ceiling) + own <= (self._limit if urgent else self._ceiling)
 
-    def _others(self, now_ms: int, into_ms: int) -> int:
+    def _others(self, now_ms: int, into_ms: int, shortest_ms: int = SHORTEST_RATE_MS) -> int:
         """What others may have spent when so much of this minute is over: since the venue said last what is used, as
-        fast as they did before."""
+        fast as they did before. What they spent within `shortest_ms` is taken for that time's."""
         if now_ms // MINUTE_MS == self._minute:
             others, since_ms, before = self._used - self._own, self._known_ms % MINUTE_MS, self._others_before
         else:
             others, since_ms, before = 0, 0, self._used - self._own
-        rate = max(before / MINUTE_MS, others / max(since_ms, SHORTEST_RATE_MS))
+        rate = max(before / MINUTE_MS, others / max(since_ms, shortest_ms))
         return others + ceil(rate * max(0, into_ms - since_ms))
 
     def spend(self, cost: int, now_ms: int) -> None:
