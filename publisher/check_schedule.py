@@ -6,7 +6,7 @@
     again        what differed, until it is explained
 
 A snapshot proves nothing of what happened right before the stream was connected, for REST may be behind. So the first
-comparison that does is a deadline, too: the proof.
+comparison that does is a deadline, too: the proof. Two more follow, for REST that is further behind.
 
 All moments are seconds of the monotonic clock.
 """
@@ -63,11 +63,13 @@ class CheckSchedule:
         self._last_moved_mono_s = -inf
         self._proof_mono_s: float | None = None
         """From when on an answer proves what the snapshot left open."""
-        self._asked_mono_s = 0.0
-        self._everything_mono_s = 0.0
+        self._once_more_mono_s: tuple[float, ...] = ()
+        self._asked_at: dict[Kind, float] = {"figures": 0.0, "again": 0.0, "everything": 0.0}
+        """When each was asked for last."""
         self._everything_due_mono_s = 0.0
-        self._not_before_mono_s = 0.0
-        self._figures_not_before_mono_s = 0.0
+        self._doubt_mono_s: float | None = None
+        """From when on an answer that agrees ends a doubt."""
+        self._not_before_mono_s: dict[Kind, float] = {"everything": 0.0, "figures": 0.0}
         self._agreed_mono_s = 0.0
         """When the last answer that agreed was asked for."""
         self._put_off_s = 0.0
@@ -97,15 +99,23 @@ class CheckSchedule:
         """A snapshot is awaited, which has it all."""
         self._moved_mono_s = None
 
-    def due(self) -> None:
-        """Something is doubtful: everything is compared as soon as the pace allows it."""
+    def due(self, proof_mono_s: float) -> None:
+        """Something is doubtful: everything is compared as soon as the pace allows it, and again until an answer agrees
+        to a question from that moment on. One of before may be behind what is doubtful."""
+        self._doubt_mono_s = proof_mono_s
         self._everything_due_mono_s = 0.0
 
-    def begins(self, asked_mono_s: float, proof_mono_s: float) -> None:
+    @property
+    def has_doubt(self) -> bool:
+        """Whether no answer has agreed since something was doubtful (`due`)."""
+        return self._doubt_mono_s is not None
+
+    def begins(self, asked_mono_s: float, proof_mono_s: float, once_more_mono_s: tuple[float, ...] = ()) -> None:
         """The account was read whole, asked for at the first moment; an answer to a question from the second on is
-        proof."""
-        self._asked_mono_s = self._everything_mono_s = asked_mono_s
+        proof. Everything is compared `once_more` at the last ones."""
+        self._asked_at["everything"] = asked_mono_s
         self._proof_mono_s = proof_mono_s
+        self._once_more_mono_s = once_more_mono_s
 
     @property
     def awaits_proof(self) -> bool:
@@ -115,16 +125,21 @@ class CheckSchedule:
     def agreed(self, asked_mono_s: float, *, is_standby: bool) -> None:
         """Everything agreed, asked for at that moment."""
         self._agreed_mono_s, self._put_off_s = asked_mono_s, 0.0
+        if self._doubt_mono_s is not None and asked_mono_s >= self._doubt_mono_s:
+            self._doubt_mono_s = None
         share = self._between(EARLIEST, LATEST)
-        self._everything_due_mono_s = asked_mono_s + self.everything_s(is_standby=is_standby) * share
+        deadlines = [asked_mono_s + self.everything_s(is_standby=is_standby) * share]
+        if not is_standby:  # Nobody reads what a standby knows.
+            deadlines += [at_mono_s for at_mono_s in self._once_more_mono_s if at_mono_s > asked_mono_s]
+        if self._doubt_mono_s is not None:
+            deadlines.append(self._doubt_mono_s)
+        self._everything_due_mono_s = min(deadlines)
         if self._proof_mono_s is not None and asked_mono_s >= self._proof_mono_s:
             self._proof_mono_s = None
 
     def asked(self, kind: Kind, asked_mono_s: float) -> None:
         """A question was sent at that moment."""
-        self._asked_mono_s = asked_mono_s
-        if kind == "everything":
-            self._everything_mono_s = asked_mono_s
+        self._asked_at[kind] = asked_mono_s
         # Every answer has the figures of what had changed before.
         self._moved_mono_s = self._last_moved_mono_s if self._last_moved_mono_s > asked_mono_s else None
 
@@ -135,18 +150,17 @@ class CheckSchedule:
     def failed(self, now_mono_s: float, wait_s: float | None) -> None:
         """A question has failed; the venue wants none for `wait_s`, None where it did not say."""
         pause_s, self._retry_s = self._retry_s, min(2 * self._retry_s, LONGEST_RETRY_S)
-        self._not_before_mono_s = now_mono_s + (pause_s if wait_s is None else wait_s)
-        self.due()
+        self._not_before_mono_s["everything"] = now_mono_s + (pause_s if wait_s is None else wait_s)
+        self._everything_due_mono_s = 0.0
 
     def put_off(self, kind: Kind, now_mono_s: float, wait_s: float) -> bool:
         """A question was not sent, for the venue's limits allow it in `wait_s`. Returns whether a period becomes longer
         by that for the first time."""
         if kind == "figures":
-            self._figures_not_before_mono_s = now_mono_s + wait_s
+            self._not_before_mono_s["figures"] = now_mono_s + wait_s
             return False
-        self._not_before_mono_s = now_mono_s + wait_s
-        self._put_off_s = min(self._not_before_mono_s - self._agreed_mono_s, LONGEST_PERIOD_S)
-        self.due()
+        self._not_before_mono_s["everything"] = now_mono_s + wait_s
+        self._put_off_s = min(now_mono_s + wait_s - self._agreed_mono_s, LONGEST_PERIOD_S)
         is_longer = self._put_off_s > max(self._period_s, self._pace.all_pause_s)
         is_first, self._was_longer = is_longer and not self._was_longer, self._was_longer or is_longer
         return is_first
@@ -154,25 +168,30 @@ class CheckSchedule:
     def next(self, now_mono_s: float, *, again_s: float | None, by_symbol: bool, is_standby: bool) -> Due:
         """What is due. `again_s`: something differed and is not explained, and is asked for after so long; `by_symbol`:
         it is so little that it can be asked for alone."""
-        everything = max(self._everything_due_mono_s, self._everything_mono_s + self._pace.all_pause_s)
-        if self._proof_mono_s is not None and self._everything_mono_s < self._proof_mono_s:
+        everything = max(self._everything_due_mono_s, self._asked_at["everything"] + self._pace.all_pause_s)
+        if self._proof_mono_s is not None and self._asked_at["everything"] < self._proof_mono_s:
             everything = self._proof_mono_s  # whatever the pace: once for each connection
         deadlines: list[tuple[float, Kind]] = [(everything, "everything")]
         if again_s is not None and by_symbol:
             deadlines.append((self._asked_mono_s + again_s, "again"))
         elif again_s is not None:
-            again = max(self._asked_mono_s + again_s, self._everything_mono_s + self._pace.all_pause_s)
+            again = max(self._asked_mono_s + again_s, self._asked_at["everything"] + self._pace.all_pause_s)
             deadlines.append((again, "everything"))
         elif not is_standby:  # Nobody reads what a standby knows.
-            figures = max(self._figures_mono_s(), self._figures_not_before_mono_s)
+            figures = max(self._figures_mono_s(), self._not_before_mono_s["figures"])
             if figures + self._pace.figures_pause_s <= everything:  # Else they come with that.
                 deadlines.append((figures, "figures"))
-        if now_mono_s < self._not_before_mono_s:
-            return Due(None, self._not_before_mono_s)
+        if now_mono_s < (not_before_mono_s := self._not_before_mono_s["everything"]):
+            return Due(None, not_before_mono_s)
         for at_mono_s, kind in deadlines:
             if now_mono_s >= at_mono_s:
                 return Due(kind, at_mono_s)
         return Due(None, min(at_mono_s for at_mono_s, _ in deadlines))
+
+    @property
+    def _asked_mono_s(self) -> float:
+        """When anything was asked for last: every answer has the figures."""
+        return max(self._asked_at.values())
 
     def _figures_mono_s(self) -> float:
         earliest = self._asked_mono_s + self._pace.figures_pause_s

@@ -95,8 +95,9 @@ class Reconciler:
             self._changed.set()
 
     def due(self) -> None:
-        """Something is doubtful: everything is compared as soon as the pace allows it."""
-        self._schedule.due()
+        """Something is doubtful: everything is compared as soon as the pace allows it, and once more when REST has what
+        the stream has sent by now."""
+        self._schedule.due(self._clock.monotonic() + self._account.rest.recent_ms / 1000)
         self._changed.set()
 
     def begins(
@@ -108,6 +109,7 @@ class Reconciler:
         unread: Iterable[str] = (),
         unread_since_ms: int = 0,
         doubts: Sequence[str] = (),
+        once_more_mono_s: tuple[float, ...] = (),
     ) -> None:
         """The account was read whole, asked for at the first moment, and follows the stream from here on. An answer to
         a question from the second moment on has what happened before the stream was connected. Orders created until
@@ -115,12 +117,13 @@ class Reconciler:
 
         The state is `live` from now on only where the first question was late enough to be proof, and is not too old: a
         gap fill may wait a minute for the venue's limits. Else the first comparison decides. `doubts`: rows of the
-        answer that could not be understood; readers see them until another answer has them.
+        answer that could not be understood; readers see them until another answer has them. Everything is compared
+        `once_more` at those moments, for REST may be further behind than the proof takes it to be.
         """
         self._discrepancies.forget()
         self._compared = None
         self._coverage.begins(orders_since_ms, symbols, unread, unread_since_ms)
-        self._schedule.begins(asked_mono_s, proof_mono_s)
+        self._schedule.begins(asked_mono_s, proof_mono_s, once_more_mono_s)
         self._verified(asked_mono_s)
         self._in_doubt = bool(doubts) or self._schedule.awaits_proof or self._is_overdue
         if doubts:
@@ -214,7 +217,7 @@ class Reconciler:
         everything_s = self._schedule.everything_s(is_standby=self._lease.is_standby)
         doubtful = (*self._account.triggered_without_order(), *self._discrepancies.unlisted_orders)
         scope = self._coverage.scope(everything_s, doubtful, is_standby=self._lease.is_standby)
-        return scope._replace(urgent=self._schedule.awaits_proof or self._is_overdue)
+        return scope._replace(urgent=self._schedule.awaits_proof or self._schedule.has_doubt or self._is_overdue)
 
     async def _next_question(self) -> Kind:
         """Wait until something is due, and say what."""
@@ -312,7 +315,8 @@ class Reconciler:
 
     def _not_sent(self, kind: Kind, error: LimitReached) -> None:
         """The venue's limits allow fewer questions than wanted. Until they allow the next one the last answer counts,
-        as it would with a longer period: who asks for a short one must not have less for it."""
+        as it would with a longer period: who asks for a short one must not have less for it. Not so where something is
+        doubtful: readers see that."""
         wait_s = max(0.0, (error.retry_at_ms - self._venue.clock.now_ms()) / 1000)
         is_first = self._schedule.put_off(kind, self._clock.monotonic(), wait_s)
         if kind == "figures":
@@ -321,6 +325,9 @@ class Reconciler:
             period_s = self._schedule.everything_s(is_standby=self._lease.is_standby)
             self._log.warning("compared_less_often", period_s=round(period_s, 1), reason=str(error))
         self._trouble = str(error)
+        if self._schedule.has_doubt and not self._in_doubt:
+            self._in_doubt = True
+            self._status.move("degrade", f"the state has to be compared with the venue: {error}")
         is_standby = self._lease.is_standby
         until_mono_s = self._schedule.overdue_mono_s(is_standby=is_standby) + self._discrepancies.grace_s
         if self._in_doubt or self._discrepancies.doubtful or until_mono_s <= self._verified_until_mono_s:

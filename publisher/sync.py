@@ -31,6 +31,10 @@ SETTLE_S = 0.25
 """After a snapshot, before it is applied: its parts were asked for next to each other, and what the stream has to say
 of that moment is perhaps still on its way."""
 
+ONCE_MORE_S = (10.0, 30.0)
+"""After a connection, when everything is compared once more: REST may have been further behind than it usually is. What
+happened while nothing was connected shows nowhere else."""
+
 MAX_NAMED = 10
 """Orders that one log line names."""
 
@@ -204,6 +208,7 @@ class Synchronizer:
             gap.unread,
             gap.unread_since_ms,
             doubts,
+            tuple(self._gap_filler.connected_mono_s + after_s for after_s in ONCE_MORE_S),
         )
 
     def _apply(self, merged: Merge, gap: GapFill) -> None:

@@ -52,7 +52,7 @@ def test_everything_is_compared_in_every_period_and_never_later(seed: int) -> No
 
 def test_a_short_period_compares_everything_no_oftener_than_the_pace_allows() -> None:
     one = schedule(period_s=1.0)
-    one.due()
+    one.due(0.0)
     assert due(one, 4.9).kind != "everything"
     assert due(one, 5.0).kind == "everything"
 
@@ -106,10 +106,40 @@ def test_the_first_answer_that_proves_the_snapshot_is_asked_for_whatever_the_pac
     assert not one.awaits_proof
 
 
+def test_after_a_connection_everything_is_compared_once_more_for_rest_that_is_far_behind() -> None:
+    one, standby = (CheckSchedule(PACE, PERIOD_S, Random(1).uniform) for _ in range(2))
+    for schedule_, is_standby in ((one, False), (standby, True)):
+        schedule_.begins(0.0, 3.0, (10.0, 30.0))
+        schedule_.asked("everything", 3.0)
+        schedule_.agreed(3.0, is_standby=is_standby)
+    assert due(one, 9.9).kind is None
+    for at in (10.0, 30.0):
+        assert due(one, at).kind == "everything"
+        assert due(standby, at, is_standby=True).kind is None, "nobody reads what it knows"
+        one.asked("everything", at)
+        one.agreed(at, is_standby=False)
+    assert due(one, 40.0).kind is None
+
+
 def test_what_is_doubtful_is_compared_at_once() -> None:
     one = schedule()
-    one.due()
+    one.asked("everything", 0.0)
+    one.due(9.0)
     assert due(one, 6.0).kind == "everything"
+
+
+def test_a_doubt_lasts_until_an_answer_agrees_that_was_asked_for_late_enough() -> None:
+    one = schedule()
+    one.due(9.0)
+    for at, has_doubt in ((6.0, True), (8.9, True), (9.0, False)):
+        one.asked("everything", at)
+        one.agreed(at, is_standby=False)
+        assert one.has_doubt is has_doubt
+    one.due(19.0)
+    one.asked("everything", 16.0)
+    one.agreed(16.0, is_standby=False)
+    assert due(one, 20.9).kind != "everything"
+    assert due(one, 21.0).kind == "everything", "once more, when the pace allows it"
 
 
 def test_a_difference_is_asked_for_again_after_a_second_and_figures_wait() -> None:

@@ -321,7 +321,26 @@ async def test_what_is_doubtful_is_compared_at_once() -> None:
     story = Story()
     story.at(10, story.light.due)
     await story.run(12)
-    assert [scope for _, scope in story.asked] == [EVERYTHING]
+    urgent = EVERYTHING._replace(urgent=True)
+    assert [scope for _, scope in story.asked] == [urgent]
+    await story.run(20)
+    assert [round(at) for at, _ in story.asked] == [10, 15], "and once more: REST may have been behind"
+
+
+async def test_where_the_limits_do_not_allow_to_compare_what_is_doubtful_readers_see_the_doubt() -> None:
+    story = Story()
+
+    def refuses(scope: CheckScope) -> Check:
+        raise LimitReached("binance", "check", "not sent", NOW + 20_000)
+
+    story.venue = refuses
+    story.at(10, story.light.due)
+    await story.run(12)
+    assert (story.status.state, story.verified) == ("recovering", False)
+    assert "compared with the venue" in story.status.reason
+    story.venue = story.truth
+    await story.run(30)
+    assert (story.status.state, story.verified) == ("live", True)
 
 
 async def test_nothing_is_asked_while_the_account_does_not_follow_the_stream() -> None:
