@@ -21,7 +21,7 @@ from statecast.simulator.binance.exchange import Exchange
 from statecast.simulator.binance.frames import Frame, user_frames
 from statecast.simulator.events import OrderChanged
 from statecast.simulator.ledger import Ledger
-from statecast.simulator.orders import AlgoOrder, AlgoRequest, OrderRequest, OrderType, Side, TimeInForce
+from statecast.simulator.orders import AlgoOrder, AlgoRequest, OrderRequest, OrderType, PositionSide, Side, TimeInForce
 from statecast.simulator.server import SimulatorServer
 from statecast.store.client import connect
 from statecast.store.keys import EVENT_FIELDS, AccountId, AccountKeys
@@ -725,6 +725,29 @@ async def test_amendments_of_the_gap_are_logged_under_the_ids_of_the_stream(redi
         ids = [change.event.event_id for frame in frames for change in frame.changes if isinstance(change, OrderUpdate)]
         assert [entry["eventId"] for entry in entries] == ids
         assert here.exchange.requests["GET /fapi/v1/orderAmendment 200"] == 1
+
+
+async def test_a_liquidations_fill_without_a_number_is_logged_once_by_stream_and_history(
+    redis_url: str, account_name: str
+) -> None:
+    """No document says whether the stream numbers it; the history does."""
+    async with world(redis_url, account_name) as here:
+        order = OrderRequest(symbol="BTCUSDT", side=Side.BUY, type=OrderType.MARKET, qty=Decimal("0.1"))
+        here.exchange.publish(here.ledger.place(order, here.now_ms()), here.now_ms())
+        await here.agree()
+        for event in here.ledger.liquidate("BTCUSDT", PositionSide.BOTH, here.now_ms()):
+            for frame in user_frames(event, here.now_ms(), {}):
+                if frame.body.get("o", {}).get("x") == "CALCULATED":
+                    frame.body["o"]["t"] = 0
+                here.exchange.send_user(frame, here.now_ms())
+        liquidation = str(here.ledger.trades[-1].order.order_id)
+        before = await until(here.log, lambda log: "CALCULATED" in logged_of(log, liquidation))
+        here.exchange.fault("cut_sockets", {"kind": "private"}, here.now_ms())
+        connected = (await here.status())["streamSinceMs"]
+        await until(here.status, lambda status: status["state"] == "live" and status["streamSinceMs"] != connected)
+        await here.agree()
+        assert here.exchange.requests["GET /fapi/v1/userTrades 200"], "the history has it with its number"
+        assert [entry["eventId"] for entry in await here.log()] == [entry["eventId"] for entry in before]
 
 
 def order_frames(events: list[OrderChanged]) -> list[Frame]:
