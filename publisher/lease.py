@@ -164,7 +164,7 @@ class Lease:
         oldest = self._record.oldest_mono_s
         age_ms = 0 if oldest is None else round((self._clock.monotonic() - oldest) * 1000)
         least = len(self._record) + self._tuning.log_margin
-        found = await self._writer.youngest_events(age_ms + self._tuning.written_late_ms, least)
+        found = await self._writer.youngest_events(age_ms + self._tuning.written_late_ms, least, renew=True)
         return dict.fromkeys(event_id for event_id, _ in found)
 
     def _least_event_seq(self, found: _Comparison) -> int:

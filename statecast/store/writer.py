@@ -319,9 +319,16 @@ class AccountWriter:
             symbols=frozenset(row["symbol"] for row in entities(positions).values() if "symbol" in row),
         )
 
-    async def youngest_events(self, age_ms: int, least: int = 0, *, page: int = PAGE) -> list[tuple[str, str]]:
+    async def renew(self) -> None:
+        """Hold the lease for its whole time again, and write nothing. Raises as `send` does."""
+        await self.send(self.encode((), {}, verified=False, published=False))
+
+    async def youngest_events(
+        self, age_ms: int, least: int = 0, *, page: int = PAGE, renew: bool = False
+    ) -> list[tuple[str, str]]:
         """Event id and symbol of every order event that was written within `age_ms`, by Redis's clock, and of the
-        youngest `least` however old they are; oldest first. The log is read by `page` entries at once."""
+        youngest `least` however old they are; oldest first. The log is read by `page` entries at once, and with `renew`
+        the lease is renewed after each: some hundred thousand entries take longer than a lease lasts."""
         with self._client.errors():
             seconds, _ = await self._client.redis.time()
         after_ms = int(seconds) * 1000 - age_ms
@@ -331,6 +338,8 @@ class AccountWriter:
             with self._client.errors():
                 oldest, *flat = await self._scripts["event_ids"]((self._keys.order_events,), (below, page))
             found += zip(flat[::2], flat[1::2], strict=True)
+            if renew:
+                await self.renew()
             if len(flat) < 2 * page or (len(found) >= least and int(oldest.partition("-")[0]) < after_ms):
                 return found[::-1]
             below = f"({oldest}"

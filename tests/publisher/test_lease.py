@@ -42,6 +42,13 @@ async def test_what_an_earlier_publisher_left_is_known_and_not_forgotten(place: 
     assert await second.committer.events_of_last(60_000) == await second.writer.youngest_events(60_000) != []
 
 
+async def test_the_lease_is_renewed_before_anything_is_written_while_the_log_is_compared(place: Place) -> None:
+    """A log of some hundred thousand entries takes longer to read than a lease lasts."""
+    publisher = await place.live()
+    commits, has_status = publisher.writer.batches[0].arguments[5], len(publisher.writer.batches[0].arguments) > 11
+    assert (commits, has_status) == (0, False)
+
+
 async def test_the_second_waits_and_takes_over_when_the_first_is_stopped(place: Place) -> None:
     first = await place.live()
     with capture_logs() as logs:

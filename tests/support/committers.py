@@ -46,8 +46,10 @@ class NotingWriter(AccountWriter):
         self.looks.append(await super().read_holder())
         return self.looks[-1]
 
-    async def youngest_events(self, age_ms: int, least: int = 0, *, page: int = PAGE) -> list[tuple[str, str]]:
-        return await super().youngest_events(age_ms, least, page=page)
+    async def youngest_events(
+        self, age_ms: int, least: int = 0, *, page: int = PAGE, renew: bool = False
+    ) -> list[tuple[str, str]]:
+        return await super().youngest_events(age_ms, least, page=page, renew=renew)
 
     async def send(self, batch: Batch) -> None:
         await self.awake.wait()

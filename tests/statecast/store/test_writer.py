@@ -771,6 +771,18 @@ async def test_the_events_of_a_time_are_found_over_several_pages(desk: Desk, sto
     assert await desk.writer.youngest_events(-300_000, least=100, page=3) == [*expected, later]
 
 
+async def test_the_lease_is_renewed_while_a_long_log_is_read(desk: Desk, stored: Stored) -> None:
+    await desk.commit(*([event(n, "NEW", order_id=str(n))] for n in range(1, 8)))
+    await stored.redis.persist(stored.keys.lease)
+    await desk.writer.youngest_events(60_000, page=3)
+    assert await stored.redis.pttl(stored.keys.lease) == -1
+    await desk.writer.youngest_events(60_000, page=3, renew=True)
+    assert 0 < await stored.redis.pttl(stored.keys.lease) <= desk.writer.lease_ttl_ms
+    await stored.redis.set(stored.keys.lease, "another")
+    with pytest.raises(LeaseLost):
+        await desk.writer.youngest_events(60_000, page=3, renew=True)
+
+
 async def test_what_an_earlier_publisher_left_is_read_as_of_one_moment(desk: Desk, stored: Stored) -> None:
     await desk.commit([event(5, "NEW", order_id="9", event_id="e9")])
     status: dict[str, str | int] = {"eventsCompleteMs": NOW + 7}
