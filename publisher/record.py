@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Container, Iterable, Iterator
 
-from statecast.domain import gaps
+from statecast.domain import event_ids, gaps
 from statecast.domain.catch_up import MAX_WAITING_EVENTS
 from statecast.domain.models import OrderEvent
 
@@ -128,7 +128,18 @@ class EventRecord:
         """Remove the events that are not in the log and return them, the entry for what was dropped before them; `add`
         them again when they are submitted."""
         overflow = self.take_overflow()
-        missing = tuple(event for _, event in self._events if event.event_id not in in_log)
-        self._events = deque(pair for pair in self._events if pair[1].event_id in in_log)
+        received = {event.event_id for _, event in self._events}
+        missing = tuple(event for _, event in self._events if not _is_logged(event, in_log, received))
+        self._events = deque(pair for pair in self._events if _is_logged(pair[1], in_log, received))
         self._written = len(self._events)
         return missing if overflow is None else (overflow, *missing)
+
+
+def _is_logged(event: OrderEvent, in_log: Container[str], received: Container[str]) -> bool:
+    """Whether the log has it, be it in the form that a history gave it: a trailing stop without an activation price is
+    active from the beginning. Where the stream has sent two NEW of it, they are two events."""
+    if event.event_id in in_log:
+        return True
+    placed = event_ids.placing_of(event.event_id)
+    is_placing = placed is not None and not event.order.activate_price and placed not in received
+    return is_placing and placed in in_log

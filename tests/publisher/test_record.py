@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from support.changes import NOW, event
+from support.changes import NOW, D, event
 
 from publisher.record import OTHERS_WRITE_WITHIN_S, EventRecord
 from statecast.domain.models import OrderEvent
@@ -29,6 +29,18 @@ def test_what_is_missing_in_the_log_is_found_in_its_order_and_taken_out() -> Non
     assert len(record) == 2
     assert record.count_lost(in_log) == 0
     assert ids(record.take_missing(in_log)) == []
+
+
+def test_the_second_new_of_a_trailing_stop_is_in_the_log_where_a_history_had_the_first() -> None:
+    at_once, later = "algo-1:NEW:ACTIVATED", "algo-2:NEW:ACTIVATED"
+    told = [event(10, "ALGO_NEW", event_id=at_once).event]
+    told.append(event(11, "ALGO_NEW", event_id=later, activate_price=D("91000")).event)
+    record = EventRecord(LIMIT)
+    record.add(told, now_mono_s=1.0)
+    assert ids(record.take_missing({"algo-1:NEW", "algo-2:NEW"})) == [later], "activated since"
+    both = EventRecord(LIMIT)
+    both.add([event(10, "ALGO_NEW", event_id="algo-1:NEW").event, told[0]], now_mono_s=1.0)
+    assert ids(both.take_missing({"algo-1:NEW"})) == [at_once], "the stream has sent two"
 
 
 def test_what_is_left_after_missing_ones_were_taken_counts_as_written() -> None:
