@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from multiprocessing import get_context
 
 HASH_SEED = "0"
@@ -43,6 +43,7 @@ def _one(seed: int, plant: str, kinds: list[str], *, quiet: bool) -> int:
 
 def _many(given: argparse.Namespace) -> int:
     from sim.batch import run_seeds
+    from sim.faults import KINDS
     from sim.world import Verdict
 
     began, last = time.monotonic(), time.monotonic()
@@ -70,10 +71,10 @@ def _many(given: argparse.Namespace) -> int:
             print(f"{done} of {given.seeds} seeds, {len(failed)} failed, {last - began:.0f} s", flush=True)
         if len(failed) >= given.stop_after:
             break
-    print("faults injected:")
-    for name, count in sorted(faults.items(), key=lambda item: (-item[1], item[0])):
-        print(f"  {count:7d}  {name}")
-    print(f"{sum(count for name, count in faults.items() if not name.startswith(('REST ', 'Redis ')))} faults in all")
+    kinds = {kind: faults.pop(kind, 0) for kind in KINDS}
+    _print_counts("faults injected:", kinds)
+    _print_counts("of these, and worlds in which something is so all the time:", faults)
+    print(f"{sum(kinds.values())} faults of {sum(map(bool, kinds.values()))} kinds in all")
     print(
         f"{done} seeds, {simulated_s / 3600:.1f} h simulated in {time.monotonic() - began:.0f} s"
         f" ({cpu_s / max(1, done):.2f} s of CPU a seed); slowest recovery {slowest_s:.0f} s after the last fault"
@@ -84,14 +85,22 @@ def _many(given: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
+def _print_counts(title: str, counts: Mapping[str, int]) -> None:
+    print(title)
+    for name, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        print(f"  {count:7d}  {name}")
+
+
 def _told(verdict: object, plant: str, *, trace: bool) -> str:
+    from sim.faults import KINDS
     from sim.world import Verdict
 
     assert isinstance(verdict, Verdict)
     if verdict.good:
         return (
             f"seed {verdict.seed}: every promise kept in {verdict.simulated_s:.1f} simulated seconds,"
-            f" {verdict.events} order events, {verdict.looks} writes looked at, {sum(verdict.faults.values())} faults;"
+            f" {verdict.events} order events, {verdict.looks} writes looked at,"
+            f" {sum(verdict.faults[kind] for kind in KINDS)} faults;"
             f" trace {verdict.trace_hash[:16]}"
         )
     lines = [f"seed {verdict.seed} at {verdict.simulated_s:.3f} s: BROKEN: {verdict.promise}"]

@@ -1,4 +1,8 @@
-"""What goes wrong in a simulated world: the seed chooses which kinds there are, when each happens, and for how long."""
+"""What goes wrong in a simulated world: the seed chooses which kinds there are, when each happens, and for how long.
+
+Half of the worlds have one kind more, of those that few programs are ready for: chance alone would bring each of them
+together with what makes it dangerous only once in some hundred worlds.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from decimal import Decimal
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from sim.promises import UNDER_WAY_S, Broken, order_name
@@ -14,7 +18,7 @@ from sim.venue import ACCOUNT_PATHS, PATHS
 
 from statecast.simulator.binance.frames import Frame
 from statecast.simulator.control import BURST_SYMBOL, burst
-from statecast.simulator.orders import Refused
+from statecast.simulator.orders import AlgoRequest, OrderRequest, OrderType, PositionSide, Refused, Side
 
 if TYPE_CHECKING:
     from sim.world import Publisher, World
@@ -59,22 +63,33 @@ class Faults:
         self._world = world
         self._rng = rng = Random(world.rng.getrandbits(64))
         chosen = rng.sample(sorted(KINDS), rng.choice((1, 2, 3, 5, 8)))
-        self.kinds = sorted(world.kinds or chosen)
+        self._rare = Random(f"rare conditions of {world.seed}")
+        self._one_more = "" if world.kinds or self._rare.random() < 0.5 else self._rare.choice(RARE)
+        self._kinds = sorted(world.kinds or chosen)
         world.grows_alone = self.kinds == ["a wallet grows without an event"] and not world.others_weight
         self._on = True
+
+    @property
+    def kinds(self) -> list[str]:
+        """What may happen."""
+        return sorted({*self._kinds, self._one_more} - {""})
 
     def plan(self, until: float) -> None:
         """Let things happen until then."""
         for _ in range(self._rng.randint(2, 8)):
             at = self._rng.uniform(self._world.loop.time(), until)
-            kind = self._rng.choice(self.kinds)
-            self._world.loop.call_at(at, self._strike, kind, context=self._world.network.context)
+            self._at(at, self._rng.choice(self._kinds), self._rng)
+        if self._one_more:
+            self._at(self._rare.uniform(self._world.loop.time(), until), self._one_more, self._rare)
 
-    def _strike(self, kind: str) -> None:
+    def _at(self, at: float, kind: str, rng: Random) -> None:
+        self._world.loop.call_at(at, self._strike, kind, rng, context=self._world.network.context)
+
+    def _strike(self, kind: str, rng: Random) -> None:
         if self._on and self._world.broken is None:
             self._world.counts[kind] += 1
             self._world.trace(f"FAULT {kind}")
-            KINDS[kind](self._world, self._rng)
+            KINDS[kind](self._world, rng)
 
     def stop(self) -> None:
         """Everything is well from now on; who was killed or stopped runs again."""
@@ -109,11 +124,18 @@ class Faults:
 
 Kind = Callable[["World", Random], None]
 KINDS: dict[str, Kind] = {}
+RARE: list[str] = []
+"""Those that few programs are ready for."""
 
 
 def kind(function: Kind) -> Kind:
     KINDS[function.__name__.replace("_", " ")] = function
     return function
+
+
+def rare_kind(function: Kind) -> Kind:
+    RARE.append(function.__name__.replace("_", " "))
+    return kind(function)
 
 
 def _after(world: World, delay_s: float, call: Callable[[], None]) -> None:
@@ -181,10 +203,11 @@ def frames_come_twice(world: World, rng: Random) -> None:
     world.exchange.fault("duplicate_user_frames", {"count": rng.randint(1, 20)}, world.now_ms())
 
 
-@kind
+@rare_kind
 def frames_come_again_later(world: World, rng: Random) -> None:
-    """On the same connection, or only on the next one, behind what is newer."""
-    world.exchange.again_after_ms += [rng.randint(1, 4000) for _ in range(rng.randint(5, 20))]
+    """On the same connection, or only on the next one, behind what is newer: before the state is live, or after."""
+    latest_ms = rng.choice((4000, 12_000))
+    world.exchange.again_after_ms += [rng.randint(1, latest_ms) for _ in range(rng.randint(5, 20))]
     if rng.random() < 0.8:
         _after(world, rng.uniform(0.3, 4), lambda: user_sockets_are_dropped(world, rng))
 
@@ -289,8 +312,7 @@ def rest_does_not_answer(world: World, rng: Random) -> None:
 @kind
 def rest_lags_behind_the_stream(world: World, rng: Random) -> None:
     lag_ms, lasts_s = rng.randint(100, 3000), rng.uniform(1, 10)
-    world.rest_is_behind(dict.fromkeys(PATHS, lag_ms), world.loop.time() + lasts_s)
-    _after(world, lasts_s, world.rest_is_present)
+    world.rest_is_behind(dict.fromkeys(PATHS, lag_ms), lasts_s)
 
 
 @kind
@@ -515,6 +537,7 @@ def a_publisher_stands_still(world: World, rng: Random) -> None:
     if victim.stopped or victim.dead:
         return
     victim.stopped = victim.stood_still = True
+    victim.still_since = world.loop.time()
     _disturbed(world, lasts_s)
 
     def go_on() -> None:
@@ -555,51 +578,81 @@ def a_hosts_clock_is_set(world: World, rng: Random) -> None:
 # What few programs are ready for
 
 
-@kind
+@rare_kind
 def rest_is_behind_by_endpoint(world: World, rng: Random) -> None:
     """Each path by its own time."""
     lasts_s = rng.uniform(1, 10)
-    world.rest_is_behind({path: rng.choice((0, 100, 500, 1500, 2900)) for path in PATHS}, world.loop.time() + lasts_s)
-    _after(world, lasts_s, world.rest_is_present)
+    world.rest_is_behind({path: rng.choice((0, 100, 500, 1500, 2900)) for path in PATHS}, lasts_s)
 
 
-@kind
+@rare_kind
 def rest_is_behind_when_the_stream_is_cut(world: World, rng: Random) -> None:
-    """By as much as is usual; and an order that was just placed does not exist by its id."""
-    now, lasts_s = world.loop.time(), rng.uniform(2, 6)
-    together = rng.random() < 0.5
-    lag_ms = rng.randint(300, 2500)
-    lags_ms = {path: lag_ms if together else rng.randint(0, 2500) for path in PATHS}
-    world.rest_is_behind(lags_ms, now + lasts_s)
-    world.exchange.fault("hide_young_orders", {"ms": rng.choice((0, 1000, 3000, 8000))}, world.now_ms())
-
-    def end() -> None:
-        world.rest_is_present()
-        world.exchange.fault("hide_young_orders", {"ms": 0}, world.now_ms())
-
-    _after(world, rng.uniform(0.2, 1.5), lambda: user_sockets_are_dropped(world, rng))
-    _after(world, lasts_s, end)
+    """By as much as is usual, right after the stream has told of something new; and an order that was just placed does
+    not exist by its id."""
+    cut_s = rng.uniform(0.2, 1.5)
+    lag_ms = rng.randint(300, 2900)
+    lags_ms = {path: lag_ms if rng.random() < 0.5 else rng.randint(0, 2900) for path in PATHS}
+    if rng.random() < 0.5:
+        lags_ms = dict.fromkeys(PATHS, lag_ms)
+    world.rest_is_behind(lags_ms, cut_s + rng.uniform(3, 6))
+    _hide_young_orders(world, rng.choice((0, 1000, 3000, 8000)), cut_s + rng.uniform(2, 5))
+    _after(world, max(0.0, cut_s - rng.uniform(0.1, 0.6)), lambda: _open_something(world, rng))
+    _after(world, cut_s, lambda: user_sockets_are_dropped(world, rng))
 
 
-@kind
+@rare_kind
 def rest_is_far_behind(world: World, rng: Random) -> None:
-    """By more than any document says, while the stream goes on."""
-    lasts_s = rng.uniform(5, 25)
-    world.rest_is_behind(
-        dict.fromkeys(rng.choice((ACCOUNT_PATHS, PATHS)), rng.randint(5_000, 30_000)), world.loop.time() + lasts_s
-    )
-    _after(world, lasts_s, world.rest_is_present)
+    """By more than any document says, while the stream goes on, or soon has nothing to tell: then what REST says stays
+    the same for long, and is wrong."""
+    lag_s = rng.uniform(5, 30)
+    lasts_s = lag_s + rng.uniform(-3, 8)
+    world.rest_is_behind(dict.fromkeys(rng.choice((ACCOUNT_PATHS, PATHS)), round(lag_s * 1000)), lasts_s)
+    if rng.random() < 0.3:
+        return
+    now = world.loop.time()
+    world.goes_on_until(now + lasts_s)
+    world.is_calm(now + rng.uniform(0.5, 3), now + lasts_s)
+    if rng.random() < 0.5:
+        _after(world, rng.uniform(0.4, 0.8) * lag_s, lambda: user_sockets_are_dropped(world, rng))
 
 
-@kind
+def _hide_young_orders(world: World, age_ms: int, lasts_s: float) -> None:
+    world.exchange.fault("hide_young_orders", {"ms": age_ms}, world.now_ms())
+    _after(world, lasts_s, lambda: world.exchange.fault("hide_young_orders", {"ms": 0}, 0))
+
+
+def _open_something(world: World, rng: Random) -> None:
+    """An order, a stop loss and a position, each where there may have been none; what the account is too poor for is
+    left."""
+    ledger, now_ms = world.exchange.ledger, world.now_ms()
+    at_ms, position_side = world.exchange.server_ms(now_ms), rng.choice(ledger.sides())
+    side = {PositionSide.LONG: Side.BUY, PositionSide.SHORT: Side.SELL}.get(position_side, rng.choice(list(Side)))
+    held = {row.symbol for row in ledger.positions()}
+    symbols = [symbol for symbol in ledger.rules if symbol != BURST_SYMBOL]
+    rules = ledger.rules[rng.choice([symbol for symbol in symbols if symbol not in held] or symbols)]
+    mark = ledger.marks[rules.symbol]
+    qty = (rules.min_notional * 2 / mark // rules.step_size + 1) * rules.step_size
+    # Where a limit order rests, and where the position that it opens is stopped.
+    price = mark * Decimal("0.97" if side is Side.BUY else "1.03") // rules.tick_size * rules.tick_size
+    of: dict[str, Any] = {"symbol": rules.symbol, "qty": qty, "position_side": position_side}
+    order = OrderRequest(side=side, type=OrderType.LIMIT, price=price, **of)
+    taken = OrderRequest(side=side, type=OrderType.MARKET, **of)
+    away = Side.SELL if side is Side.BUY else Side.BUY
+    stop = AlgoRequest(side=away, type=OrderType.STOP_MARKET, trigger_price=price, **of)
+    for request in rng.sample((order, taken, stop), 3):
+        with suppress(Refused):
+            place = ledger.place_algo if isinstance(request, AlgoRequest) else ledger.place
+            world.exchange.publish(place(request, at_ms), now_ms)  # type: ignore[operator]
+
+
+@rare_kind
 def young_orders_do_not_exist_by_their_id(world: World, rng: Random) -> None:
-    world.exchange.fault("hide_young_orders", {"ms": rng.randint(500, 8000)}, world.now_ms())
-    _after(world, rng.uniform(1, 10), lambda: world.exchange.fault("hide_young_orders", {"ms": 0}, 0))
+    _hide_young_orders(world, rng.randint(500, 8000), rng.uniform(1, 10))
     if rng.random() < 0.7:
         _after(world, rng.uniform(0.1, 1.0), lambda: user_sockets_are_dropped(world, rng))
 
 
-@kind
+@rare_kind
 def other_programs_use_the_address(world: World, rng: Random) -> None:
     lasts_s = rng.uniform(5, 60)
     world.exchange.fault("other_programs", {"weight": rng.choice((600, 1200, 1600, 1700))}, world.now_ms())
@@ -609,7 +662,7 @@ def other_programs_use_the_address(world: World, rng: Random) -> None:
     _after(world, lasts_s, world.others_are_usual)
 
 
-@kind
+@rare_kind
 def a_symbol_is_delisted(world: World, rng: Random) -> None:
     """What was open of it is gone, with an event or without; who has not seen the event can ask nobody."""
     ledger, now_ms = world.exchange.ledger, world.now_ms()
@@ -633,7 +686,7 @@ def a_symbol_is_delisted(world: World, rng: Random) -> None:
         user_sockets_are_dropped(world, rng)
 
 
-@kind
+@rare_kind
 def an_order_ends_with_an_unknown_status(world: World, rng: Random) -> None:
     ledger, now_ms = world.exchange.ledger, world.now_ms()
     orders = ledger.open_orders()
@@ -647,7 +700,7 @@ def an_order_ends_with_an_unknown_status(world: World, rng: Random) -> None:
     world.exchange.publish(events, now_ms)
 
 
-@kind
+@rare_kind
 def a_wallet_grows_without_an_event(world: World, rng: Random) -> None:
     ledger, now_ms, now, asset = world.exchange.ledger, world.now_ms(), world.loop.time(), REWARDED
     ledger.accrue(asset, Decimal(rng.randint(1, 100_000)) / 100_000_000, world.exchange.server_ms(now_ms))
@@ -656,7 +709,7 @@ def a_wallet_grows_without_an_event(world: World, rng: Random) -> None:
     world.truth.put(("balances", asset), (ledger.wallet(asset).balance, ledger.cross_wallet(asset)), now)
 
 
-@kind
+@rare_kind
 def an_asset_is_withdrawn_and_not_listed_any_more(world: World, rng: Random) -> None:
     """While the stream is silent."""
     ledger, now_ms = world.exchange.ledger, world.now_ms()
@@ -666,7 +719,7 @@ def an_asset_is_withdrawn_and_not_listed_any_more(world: World, rng: Random) -> 
     world.exchange.publish(ledger.forget_asset(REWARDED, world.exchange.server_ms(now_ms)), now_ms)
 
 
-@kind
+@rare_kind
 def the_venues_clock_is_set_back(world: World, rng: Random) -> None:
     """While connections are open: what is newer has an older time."""
     by_ms, now = rng.randint(300, 3000), world.loop.time()
@@ -674,12 +727,12 @@ def the_venues_clock_is_set_back(world: World, rng: Random) -> None:
     world.bounds.looks_older(now, now + by_ms / 1000)
 
 
-@kind
+@rare_kind
 def mark_prices_are_stamped_an_hour_ahead(world: World, rng: Random) -> None:
     world.exchange.fault("shift_marks", {"by_ms": 3_600_000}, world.now_ms())
 
 
-@kind
+@rare_kind
 def a_flood_of_frames(world: World, rng: Random) -> None:
     # Of orders, fewer than a page of a history holds, which may be small here.
     kind = rng.choice(("amendments", "amendments", "cancels", "fills"))
@@ -688,7 +741,7 @@ def a_flood_of_frames(world: World, rng: Random) -> None:
         burst(world.exchange, pairs, kind, world.now_ms())
 
 
-@kind
+@rare_kind
 def a_flood_while_rest_answers_nothing(world: World, rng: Random) -> None:
     """What was received since the cut waits for an answer."""
     now, lasts_s = world.loop.time(), rng.uniform(2, 12)
@@ -696,6 +749,7 @@ def a_flood_while_rest_answers_nothing(world: World, rng: Random) -> None:
     world.exchange.fault("answer_rest", args, world.now_ms())
     user_sockets_are_dropped(world, rng)
     world.bounds.no_rest(now, now + lasts_s + 30)
+    world.goes_on_until(now + lasts_s)
     for _ in range(rng.randint(1, 4)):
         _after(world, rng.uniform(0.5, lasts_s), lambda: a_flood_of_frames(world, rng))
 

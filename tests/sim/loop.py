@@ -29,6 +29,8 @@ class Process:
         self.stopped = False
         self.stood_still = False
         """Whether it ever was stopped."""
+        self.still_since = 0.0
+        """When it was stopped last."""
         self.dead = False
         self.parked: deque[asyncio.Handle] = deque()
         self.wall_offset_ms = 0

@@ -5,14 +5,14 @@
   the reconciliation instead.
 - The hashes are what the entries of the changes stream make, one by one: nothing is written outside of a commit.
 - `seq`, `eventSeq` and `epoch` never go back; what Redis itself lost is a new beginning, under a higher epoch.
-- The log has every order event once, in the venue's order per order. Amendments, which no history has, are in it if
-  they were received.
+- The log has every order event once, in the venue's order per order. Amendments, which not every history has, are in it
+  if they were received, or an entry says that they are not: `Received` has the exceptions.
 - Of an order of which nobody can say what became of it, the log says that much, and everything else goes on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -32,7 +32,7 @@ from support.written import applied
 
 from statecast.domain.gaps import GAP
 from statecast.simulator.events import AlgoChanged, OrderChanged
-from statecast.simulator.orders import AlgoStatus, OrderStatus
+from statecast.simulator.orders import OrderStatus
 from statecast.store.codec import entities
 from statecast.store.keys import AccountId, AccountKeys
 from statecast.store.reader import StoredAccount
@@ -49,8 +49,53 @@ HASHES = ("account", "balances", "positions", "orders")
 BEYOND_MS = 1 << 60
 
 
-AmendmentName = tuple[str, str, Decimal, Decimal]
+AmendmentName = tuple[str, int, Decimal, Decimal]
 """The order, the venue's time, the new quantity and price."""
+
+
+class Received:
+    """Amendments that every publisher has received. Each is in the log at the end, or an entry of type GAP covers it:
+    whatever became of Redis, the lease and the connections meanwhile.
+
+    What nobody can know any more is not here:
+
+    - what was under way when a socket was cut, and what a process that stood still had not read from it;
+    - what was not in the log when the last publisher that knew it was gone: killed, or asked to end while Redis could
+      not be reached;
+    - what was not in the log when a publisher took the lease that did not know it. It started later, or was a standby
+      whose connection was cut since: a standby forgets what came before, for somebody else writes. All that it has of
+      that time are the venue's histories.
+    """
+
+    def __init__(self) -> None:
+        self._sent: dict[AmendmentName, float] = {}
+        self._knowing: dict[AmendmentName, set[object]] = {}
+
+    def add(self, name: AmendmentName, now: float, knowing: Iterable[object]) -> None:
+        self._sent[name], self._knowing[name] = now, set(knowing)
+
+    def names(self) -> list[AmendmentName]:
+        return list(self._sent)
+
+    def forget_all(self) -> None:
+        self._sent.clear()
+
+    def lost_since(self, since: float) -> None:
+        """A socket is gone, with what was sent since then."""
+        self._sent = {name: at for name, at in self._sent.items() if at < since}
+
+    def forgotten_by(self, publisher: object) -> None:
+        """This publisher knows nothing of before now."""
+        for knowing in self._knowing.values():
+            knowing.discard(publisher)
+
+    def is_left_to(self, publishers: Container[object], logged: Container[AmendmentName]) -> None:
+        """What is not in the log can only be written by these."""
+        self._sent = {
+            name: at
+            for name, at in self._sent.items()
+            if name in logged or any(one in publishers for one in self._knowing[name])
+        }
 
 
 class Broken(Exception):
@@ -92,6 +137,15 @@ def _entry_name(entry: Mapping[str, str]) -> tuple[str, ...]:
     return (_name_of(entry), entry["eventType"], filled, entry["tradeId"], entry["status"])
 
 
+def _covers(gap: Mapping[str, str], order: str, at_ms: int) -> bool:
+    """Whether an entry of type GAP says that what happened to an order then may be missing."""
+    if gap["orderId"]:
+        since = gap["eventId"].rpartition(":")[2]
+        return _name_of(gap) == order and at_ms >= (int(since) if since.isdecimal() else 0)
+    since = gap["eventId"].rpartition(":")[0].rpartition(":")[2]
+    return gap["symbol"] in ("", order.rpartition(":")[0]) and int(since) <= at_ms <= int(gap["venueTimeMs"])
+
+
 class Bounds:
     """How old a verified row may be, by what was going on when the venue's row moved on, and since.
 
@@ -117,6 +171,10 @@ class Bounds:
     def disturbed(self, since: float, until: float) -> None:
         """Redis or a process stood still then."""
         self._disturbed.append((since, until))
+
+    def is_disturbed(self, at: float) -> bool:
+        """Whether Redis or a process stood still then, or so shortly before that it still shows."""
+        return any(since <= at <= until + self._disturbed_s for since, until in self._disturbed)
 
     def looks_older(self, since: float, until: float) -> None:
         """What the venue sent then may have been stamped older than what it sent before, which is a reason to compare
@@ -177,8 +235,7 @@ class Reader:
         """Whether Redis, when it lost something, lost everything."""
         self.unheard: set[str] = set()
         """Orders of which something was lost without a sign."""
-        self.received: dict[AmendmentName, float] = {}
-        """Amendments that every publisher has received, and when they were sent."""
+        self.received = Received()
         self.unknowable: set[str] = set()
         """Orders of which it is enough that the log says what is known, and that the rest is not."""
         self.vanished: set[str] = set()
@@ -338,7 +395,7 @@ class Reader:
 
     def log_begins(self, order_events: list[OrderChanged], algo_events: list[AlgoChanged]) -> None:
         """What happened until now, before anybody listened, is not for the log to tell."""
-        self.received.clear()
+        self.received.forget_all()
         self.history = [
             dict(zip(IDENTITY_FIELDS, ledger_identity(event), strict=True)) | {"algoId": ""} for event in order_events
         ]
@@ -358,6 +415,7 @@ class Reader:
     def forget(self, order_events: list[OrderChanged], algo_events: list[AlgoChanged]) -> None:
         """The log began again, and says since when: what happened before that nobody can know, nor the steps that a
         conditional order of then has taken since, which no history tells."""
+        self.received.forget_all()
         self.history = []
         since_ms = int(self.status["eventsSinceMs"])
         self.forgotten = {_event_name(event) for event in order_events if event.at_ms < since_ms}
@@ -387,17 +445,21 @@ class Reader:
         found = differences(stored, dump)
         return found or self._of_the_log(order_events, algo_events) or self._not_logged()
 
-    def _not_logged(self) -> list[str]:
-        """Amendments that were received and are not in the log, if no entry says that something was not kept."""
-        log = self.log()
-        if any(entry["eventId"].endswith(":OVERFLOW") for entry in log):
-            return []
-        logged = {
-            (_name_of(one), one["venueTimeMs"], Decimal(one["quantity"]), Decimal(one["price"]))
-            for one in log
+    def logged_amendments(self) -> set[AmendmentName]:
+        return {
+            (_name_of(one), int(one["venueTimeMs"]), Decimal(one["quantity"]), Decimal(one["price"]))
+            for one in self.log()
             if one["eventType"] == "AMENDMENT"
         }
-        lost = [name for name in self.received if name not in logged]
+
+    def _not_logged(self) -> list[str]:
+        """Amendments that were received and are not in the log, where no entry says so."""
+        logged, gaps = self.logged_amendments(), [one for one in self.log() if one["eventType"] == GAP]
+        lost = [
+            name
+            for name in self.received.names()
+            if name not in logged and not any(_covers(gap, name[0], name[1]) for gap in gaps)
+        ]
         return [f"{len(lost)} amendments were received and are not in the log; the first: {lost[0]}"] if lost else []
 
     def _is_unknowable(self, name: str) -> bool:
@@ -460,13 +522,6 @@ class Reader:
             if entry["orderId"] not in triggered_before and not self._is_unknowable(_name_of(entry))
         ]
         algo_events = [event for event in algo_events if _algo_order(event) not in triggered_before]
-        placed = {entry["eventId"] for entry in log}
-        # Of a trailing stop that is active from the beginning, histories have the first NEW and the stream the second.
-        twice = {one for one in placed if one.endswith(":ACTIVATED") and one.removesuffix(":ACTIVATED") in placed}
-        at_once = {
-            _algo_order(e) for e in algo_events if e.algo.status is AlgoStatus.NEW and not e.algo.activation_price
-        }
-        entries = [one for one in entries if not (one["eventId"] in twice and one["orderId"] in at_once)]
         names = {_entry_name(entry) for entry in log}
         order_events = [e for e in order_events if _event_name(e) not in self.forgotten - names]
         algo_events = [e for e in algo_events if _algo_name(e) not in self.forgotten - names]

@@ -95,7 +95,7 @@ class VenueService:
         self.exchange = exchange
         self._loop = loop
         self._now_ms = now_ms
-        self.on_cut: Callable[[], None] = _nothing
+        self.on_cut: Callable[[Process], None] = lambda process: None
         """Called when a user socket is gone."""
         self._connections: list[Connection] = []
         self.unanswered = 0
@@ -131,7 +131,7 @@ class VenueService:
             stream.on_wake(_nothing)
             self.exchange.disconnect(stream)
             if stream.root == "private":
-                self.on_cut()
+                self.on_cut(connection.process)
         if connection.state.timer is not None:
             connection.state.timer.cancel()
 

@@ -61,6 +61,9 @@ FIRST_LIVE_WITHIN_S = 10.0
 LATE_AT_MOST_S = 3.1
 """A late frame holds up what comes behind it so long."""
 
+QUIET_S = 3.0
+"""So much longer than things go wrong the account trades."""
+
 TRACE_LINES = 3000
 
 
@@ -134,6 +137,8 @@ class Publisher(Process):
                 lines = traceback.format_exception(error)
                 world.fail(Broken("no publisher ends by itself", "".join(lines)))
         finally:
+            if self._stop.is_set() and world.bounds.is_disturbed(world.loop.time()):
+                world.is_gone(self)
             world.trace(f"{self.name} has ended")
 
     def _new_id(self) -> str:
@@ -146,13 +151,12 @@ class Publisher(Process):
     def kill(self) -> None:
         """SIGKILL: what it has sent still arrives; nothing of it runs on."""
         self.dead = self.stopped = True
-        self._world.received_may_be_lost()
+        self._world.is_gone(self)
         for connection in [one for one in self._world.network.connections if one.process is self]:
             connection.close_up()
 
     def ask_to_stop(self) -> None:
         """SIGTERM."""
-        self._world.received_may_be_lost()
         self._stop.set()
 
 
@@ -169,12 +173,16 @@ class World:
         self.counts: Counter[str] = Counter()
         self.lag_ms = 0
         """By so much REST is behind at the most."""
+        self._behind_until = 0.0
+        """Until then by more than is usual."""
+        self._ends = 0.0
+        """Until then things go wrong."""
+        self._calm = (0.0, 0.0)
+        """When nobody trades."""
         self.grows_alone = False
         """Whether nothing goes wrong but that a wallet grows without an event."""
         self.doubts = 0
         """How often the state was not live any more."""
-        self.forgetful = False
-        """Whether what was received may have been forgotten: a process was killed, or Redis lost something."""
         self._trace: deque[str] = deque(maxlen=TRACE_LINES)
         self._hash = hashlib.sha256()
         self.broken: Broken | None = None
@@ -195,6 +203,13 @@ class World:
         self.usual_lags_ms = {path: self.choices.choice((0, 0, 30, 150, 400)) for path in PATHS}
         if self.choices.random() < 0.5:
             self.usual_lags_ms.clear()
+        self.counts += Counter(
+            {
+                "world: ids are numbered by symbol": int(ids_per_symbol),
+                "world: other programs use the address": int(self.others_weight > 0),
+                "world: REST is a little behind": int(bool(self.usual_lags_ms)),
+            }
+        )
         balances = {"USDT": Decimal(rng.choice((2_000, 10_000))), "USDC": Decimal(2_500), "BFUSD": Decimal(350)}
         ledger = Ledger(balances, now_ms=BASE_MS - HISTORY_MS - 1000, hedge=self.hedge, ids_per_symbol=ids_per_symbol)
         self.exchange = SimExchange(ledger, [ApiKey(KEY, Secret(SECRET))], Random(rng.getrandbits(64)))
@@ -291,14 +306,19 @@ class World:
             self.bounds.silent(now, now)
         if "o" in frame.body and self.bounds.is_silent(now):
             self.reader.unheard.add(_order_name(frame.body["o"]))
-        elif followed and not self.forgetful and not late and frame.body.get("o", {}).get("x") == "AMENDMENT":
+        elif followed and not late and frame.body.get("o", {}).get("x") == "AMENDMENT":
             told = frame.body["o"]
-            self.reader.received[_order_name(told), str(told["T"]), Decimal(told["q"]), Decimal(told["p"])] = now
+            name = (_order_name(told), told["T"], Decimal(told["q"]), Decimal(told["p"]))
+            self.reader.received.add(name, now, hosts)
 
-    def _cut(self) -> None:
-        """A user socket is gone, with what was under way."""
+    def _cut(self, process: Process) -> None:
+        """A user socket is gone, with what was under way, and with what a process that stands still has not read."""
         now = self.loop.time()
-        self.reader.received = {name: at for name, at in self.reader.received.items() if at < now - UNDER_WAY_S}
+        since = process.still_since if process.stopped else now
+        self.reader.received.lost_since(since - UNDER_WAY_S)
+        assert isinstance(process, Publisher)
+        if process.publisher_id != self.reader.status.get("publisherId"):
+            self.reader.received.forgotten_by(process)
         if self.lag_ms > wire.REST_RECENT_MS:
             self.bounds.silent(now - UNDER_WAY_S, now)
 
@@ -322,8 +342,7 @@ class World:
             if self.doubts > 1 and self.grows_alone:
                 self.fail(Broken("a wallet that grows stops the stream once at the most", status.get("reason", "")))
         if status.get("epoch") != before.get("epoch"):
-            # Who takes the lease knows the log as Redis has it, and asks the histories for the rest.
-            self.reader.received.clear()
+            self._left_to([one for one in self.processes if one.publisher_id == status.get("publisherId")])
         if (status.get("state"), status.get("epoch")) != (before.get("state"), before.get("epoch")):
             self.trace(f"redis: {status.get('state')} epoch {status.get('epoch')} seq {status.get('seq')}")
         self._hash.update(f"{self.loop.time():.6f} {status.get('seq')} {status.get('eventSeq')}".encode())
@@ -335,6 +354,8 @@ class World:
             if isinstance(process, Publisher):
                 process.publisher_id = event.get("publisher", process.publisher_id)
                 process.met_redis = process.met_redis or event["event"] in ("writing", "standby")
+                if event["event"] == "standby":
+                    self.reader.received.forgotten_by(process)
             if event.pop("exc_info", None):
                 self.fail(Broken("no error of the program itself", traceback.format_exc()))
             self.trace(f"{process.name}: {method} " + " ".join(f"{name}={value}" for name, value in event.items()))
@@ -351,8 +372,17 @@ class World:
                 self.bounds.silent(self.loop.time() - self.lag_ms / 1000, self.loop.time())
             self.publishers[host] = Publisher(self, host)
 
-    def rest_is_behind(self, lags_ms: dict[str, int], until: float) -> None:
-        """Let paths of REST be behind from now on, each by its own time; `until` is when they will not be any more."""
+    def rest_is_behind(self, lags_ms: dict[str, int], lasts_s: float) -> None:
+        """Let paths of REST be behind for so long from now on, each by its own time. Where they are further behind
+        already, they stay so."""
+        now = self.loop.time()
+        if now < self._behind_until and max(lags_ms.values()) <= self.lag_ms:
+            return
+        self._behind_until = now + lasts_s
+        self._lag(lags_ms, self._behind_until)
+        self._later(lasts_s, self._rest_catches_up)
+
+    def _lag(self, lags_ms: dict[str, int], until: float) -> None:
         for lag_ms in sorted(set(lags_ms.values())):
             paths = [path for path, of_path in lags_ms.items() if of_path == lag_ms]
             self.exchange.fault("lag_rest", {"ms": lag_ms, "paths": paths}, self.now_ms())
@@ -360,25 +390,40 @@ class World:
         # What is lost without a sign is found by REST, so it takes as much longer.
         self.bounds.no_rest(self.loop.time(), until + self.lag_ms / 1000)
 
+    def _rest_catches_up(self) -> None:
+        if self.loop.time() >= self._behind_until:
+            self.rest_is_present()
+
     def rest_is_present(self) -> None:
         """REST is behind by what is usual in this world."""
         self.exchange.fault("lag_rest", {"ms": 0}, self.now_ms())
-        self.lag_ms = 0
+        self.lag_ms, self._behind_until = 0, 0.0
         if self.usual_lags_ms:
-            self.rest_is_behind(self.usual_lags_ms, self.loop.time())
+            self._lag(self.usual_lags_ms, self.loop.time())
+
+    def goes_on_until(self, until: float) -> None:
+        """What has begun takes longer than this world would have lasted."""
+        self._ends = max(self._ends, until)
+
+    def is_calm(self, since: float, until: float) -> None:
+        """Nobody trades then."""
+        self._calm = (since, until)
 
     def others_are_usual(self) -> None:
         """Other programs use what is usual in this world."""
         self.exchange.fault("other_programs", {"weight": self.others_weight}, self.now_ms())
 
-    def received_may_be_lost(self) -> None:
-        """Nobody may know any more what was received until now, or what is."""
-        self.forgetful = True
-        self.reader.received.clear()
+    def is_gone(self, publisher: Publisher) -> None:
+        """With what it has received and not written."""
+        self.reader.received.forgotten_by(publisher)
+        self._left_to(self.processes)
+
+    def _left_to(self, publishers: Sequence[Publisher]) -> None:
+        self.reader.received.is_left_to(publishers, self.reader.logged_amendments())
 
     def redis_lost(self) -> None:
         """Redis holds less than it did."""
-        self.received_may_be_lost()
+        self._left_to(self.processes)
         alive = [one for one in self.processes if one.alive]
         self.reader.lost(bool(alive))
         if self.reader.nothing_left:
@@ -387,21 +432,24 @@ class World:
 
     # The run
 
-    async def _trade(self, until: float) -> None:
-        while self.loop.time() < until:
+    async def _trade(self) -> None:
+        while self.loop.time() < self._ends + QUIET_S:
             await asyncio.sleep(self.rng.expovariate(self.trade_rate))
+            since, until = self._calm
+            if since <= self.loop.time() < until:
+                await asyncio.sleep(until - self.loop.time())
             steps = 1 if self.rng.random() < 0.9 else self.rng.randint(2, 12)
             for _ in range(steps):
                 now_ms = self.now_ms()
                 events = trading.step(self.exchange.ledger, self.exchange.rng, self.exchange.server_ms(now_ms))
                 self.exchange.publish(events, now_ms)
 
-    async def _move_marks(self, until: float) -> None:
+    async def _move_marks(self) -> None:
         while True:
             await asyncio.sleep(1.0)
             now_ms = self.now_ms()
             self.exchange.tick(now_ms)
-            if self.loop.time() < until:
+            if self.loop.time() < self._ends + QUIET_S:
                 self.exchange.move_marks(now_ms)
             self.exchange.publish_marks(now_ms)
 
@@ -428,11 +476,11 @@ class World:
             if self.loop.time() > FIRST_LIVE_WITHIN_S:
                 raise Broken("live at the start", f"not within {FIRST_LIVE_WITHIN_S:g} s")
         self.reader.log_begins(list(ledger.order_events), list(self.exchange.algo_events))
-        ends = self.loop.time() + self.trading_s
-        faults.plan(ends)
-        quiet = ends + 3.0
-        tasks = [asyncio.ensure_future(self._trade(quiet)), asyncio.ensure_future(self._move_marks(quiet))]
-        await asyncio.sleep(self.trading_s)
+        self._ends = self.loop.time() + self.trading_s
+        faults.plan(self._ends)
+        tasks = [asyncio.ensure_future(self._trade()), asyncio.ensure_future(self._move_marks())]
+        while self.loop.time() < self._ends:
+            await asyncio.sleep(self._ends - self.loop.time())
         faults.stop()
         await asyncio.wait(tasks[:1])
         tasks[0].result()
