@@ -411,7 +411,8 @@ class Account:
         # lost is found by comparing (publisher/discrepancies.py).
         self._wallets.take_figures(check.totals, check.balances)
         self._positions.take_figures(check.positions, check.taken_ms)
-        self._positions.take_configs(check.symbol_configs or {})
+        if check.symbol_configs is not None:
+            self._positions.take_configs(check.symbol_configs, Asked.of(check))
         self._commit.touch(self._positions.take_marks(check.positions))
 
 

@@ -38,6 +38,7 @@ class Positions:
         self._configs: dict[str, SymbolConfig] = {}
         self._set_ms: dict[tuple[str, Setting], int] = {}
         """When the stream has said last what a symbol has set."""
+        self._received_since_ms = 0
         self._margin_assets: dict[str, str] = {}
         self._marks: dict[str, MarkPriceUpdate] = {}
         self._filled_ms: dict[str, int] = {}
@@ -192,13 +193,23 @@ class Positions:
         """No answer gives a setting a time: what the stream has said stands for as long as REST may be behind."""
         known, asked = self._configs, Asked.of(snapshot)
         self._configs = dict(snapshot.symbol_configs)
-        self._set_ms = {of: ms for of, ms in self._set_ms.items() if self._rest.stands_unlisted(ms, 0, asked)}
+        self._received_since_ms = snapshot.stream_since_ms
+        self._forget_old_settings(asked)
         for symbol, setting in self._set_ms:
-            config, ours = self._configs.get(symbol, NOTHING_SET), known[symbol]
-            if setting == "leverage":
-                self._configs[symbol] = replace(config, leverage=ours.leverage)
-            else:
-                self._configs[symbol] = replace(config, margin_type=ours.margin_type)
+            self._set(symbol, setting, known[symbol])
+
+    def _set(self, symbol: str, setting: Setting, source: SymbolConfig) -> None:
+        """Take one setting, where it is known there."""
+        config = self._configs.get(symbol, NOTHING_SET)
+        if setting == "leverage" and source.leverage is not None:
+            self._configs[symbol] = replace(config, leverage=source.leverage)
+        elif setting == "margin type" and source.margin_type is not None:
+            self._configs[symbol] = replace(config, margin_type=source.margin_type)
+
+    def _forget_old_settings(self, asked: Asked) -> None:
+        """Of these an answer to that question says what they are."""
+        since_ms, stands = self._received_since_ms, self._rest.stands_without_time
+        self._set_ms = {of: ms for of, ms in self._set_ms.items() if stands(ms, since_ms, asked)}
 
     def take_figures(self, positions: Iterable[Position], asked_ms: int) -> None:
         """What no event carries, of positions that still have the size for which REST says it."""
@@ -210,8 +221,16 @@ class Positions:
             if known is not None and known.position_amt == answer.position_amt:
                 self._put(with_rest_figures(known, answer))
 
-    def take_configs(self, configs: Mapping[str, SymbolConfig]) -> None:
-        """Settings of symbols that were listed since the snapshot; and margin types where no event says them."""
+    def take_configs(self, configs: Mapping[str, SymbolConfig], asked: Asked) -> None:
+        """Settings of symbols that were listed since the snapshot; those of which the stream's word does not count any
+        more; and margin types where no event says them."""
+        before = {of for of, ms in self._set_ms.items() if ms < self._received_since_ms}
+        self._forget_old_settings(asked)
+        for symbol, setting in before - self._set_ms.keys():
+            if symbol in configs:
+                self._set(symbol, setting, configs[symbol])
+                for row in self._of(symbol):
+                    self._put(self._reconfigured(row))
         for symbol, config in configs.items():
             known = self._configs.setdefault(symbol, config)
             is_other = config.margin_type is not None and config.margin_type != known.margin_type

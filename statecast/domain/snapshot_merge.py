@@ -74,6 +74,13 @@ class RestTiming(NamedTuple):
         """The same, where the answer lists no such row, and its youngest row is of `youngest_ms` (0: it has none)."""
         return ours_ms >= youngest_ms and self._may_stand(ours_ms, asked)
 
+    def stands_without_time(self, ours_ms: int, received_since_ms: int, asked: Asked) -> bool:
+        """The same, where no answer gives the thing a time. What the stream said before it was interrupted may have
+        changed since: it stands for as long as REST usually is behind."""
+        if ours_ms < received_since_ms:
+            return self.is_recent(ours_ms, asked.asked_ms)
+        return self.stands_unlisted(ours_ms, 0, asked)
+
     def _may_stand(self, ours_ms: int, asked: Asked) -> bool:
         answered_ms = asked.answered_ms or asked.asked_ms + self.lag_ms
         return asked.asked_ms - self.believed_ms <= ours_ms <= answered_ms + AHEAD_MS

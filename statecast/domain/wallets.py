@@ -92,8 +92,10 @@ class Wallets:
     def merge(self, snapshot: Snapshot) -> None:
         """The whole account by REST; wallets of the stream stand where they are newer."""
         self.table.replace_all(merged_balances(self.table.rows, self.table.trusted_ms, snapshot, self._rest))
+        mode_ms, since_ms = self._mode_ms, snapshot.stream_since_ms
+        self._mode_ms = mode_ms if mode_ms >= since_ms else 0
         if snapshot.multi_assets is not None:
-            is_stream = self._rest.stands_unlisted(self._mode_ms, 0, Asked.of(snapshot))
+            is_stream = self._rest.stands_without_time(mode_ms, since_ms, Asked.of(snapshot))
             if is_stream and snapshot.multi_assets != self._multi_assets:
                 return  # As after the event: the totals stay until an answer has the mode, too.
             self._multi_assets = snapshot.multi_assets

@@ -273,6 +273,20 @@ def test_a_setting_of_the_stream_stands_against_a_snapshot_that_may_be_older(
     assert (other.leverage, other.margin_type) == (5, "cross")
 
 
+@pytest.mark.parametrize(("asked", "stands"), [(3_000, True), (5_000, False)])
+def test_a_setting_of_before_an_interruption_stands_for_as_long_as_rest_usually_is_behind(
+    asked: int, stands: bool
+) -> None:
+    """It may have been changed since. A later answer says so, and nothing is interrupted for that."""
+    configs = {"BTCUSDT": SymbolConfig(20, "cross")}
+    again = snapshot(asked, configs=configs, positions=[rest_position(10, "1")], stream_since_ms=NOW + 2_500)
+    story = Story([snapshot()], [position(10, "1")], [LeverageUpdate("BTCUSDT", 7, NOW + 1_000)], [again])
+    assert story.position().leverage == (7 if stands else 20)
+    story.apply(replace(refresh(6_000, positions=[rest_position(10, "1")]), symbol_configs=configs))
+    assert story.position().leverage == 20
+    assert story.account.symbol_configs["BTCUSDT"] == SymbolConfig(20, "cross")
+
+
 def test_a_leverage_set_without_a_position_is_that_of_the_next_one() -> None:
     story = three_ways([LeverageUpdate("ETHUSDT", 3)], [position(10, "1", symbol="ETHUSDT")])
     assert story.position(PositionKey("ETHUSDT", "BOTH")).leverage == 3
