@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from support.arena import Arena, arena
+from support.arena import RECONCILE_S, STEP_PAUSE_S, Arena, arena
+from support.truth import gap_name
 
 from statecast.embedded.server import EmbeddedServer
+from statecast.simulator.ledger import Ledger
 
 EVENTS_BEFORE = 15
 EVENTS_AFTER = 15
@@ -51,8 +53,15 @@ class Scenario:
     """Whether it needs a Redis with an append-only file."""
     late: bool = False
     """Whether order events that were lost without a sign are found after younger ones of their order were written."""
+    whole: bool = False
+    """Whether every order event was received, so that the log has to have each, those too that no history has."""
     fast: float = 1.0
     """How much faster than real time the clock of venue and publisher runs, for what takes minutes."""
+    reconcile_s: float = RECONCILE_S
+    holdings: Callable[[int], Ledger] | None = None
+    """The account at the start, as of a time; None: a small one."""
+    step_pause_s: float = STEP_PAUSE_S
+    """Between two steps of the trader."""
 
 
 class Measured(NamedTuple):
@@ -77,7 +86,11 @@ def scenario(
     processes: int = 0,
     durable: bool = False,
     late: bool = False,
+    whole: bool = False,
     fast: float = 1.0,
+    reconcile_s: float = RECONCILE_S,
+    holdings: Callable[[int], Ledger] | None = None,
+    step_pause_s: float = STEP_PAUSE_S,
 ) -> Callable[[Injection], Injection]:
     """Put a failure into the matrix, under the name of the function that injects it.
 
@@ -90,7 +103,23 @@ def scenario(
         name = inject.__name__
         assert name not in SCENARIOS
         SCENARIOS[name] = Scenario(
-            name, chapter, failure, readers, heals, found, log, inject, bound_s, processes, durable, late, fast
+            name=name,
+            chapter=chapter,
+            failure=failure,
+            readers=readers,
+            heals=heals,
+            found=found,
+            log=log,
+            inject=inject,
+            bound_s=bound_s,
+            processes=processes,
+            durable=durable,
+            late=late,
+            whole=whole,
+            fast=fast,
+            reconcile_s=reconcile_s,
+            holdings=holdings,
+            step_pause_s=step_pause_s,
         )
         return inject
 
@@ -100,7 +129,16 @@ def scenario(
 async def run(one: Scenario, redis: EmbeddedServer, account: str, directory: Path, seed: int) -> Measured:
     """Play a scenario once. Raises AssertionError with every promise that was broken."""
     async with arena(
-        redis, account, directory, processes=one.processes, fast=one.fast, bound_s=one.bound_s, seed=seed
+        redis,
+        account,
+        directory,
+        processes=one.processes,
+        fast=one.fast,
+        bound_s=one.bound_s,
+        seed=seed,
+        reconcile_s=one.reconcile_s,
+        holdings=one.holdings,
+        step_pause_s=one.step_pause_s,
     ) as here:
         here.trade_on()
         await here.traded(EVENTS_BEFORE)
@@ -111,7 +149,11 @@ async def run(one: Scenario, redis: EmbeddedServer, account: str, directory: Pat
         await here.traded(EVENTS_AFTER)
         await here.trade_off()
         await here.agree()
-        await here.agree_on_events_after_gaps(in_order=not one.late)
+        entries = await here.agree_on_events_after_gaps(
+            in_order=not one.late, whole=one.whole, but=here.gaps | here.untold
+        )
+        gaps = {gap_name(entry) for entry in entries} - {""} - here.untold
+        assert gaps == here.gaps, f"the log says that {gaps} are missing"
         assert not here.observer.found, "\n".join(here.observer.found)
         missing = [expected for expected in one.log if not here.logged(*expected)]
         logs = [(entry.get("event"), entry.get("reason")) for one_ in here.publishers for entry in one_.log]

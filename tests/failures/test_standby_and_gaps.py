@@ -181,11 +181,12 @@ async def _mark_of_a_mute_stream(redis_url: str, account_name: str, tuning: Tuni
             here.exchange.publish(ledger.place_algo(request, now_ms), now_ms)
             algo_id = ledger.open_algos()[-1].algo_id
             here.exchange.publish(ledger.cancel_algo(algo_id, now_ms + 1), now_ms + 1)
-            await until(here.status, lambda status: int(status["eventsCompleteMs"]) > now_ms + 1500)
+            # All that is compared agrees: nobody knows yet that the stream is mute. The symbol has not had its turn.
+            await until(here.status, lambda status: int(status["reconciledAtMs"]) > now_ms + 1500)
             here.exchange.fault("refuse_sockets", {"count": 1000}, here.now_ms())
             here.trade(10)
             await until(here.status, lambda status: int(status["drifts"]) > 0)
-            await until(here.status, lambda status: int(status["eventsCompleteMs"]) <= now_ms + 1500)
+            await until(here.status, lambda status: int(status["eventsCompleteMs"]) <= now_ms)
         here.exchange.fault("clear", {}, here.now_ms())
         here.exchange.fault("mute_user_sockets", {"on": False}, here.now_ms())
         async with published(server, redis_url, account_name, tuning=tuning, RECONCILE_S="1") as here:

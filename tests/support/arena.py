@@ -32,6 +32,7 @@ from statecast import settings
 from statecast.clock import Clock, SystemClock
 from statecast.embedded.server import EmbeddedServer
 from statecast.simulator.control import burst
+from statecast.simulator.ledger import Ledger
 from statecast.store.client import connect
 from statecast.store.keys import AccountId
 from statecast.venues.registry import SharedLimits
@@ -133,6 +134,11 @@ class Arena(World):
     began_at: float = 0.0
     over_at: float = 0.0
     looking: asyncio.Task[None] | None = None
+    gaps: set[str] = field(default_factory=set)
+    """What the log is to say that it misses, and nothing else, by `gap_name`."""
+    untold: set[str] = field(default_factory=set)
+    """Orders that are not compared: those of before the log, and those that a scenario looks at itself."""
+    step_pause_s: float = STEP_PAUSE_S
     _trading: asyncio.Task[None] | None = None
 
     @property
@@ -148,9 +154,15 @@ class Arena(World):
         """What an operator says to Redis."""
         return await cast("Any", self.client.redis).execute_command(*words)
 
-    def burst(self, events: int) -> None:
-        """So many order events at once."""
-        burst(self.exchange, events // 2, "cancels", self.now_ms())
+    def burst(self, events: int, kind: str = "cancels") -> None:
+        """So many order events at once, see `statecast.simulator.control.burst`."""
+        burst(self.exchange, events // 2, kind, self.now_ms())
+
+    async def flood(self, events: int) -> None:
+        """So many amendments in one go: what no history has of an order that is over."""
+        for _ in range(0, events, 1000):
+            self.burst(1000, "amendments")
+            await asyncio.sleep(0)
 
     # Trading
 
@@ -170,7 +182,7 @@ class Arena(World):
         while True:
             self.trade(1)
             self.exchange.publish_marks(self.now_ms())
-            await asyncio.sleep(STEP_PAUSE_S)
+            await asyncio.sleep(self.step_pause_s)
 
     async def traded(self, events: int) -> None:
         """Wait until so many more order events have happened at the venue."""
@@ -256,8 +268,12 @@ async def arena(
     seed: int = 1,
     limits: SharedLimits | None = None,
     tuning: Tuning | None = None,
+    reconcile_s: float = RECONCILE_S,
+    holdings: Callable[[int], Ledger] | None = None,
+    step_pause_s: float = STEP_PAUSE_S,
 ) -> AsyncIterator[Arena]:
-    """An exchange and its publisher, live: so many real processes, or with 0 one in this loop.
+    """An exchange and its publisher, live: so many real processes, or with 0 one in this loop. `holdings` makes the
+    exchange's ledger, as of a time.
 
     `bound_s` is how long the state may be wrong before the failure is found. With `fast`, the clock of exchange and
     publisher runs so many times as fast; only a publisher in this loop can share it.
@@ -265,7 +281,9 @@ async def arena(
     assert fast == 1.0 or not processes
     clock: Clock = FastClock(fast) if fast != 1.0 else SystemClock()
     async with AsyncExitStack() as stack:
-        server = await stack.enter_async_context(new_server(seed=seed, kind=RecordingExchange, clock=clock))
+        server = await stack.enter_async_context(
+            new_server(seed=seed, kind=RecordingExchange, clock=clock, account=holdings)
+        )
         to_venue = await stack.enter_async_context(linked(server.host, server.port))
         client = await stack.enter_async_context(connect(redis.url, client_name="statecast-test", timeout_s=20.0))
         looks = await stack.enter_async_context(connect(redis.url, client_name="statecast-test", timeout_s=1.0))
@@ -282,13 +300,15 @@ async def arena(
             to_venue=to_venue,
             observer=observer,
             stack=stack,
+            step_pause_s=step_pause_s,
+            untold={f"{order.symbol}:{order.order_id}" for order in exchange.ledger.orders()},
         )
         given = account_values(
             server,
             account,
             REST_URL=f"http://{to_venue.host}:{to_venue.port}",
             WS_URL=f"ws://{to_venue.host}:{to_venue.port}",
-            RECONCILE_S=f"{RECONCILE_S:g}",
+            RECONCILE_S=f"{reconcile_s:g}",
         )
 
         async def start() -> Publisher:

@@ -44,6 +44,8 @@ class RecordingExchange(NotingExchange):
         self.rows = RowHistory()
         for wallet in self.ledger.wallets():
             self.rows.put(("balances", wallet.asset), (wallet.balance, self.ledger.cross_wallet(wallet.asset)), 0.0)
+        for row in self.ledger.positions():
+            self.rows.put(("positions", f"{row.symbol}:{row.side}"), (row.amount, row.entry_price), 0.0)
 
     def publish(self, events: Iterable[Event], now_ms: int) -> None:
         events = list(events)

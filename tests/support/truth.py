@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -156,10 +156,13 @@ def gap_differences(
     algo_events: Sequence[AlgoChanged],
     *,
     in_order: bool = True,
+    whole: bool = False,
+    but: Collection[str] = (),
 ) -> list[str]:
     """As `event_differences`, where the stream was away for a while: order by order, and without what REST does not
     tell. What happened last to an order must stand there all the same, if it is more than an amendment. Without
-    `in_order`, what was lost without a sign may stand behind what came after it."""
+    `in_order`, what was lost without a sign may stand behind what came after it. With `whole`, nothing may be missing,
+    for every event was received. `but`: what nobody looks at, as `gap_name` names it."""
     found = _numbering(entries)
     if len({entry["eventId"] for entry in entries}) != len(entries):
         found.append("an event stands in the log twice")
@@ -167,7 +170,8 @@ def gap_differences(
     theirs: dict[str, list[Identity]] = {}
     for entry in entries:
         gap = gaps.parse(entry)
-        if gap is None or gap.what != "unlogged":  # That stands for what REST does not tell, anywhere in the log.
+        is_unlogged = gap is not None and gap.what == "unlogged"  # That stands for what REST does not tell, anywhere.
+        if not is_unlogged and gap_name(entry) not in but:
             ours.setdefault(f"{entry['symbol']}:{entry['orderId']}", []).append(_told(entry))
     for event in ledger_events:
         key = f"{event.order.symbol}:{event.order.order_id}"
@@ -179,8 +183,17 @@ def gap_differences(
         mine, truth = ours.get(name, []), theirs.get(name, [])
         if not in_order:
             mine = sorted(mine, key=lambda one, truth=truth: truth.index(one) if one in truth else len(truth))  # type: ignore[misc]
-        found += _of_one_order(name, mine, truth)
+        if name not in but:
+            found += _of_one_order(name, mine, truth, whole=whole)
     return found
+
+
+def gap_name(entry: Mapping[str, str]) -> str:
+    """Of what an entry of type GAP says that it is missing: the order (`<SYMBOL>:<ORDERID>`), or the last word of its
+    id. Empty of an event."""
+    if entry["eventType"] != "GAP":
+        return ""
+    return f"{entry['symbol']}:{entry['orderId']}" if entry["orderId"] else entry["eventId"].rpartition(":")[2]
 
 
 def order_differences(
@@ -200,13 +213,15 @@ def _told(entry: Mapping[str, str]) -> Identity:
     return (entry["eventType"], *_identity(entry))
 
 
-def _of_one_order(order_id: str, ours: list[Identity], theirs: list[Identity]) -> list[str]:
+def _of_one_order(order_id: str, ours: list[Identity], theirs: list[Identity], *, whole: bool = False) -> list[str]:
     left = list(ours)
     for at, truth in enumerate(theirs):
         if left and left[0] == truth:
             del left[0]
             continue
         last, first = at == len(theirs) - 1, at == 0
+        if whole:
+            return [f"order {order_id}: {truth} is missing before {left[:1]}"]
         if truth[0] in UNTOLD_BY_REST or (truth[0] in UNTOLD_STEPS_BY_REST and not first and not last):
             continue
         if truth[0] == "ALGO_NEW" and not first:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from random import Random
 from typing import Any, TypeVar, cast
 
-from support.truth import differences, event_differences, gap_differences
+from support.truth import NOT_TOLD, differences, event_differences, gap_differences
 
 from publisher import config
 from publisher.service import Chance, publishing, system_chance
@@ -135,8 +135,11 @@ class World:
         found = event_differences(await self.log(), self.ledger.order_events, self.exchange.algo_events)
         assert not found, found
 
-    async def agree_on_events_after_gaps(self, *, in_order: bool = True) -> list[dict[str, str]]:
-        """Wait until the log holds all that REST can tell of the ledger's events, once, and each order's in order."""
+    async def agree_on_events_after_gaps(
+        self, *, in_order: bool = True, whole: bool = False, but: Collection[str] = NOT_TOLD
+    ) -> list[dict[str, str]]:
+        """Wait until the log holds all that REST can tell of the ledger's events, once, and each order's in order; see
+        `gap_differences`."""
         found: list[str] = ["never compared"]
         entries: list[dict[str, str]] = []
         try:
@@ -145,7 +148,7 @@ class World:
                     await asyncio.sleep(0.05)
                     entries = await self.log()
                     truth = self.ledger.order_events, self.exchange.algo_events
-                    found = gap_differences(entries, *truth, in_order=in_order)
+                    found = gap_differences(entries, *truth, in_order=in_order, whole=whole, but=but)
         except TimeoutError:
             raise AssertionError("log and ledger differ:\n" + "\n".join(found[:10])) from None
         return entries
@@ -179,13 +182,19 @@ def new_server(
     seed: int = 1,
     kind: type[NotingExchange] = NotingExchange,
     clock: Clock | None = None,
+    account: Callable[[int], Ledger] | None = None,
     ids_per_symbol: bool = False,
     **options: Any,
 ) -> SimulatorServer:
-    """An exchange whose marks stand still until somebody moves them."""
+    """An exchange whose marks stand still until somebody moves them. `account` makes the ledger, as of now; else it is
+    a small one."""
     clock = clock or SystemClock()
     balances = {"USDT": Decimal(10_000), "USDC": Decimal(2_500)}
-    ledger = Ledger(balances, now_ms=clock.now_ms(), hedge=hedge, ids_per_symbol=ids_per_symbol)
+    now_ms = clock.now_ms()
+    if account is not None:
+        ledger = account(now_ms)
+    else:
+        ledger = Ledger(balances, now_ms=now_ms, hedge=hedge, ids_per_symbol=ids_per_symbol)
     exchange = kind(ledger, [ApiKey(KEY, Secret(SECRET))], Random(seed))
     return SimulatorServer(exchange, clock, **({"mark_interval_s": 0} | options))
 
