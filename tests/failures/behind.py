@@ -12,7 +12,7 @@ from support.arena import Arena
 from statecast.simulator.orders import AlgoRequest, OrderRequest, OrderType, Side
 
 CHAPTER = "A venue whose answers are old"
-PROVEN = "; `live` when an answer agrees that was asked for 3 s after connecting, or that shows a younger row"
+PROVEN = "; `live` when an answer agrees that was asked for 3 s after connecting"
 FAR_S = 18.0
 
 

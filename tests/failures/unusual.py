@@ -125,11 +125,13 @@ async def marks_ahead(here: Arena) -> None:
     CHAPTER,
     failure="the venue's clock is set back by three seconds while the stream is open",
     readers="`recovering`, then `live`; rows may be as old as the clock was set back",
-    heals="a frame that looks older than what is known has the account compared at once",
+    heals="a frame that looks older than what is known has the account compared at once; an amendment that cannot be"
+    " put in sequence is a `GAP` entry of its order",
     found="within the grace (5 s)",
     bound_s=UNHEARD_S,
 )
 async def clock_set_back(here: Arena) -> None:
+    here.some_too_late = True
     here.fault("shift_clock", by_ms=-3000)
     await here.traded(60)
     await asyncio.sleep(6.0)

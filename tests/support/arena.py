@@ -136,6 +136,8 @@ class Arena(World):
     looking: asyncio.Task[None] | None = None
     gaps: set[str] = field(default_factory=set)
     """What the log is to say that it misses, and nothing else, by `gap_name`."""
+    some_too_late: bool = False
+    """Whether amendments may come behind what is later by the venue's clock: an entry of their order says so."""
     untold: set[str] = field(default_factory=set)
     """Orders that are not compared: those of before the log, and those that a scenario looks at itself."""
     step_pause_s: float = STEP_PAUSE_S

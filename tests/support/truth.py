@@ -170,8 +170,8 @@ def gap_differences(
     theirs: dict[str, list[Identity]] = {}
     for entry in entries:
         gap = gaps.parse(entry)
-        is_unlogged = gap is not None and gap.what == "unlogged"  # That stands for what REST does not tell, anywhere.
-        if not is_unlogged and gap_name(entry) not in but:
+        # What was not logged stands for what REST does not tell, anywhere in the log.
+        if (gap is None or gap.what != "unlogged") and gap_name(entry) not in but:
             ours.setdefault(f"{entry['symbol']}:{entry['orderId']}", []).append(_told(entry))
     for event in ledger_events:
         key = f"{event.order.symbol}:{event.order.order_id}"
@@ -194,6 +194,12 @@ def gap_name(entry: Mapping[str, str]) -> str:
     if entry["eventType"] != "GAP":
         return ""
     return f"{entry['symbol']}:{entry['orderId']}" if entry["orderId"] else entry["eventId"].rpartition(":")[2]
+
+
+def is_of_late_event(entry: Mapping[str, str]) -> bool:
+    """Whether the entry says of an order that something of it came too late to be logged."""
+    gap = gaps.parse(entry)
+    return gap is not None and gap.what == "unlogged" and bool(gap.order_id)
 
 
 def order_differences(

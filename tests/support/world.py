@@ -10,7 +10,7 @@ from decimal import Decimal
 from random import Random
 from typing import Any, TypeVar, cast
 
-from support.truth import NOT_TOLD, differences, event_differences, gap_differences
+from support.truth import differences, event_differences, gap_differences
 
 from publisher import config
 from publisher.service import Chance, publishing, system_chance
@@ -136,7 +136,7 @@ class World:
         assert not found, found
 
     async def agree_on_events_after_gaps(
-        self, *, in_order: bool = True, whole: bool = False, but: Collection[str] = NOT_TOLD
+        self, *, in_order: bool = True, whole: bool = False, but: Collection[str] = ()
     ) -> list[dict[str, str]]:
         """Wait until the log holds all that REST can tell of the ledger's events, once, and each order's in order; see
         `gap_differences`."""
