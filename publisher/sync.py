@@ -148,7 +148,7 @@ class Synchronizer:
 
     async def run(self) -> None:
         """A snapshot whenever one is needed, until cancelled. Raises AuthFailed and Rejected."""
-        failures = 0
+        failures = missing = 0
         await self._lease.has_asked.wait()
         await self._connected.wait()
         while True:
@@ -170,9 +170,12 @@ class Synchronizer:
             failures = 0
             await self._clock.sleep(SETTLE_S)
             gap = await self._gap_filler.log_ahead(gap, self._catch_up.waiting_events, self._log_gap_events)
+            is_whole = True
             if not self._needed.is_set():  # Else a frame made no sense meanwhile: this answer may be older than it.
-                self._finish(snapshot, gap, asked_mono_s)
-            await self._clock.sleep(BACKOFF_S[2])  # A stream of nonsense must not become a stream of snapshots.
+                is_whole = self._finish(snapshot, gap, asked_mono_s)
+            # A stream of nonsense must not become a stream of snapshots, and histories may be behind for seconds.
+            await self._clock.sleep(BACKOFF_S[2 + min(missing, 1)])
+            missing = 0 if is_whole else missing + 1
 
     def _pause_s(self, error: Exception, failures: int) -> float:
         wait_s = BACKOFF_S[min(failures + 1, len(BACKOFF_S) - 1)]
@@ -186,14 +189,15 @@ class Synchronizer:
         self._updater.apply(events, "rest")
         return True
 
-    def _finish(self, snapshot: Snapshot, gap: GapFill, asked_mono_s: float) -> None:
+    def _finish(self, snapshot: Snapshot, gap: GapFill, asked_mono_s: float) -> bool:
+        """Apply it all, unless the stream shows that something is missing; whether it did not."""
         merged = self._catch_up.merge(snapshot, gap, connected_ms=gap.until_ms - self._gap_filler.margin_ms)
         if isinstance(merged, Missing):
             # The stream is not as whole as it seemed: what is missing in what it has sent since is asked for, too.
             self._log.warning("events_missing", orders=[order.order_id for order in merged.orders[:MAX_NAMED]])
             self._gap_filler.stream_begins()
             self._needed.set()
-            return
+            return False
         self._apply(merged, gap)
         self._status.count_unreadable(snapshot.unreadable)
         doubts = [text for text, key in snapshot.unreadable if key is not None]
@@ -210,6 +214,7 @@ class Synchronizer:
             doubts,
             tuple(self._gap_filler.connected_mono_s + after_s for after_s in ONCE_MORE_S),
         )
+        return True
 
     def _apply(self, merged: Merge, gap: GapFill) -> None:
         if self._lease.is_standby:

@@ -109,7 +109,8 @@ class Merge(NamedTuple):
 
 
 class Missing(NamedTuple):
-    """What was buffered shows that more is missing before it, of these orders."""
+    """What was received shows that more is missing before it, of these orders. The histories may be behind: they are
+    asked for again for as long as REST may be."""
 
     orders: tuple[Order, ...]
 
@@ -141,6 +142,8 @@ class CatchUp:
         self._row_frames: OrderedDict[Hashable, None] = OrderedDict()
         self._log_is_behind = False
         """Whether the log misses events that the account has applied."""
+        self._missing_ms: int | None = None
+        """The venue's time until which histories were asked for that first lacked what they should have."""
 
     @property
     def is_following(self) -> bool:
@@ -206,6 +209,7 @@ class CatchUp:
         """The stream has a gap from now on: rows of before it come with the next snapshot, order events are kept."""
         if self._frames:
             self._row_frames.clear()  # What is thrown away here counts when it is received again.
+        self._missing_ms = None
         self._begin(self.waiting_events())
 
     def resync(self) -> None:
@@ -242,7 +246,7 @@ class CatchUp:
         """Put together what ends the gap. Nothing changes here until `follow`, but that orders of which more is missing
         are remembered. `connected_ms`: the venue's time since which the stream was received."""
         missing = self._missing_before(snapshot, gap)
-        if not all(one.only_opening for one in missing):
+        if not all(one.only_opening for one in missing) and self._may_be_behind(gap):
             self._incomplete |= {one.incomplete.order.key: one.incomplete for one in missing}
             self.keep_rows()
             return Missing(tuple(one.incomplete.order for one in missing))
@@ -258,9 +262,17 @@ class CatchUp:
                 changes.append(change)
         return Merge((*changes, *plan.last), self._still_incomplete(snapshot, gap, missing))
 
+    def _may_be_behind(self, gap: GapFill) -> bool:
+        """Whether another question may explain what this one does not; the first time it is always worth one."""
+        if self._missing_ms is None:
+            self._missing_ms = gap.until_ms
+            return True
+        return gap.until_ms - self._missing_ms <= self._account.rest.lag_ms
+
     def follow(self) -> None:
         """The merge was applied: from now on frames are applied as they are received."""
         self._incomplete.clear()
+        self._missing_ms = None
         self._begin((), None)
         self._log_is_behind = False
 
@@ -302,15 +314,16 @@ class CatchUp:
         return event.event_type in OPENING_EVENTS or event.order.key in self._account.triggered
 
     def _missing_before(self, snapshot: Snapshot, gap: GapFill) -> tuple[MissingEvents, ...]:
-        """What must have happened to orders before the buffered frames, and nobody has said."""
+        """What must have happened to orders before what was received, and nobody has said."""
         if gap.filled is None:
             return ()
-        filled = self._logged_filled(gap)
+        filled = dict(gap.filled)
         for order in snapshot.orders:
             if order.venue_time_ms <= gap.until_ms:
                 filled.setdefault(order.key, filled_of(order))
-        changes = [change for frame in self._frames or () for change in frame.changes]
-        return tuple(self._account.missing_before(changes, filled))
+        events = (OrderUpdate(one, True, self._is_first(one)) for one in self._events if one.event_type != gaps.GAP)
+        frames = (change for frame in self._frames or () for change in frame.changes)
+        return tuple(self._account.missing_before([*events, *frames], filled))
 
     def _logged_filled(self, gap: GapFill) -> dict[OrderKey, Decimal]:
         """What is filled of orders as far as the log says, or is about to say with the gap's events."""

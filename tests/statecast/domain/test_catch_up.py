@@ -299,9 +299,14 @@ def test_a_buffered_fill_that_begins_beyond_the_histories_is_missing_something()
     assert again.incomplete == (), "the histories have explained it"
 
 
-def test_an_order_that_the_histories_never_explain_stays_incomplete() -> None:
+def test_an_order_that_the_histories_never_explain_stays_incomplete_once_they_are_not_so_late() -> None:
+    """Until then what was received waits: logged before what is missing, it would be out of its order."""
     catch_up, _ = merge([frame(FULL)], gap(NEW, o1001="0"))
-    again = catch_up.merge(snapshot(100), gap(NEW, o1001="0"), connected_ms=NOW)
+    for until in (3_000, 11_000):
+        again = catch_up.merge(snapshot(100), gap(NEW, o1001="0", until=until), connected_ms=NOW)
+        assert isinstance(again, Missing)
+        assert [one.event_id for one in catch_up.waiting_events()] == ["full"]
+    again = catch_up.merge(snapshot(100), gap(NEW, o1001="0", until=11_001), connected_ms=NOW)
     assert isinstance(again, Merge)
     assert [one.order.key for one in again.incomplete] == [FULL.order.key]
 
