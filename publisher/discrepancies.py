@@ -352,19 +352,23 @@ class Discrepancies:
         """Whether all of them are that REST is behind."""
         return all(one.difference.meaning == "old answer" for one in self._found.values())
 
-    def wallet_that_recurs(self, now_mono_s: float) -> str:
-        """The asset whose wallet is all that differs, and was so before; else nothing."""
-        plain = [one.difference for one in self._found.values() if one.difference.meaning != "recent"]
-        if len(plain) != 1 or plain[0].meaning != "plain" or not plain[0].asset:
-            return ""
-        before = self._wallets_alone_mono_s.get(plain[0].asset)
-        return plain[0].asset if before is not None and now_mono_s - before < RECURS_S else ""
+    def wallets_that_recur(self, now_mono_s: float) -> list[str]:
+        """The assets whose wallets are all that differs, where each was so before; else none."""
+        assets = self._wallets_alone("recent")
+        before = (self._wallets_alone_mono_s.get(asset) for asset in assets)
+        return assets if all(at is not None and now_mono_s - at < RECURS_S for at in before) else []
 
-    def note_wallet_alone(self, now_mono_s: float) -> None:
-        """What differs is drift: remember it, where it is one wallet alone."""
-        plain = [one.difference for one in self._found.values() if one.difference.meaning == "plain"]
-        if len(plain) == 1 and plain[0].asset:
-            self._wallets_alone_mono_s[plain[0].asset] = now_mono_s
+    def note_wallets_alone(self, now_mono_s: float) -> None:
+        """What differs is drift: remember it, where it is nothing but wallets."""
+        self._wallets_alone_mono_s |= dict.fromkeys(
+            self._wallets_alone("recent", "old answer", "unreadable"), now_mono_s
+        )
+
+    def _wallets_alone(self, *but: Meaning) -> list[str]:
+        """The assets of the wallets that differ, where nothing else does; `but`: what is not looked at."""
+        left = [one.difference for one in self._found.values() if one.difference.meaning not in but]
+        is_alone = all(one.asset and one.meaning == "plain" for one in left)
+        return [one.asset for one in left] if is_alone else []
 
     @property
     def repeated(self) -> bool:

@@ -100,13 +100,14 @@ class GapRead(NamedTuple):
 
 class _Reading(NamedTuple):
     """One attempt: the gap, the orders that are open now, entries for what is lost, orders that the venue may not know
-    yet, and those that it will not show."""
+    yet, those that it will not show, and symbols that it refuses."""
 
     gap: Gap
     open_now: Mapping[OrderKey, Order]
     lost: list[LoggedEvent | OrderUpdate]
     unsure: set[OrderKey]
     not_shown: set[OrderKey]
+    refused: set[str]
 
 
 class GapReader:
@@ -151,7 +152,7 @@ class GapReader:
 
     async def read(self, gap: Gap, open_now: Mapping[OrderKey, Order]) -> GapRead:
         """Orders first, trades after them, so that these explain all that the orders have filled."""
-        reading = _Reading(gap, open_now, list(gap.lost), set(), set())
+        reading = _Reading(gap, open_now, list(gap.lost), set(), set(), set())
         orders: dict[OrderKey, PastOrder] = {}
         lag_ms = self._rest.lag_ms
 
@@ -267,6 +268,7 @@ class GapReader:
             if not query.symbol:
                 raise
             self._log.error("history_refused", symbol=query.symbol, reason=str(error))
+            reading.refused.add(query.symbol)
             since_ms, until_ms = reading.gap.since_ms, reading.gap.until_ms
             entry = gaps.of_time("REFUSED", query.symbol, since_ms, until_ms, self._clock.now_ms())
             reading.lost.append(LoggedEvent(entry))
@@ -286,7 +288,7 @@ class GapReader:
             return None
         if past is None:
             # What is of a later time is of a clock that was set back since.
-            is_young = abs(self._venue.clock.now_ms() - known_ms) <= young_ms
+            is_young = abs(self._venue.clock.now_ms() - known_ms) <= young_ms and key.symbol not in reading.refused
             (reading.unsure if is_young else reading.not_shown).add(key)
         return past
 

@@ -187,24 +187,25 @@ class Reconciler:
                 continue
             self.take(answer, asked_mono_s)
             now = self._clock.monotonic()
-            if asset := self._discrepancies.wallet_that_recurs(now):
-                self._correct(asset, answer)
+            if assets := self._discrepancies.wallets_that_recur(now):
+                self._correct(assets, answer)
             if openings := self._discrepancies.only_openings(now):
                 self._hooks.incomplete(f"the opening event is missing: {describe(openings)}")
             elif drift := self._discrepancies.unexplained(now):
-                self._discrepancies.note_wallet_alone(now)
+                self._discrepancies.note_wallets_alone(now)
                 self._status.count_drift()
                 self._hooks.look_in(self._discrepancies.history_symbols)
                 self._log.warning("drift", differences=describe(drift))
                 raise Drift("drift from the venue: " + describe(drift))
 
-    def _correct(self, asset: str, answer: Check) -> None:
-        """The venue changes this wallet without an event: REST's counts, and the stream is as good as before."""
-        balance = next(row for row in answer.balances if row.asset == asset)
-        self._log.warning("wallet_corrected", asset=asset, venue=str(balance.wallet_balance))
-        self._status.count_wallet_correction()
-        self._discrepancies.note_wallet_alone(self._clock.monotonic())
-        self._hooks.apply(WalletCorrection(balance))
+    def _correct(self, assets: Iterable[str], answer: Check) -> None:
+        """The venue changes these wallets without an event: REST's count, and the stream is as good as before."""
+        for asset in assets:
+            balance = next(row for row in answer.balances if row.asset == asset)
+            self._log.warning("wallet_corrected", asset=asset, venue=str(balance.wallet_balance))
+            self._status.count_wallet_correction()
+            self._hooks.apply(WalletCorrection(balance))
+        self._discrepancies.note_wallets_alone(self._clock.monotonic())
         self._explain()
 
     def _scope(self, kind: Kind) -> CheckScope:

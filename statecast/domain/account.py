@@ -391,7 +391,7 @@ class Account:
 
     def _note_fill(self, event: OrderEvent) -> None:
         if event.event_type in FILL_EVENTS:
-            self._positions.note_fill(event.order.symbol, event.order.venue_time_ms)
+            self._positions.note_fill(event.order)
 
     def _apply_snapshot(self, snapshot: Snapshot) -> None:
         self._commit.replace_all()

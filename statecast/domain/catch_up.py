@@ -221,16 +221,6 @@ class CatchUp:
         if self._frames is None or self._account.complete:
             self.begin_gap()
 
-    def keep_rows(self) -> None:
-        """As `begin_gap`, but what the frames say of wallets and positions goes on waiting: the next answer may be
-        older."""
-        rows: deque[Frame] = deque()
-        for frame in self._frames or ():
-            changes = tuple(change for change in frame.changes if not isinstance(change, OrderUpdate))
-            if changes:
-                rows.append(frame._replace(changes=changes))
-        self._begin(self.waiting_events(), rows)
-
     def forget_events(self) -> None:
         """Somebody else logs the order events of before now."""
         self._begin((), self._frames)
@@ -244,11 +234,11 @@ class CatchUp:
 
     def merge(self, snapshot: Snapshot, gap: GapFill, *, connected_ms: int) -> Merge | Missing:
         """Put together what ends the gap. Nothing changes here until `follow`, but that orders of which more is missing
-        are remembered. `connected_ms`: the venue's time since which the stream was received."""
+        are remembered: what was received goes on waiting. `connected_ms`: the venue's time since which the stream was
+        received."""
         missing = self._missing_before(snapshot, gap)
         if not all(one.only_opening for one in missing) and self._may_be_behind(gap):
             self._incomplete |= {one.incomplete.order.key: one.incomplete for one in missing}
-            self.keep_rows()
             return Missing(tuple(one.incomplete.order for one in missing))
         plan = merge_with_stream(gap, self.waiting_events())
         changes: list[Change] = [*plan.first]

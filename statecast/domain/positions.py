@@ -7,8 +7,10 @@ from dataclasses import replace
 from typing import Literal
 
 from statecast.domain.changes import AllPositions, LeverageUpdate, MarkPriceUpdate, PositionUpdate, Snapshot
-from statecast.domain.models import Position, PositionKey, Stamp, SymbolConfig
+from statecast.domain.models import Order, Position, PositionKey, Stamp, SymbolConfig
 from statecast.domain.snapshot_merge import (
+    FILLED_SINCE_MS,
+    UNSENT_FILLED_SINCE_MS,
     Asked,
     LastAnswer,
     RestTiming,
@@ -42,7 +44,7 @@ class Positions:
         self._margin_assets: dict[str, str] = {}
         self._marks: dict[str, MarkPriceUpdate] = {}
         self._filled_ms: dict[str, int] = {}
-        """When the last fill in a symbol is known to have been."""
+        """Rows of a symbol that are older than this, a fill has moved since."""
 
     @property
     def symbols(self) -> frozenset[str]:
@@ -121,9 +123,11 @@ class Positions:
         for row in self._of(update.symbol):
             self._put(replace(row, leverage=update.leverage))
 
-    def note_fill(self, symbol: str, venue_time_ms: int) -> None:
-        """There was a fill: a row of long before is old."""
-        self._filled_ms[symbol] = max(venue_time_ms, self._filled_ms.get(symbol, 0))
+    def note_fill(self, order: Order) -> None:
+        """There was a fill: a row of before is old."""
+        less_ms = FILLED_SINCE_MS if order.source == "stream" else UNSENT_FILLED_SINCE_MS
+        since_ms = order.venue_time_ms - less_ms
+        self._filled_ms[order.symbol] = max(since_ms, self._filled_ms.get(order.symbol, 0))
 
     def apply_mark(self, update: MarkPriceUpdate) -> int:
         """A mark price, and what follows from it, if it is newer."""

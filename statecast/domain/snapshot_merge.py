@@ -32,6 +32,10 @@ FILLED_SINCE_MS = 1_000
 """A fill so much later than the last row of a position has moved the position: the row is old. Less proves nothing, for
 the two may give one trade times of their own."""
 
+UNSENT_FILLED_SINCE_MS = 100
+"""The same of a fill that a history has and the stream has not sent: what it did to the position was not sent either,
+unless the connection ended between the two frames of one trade."""
+
 
 K_contra = TypeVar("K_contra", contravariant=True)
 
@@ -173,8 +177,8 @@ def merged_positions(
     snapshot: Snapshot,
     rest: RestTiming,
 ) -> MergedPositions:
-    """The newer of two rows. `closed` are positions that the stream has closed, and when; `filled_ms`: when the last
-    fill in a symbol is known to have been."""
+    """The newer of two rows. `closed` are positions that the stream has closed, and when; `filled_ms`: rows of a symbol
+    that are older than this, a fill has moved since."""
     merged, asked, kept = MergedPositions({}, {}), Asked.of(snapshot), missing_rows(snapshot.unreadable)
     for theirs in snapshot.positions:
         key, ours = theirs.key, known.get(theirs.key)
@@ -201,7 +205,7 @@ def is_position_standing(
     """Whether a position stands against an answer that does not list it, and whose youngest row is of
     `listed_until_ms`."""
     ours_ms = ours.stamp.venue_time_ms
-    if filled_ms.get(ours.symbol, 0) > ours_ms + FILLED_SINCE_MS:
+    if filled_ms.get(ours.symbol, 0) > ours_ms:
         return False
     return rest.stands_unlisted(ours_ms, listed_until_ms, asked)
 

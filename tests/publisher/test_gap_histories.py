@@ -377,6 +377,16 @@ async def test_an_order_of_a_delisted_symbol_is_a_gap_and_the_rest_goes_on() -> 
     assert not read.unsure
 
 
+async def test_a_young_conditional_order_of_a_delisted_symbol_is_a_gap_at_once() -> None:
+    """Its own document says no more than that it does not exist; the history of its symbol says why."""
+    desk = Desk()
+    young = order(10_900, order_id="algo-7", algo_id="7")
+    desk.pages["conditional", "BTCUSDT"] = GONE
+    read = await desk.reader.read(desk.gap(young), {})
+    assert "algo-7:GAP" in [one.event.event_id for one in read.lost]
+    assert not read.unsure
+
+
 async def test_a_refused_key_is_no_order_that_is_refused() -> None:
     desk = Desk()
     known = order(-50)

@@ -37,7 +37,7 @@ from publisher.status import Status
 from publisher.tuning import Tuning
 from statecast.domain.account import Account
 from statecast.domain.changes import Change, Check, Unreadable
-from statecast.domain.models import PositionKey, SymbolConfig
+from statecast.domain.models import Balance, PositionKey, SymbolConfig
 from statecast.domain.order_tracking import BEFORE_OPENING, IncompleteOrder
 from statecast.errors import AuthFailed, LimitReached, RateLimited, VenueError, VenueUnreachable
 from statecast.store.client import Client
@@ -296,25 +296,31 @@ async def test_a_snapshot_that_was_behind_is_never_vouched_for() -> None:
     assert not any(seen)
 
 
-async def test_a_wallet_that_grows_without_an_event_is_taken_from_rest_from_the_second_time_on() -> None:
+@pytest.mark.parametrize("assets", [["USDT"], ["USDT", "BFUSD"]])
+async def test_wallets_that_grow_without_an_event_are_taken_from_rest_from_the_second_time_on(
+    assets: list[str],
+) -> None:
     story = Story()
-    grown = {"USDT": "1001"}
+    grown = {"USDT": "1000", "BFUSD": "0"} | dict.fromkeys(assets, "1001")
+
+    def rows(wallets: dict[str, str]) -> list[Balance]:
+        return [rest_balance(-100, wallet, asset) for asset, wallet in wallets.items()]
 
     def venue(scope: CheckScope) -> Check:
-        return replace(story.truth(scope), balances=(rest_balance(-100, grown["USDT"]),))
+        return replace(story.truth(scope), balances=tuple(rows(grown)))
 
     story.venue = venue
     story.light.due()
-    assert await story.run(30) == "drift from the venue: USDT wallet balance 1000, venue 1001"
+    assert (await story.run(30)).startswith("drift from the venue: USDT wallet balance 1000, venue 1001")
     now = story.clock.monotonic()
-    story.account.apply((snapshot(30_000, balances=[rest_balance(-100, "1001")], orders=[rest_order(-50)]),), "rest")
+    story.account.apply((snapshot(30_000, balances=rows(grown), orders=[rest_order(-50)]),), "rest")
     story.light.begins(now, now, EVERYTHING.created_since_ms, ())
-    grown["USDT"] = "1002"
+    grown |= dict.fromkeys(assets, "1002")
     story.light.due()
     assert await story.run(60) == "", "the stream is not ended"
-    assert story.account.balances["USDT"].wallet_balance == 1002
+    assert {asset: story.account.balances[asset].wallet_balance for asset in assets} == dict.fromkeys(assets, 1002)
     assert story.verified
-    assert (story.fields["drifts"], story.fields["walletCorrections"]) == (1, 1)
+    assert (story.fields["drifts"], story.fields["walletCorrections"]) == (1, len(assets))
 
 
 async def test_what_is_doubtful_is_compared_at_once() -> None:

@@ -122,9 +122,17 @@ def test_a_position_that_a_snapshot_of_nothing_does_not_list_stands_for_a_minute
     assert bool(story.account.positions) is stands
 
 
-def test_a_position_that_was_filled_since_does_not_stand_against_a_snapshot_of_nothing() -> None:
-    story = Story([snapshot()], [position(30, "0.5")], [LoggedEvent(fill(1_100, "0.05").event)], [snapshot(1_500)])
-    assert story.account.positions == {}
+@pytest.mark.parametrize(
+    ("filled", "source", "stands"),
+    [(1_100, "stream", False), (1_000, "stream", True), (140, "rest", False), (120, "rest", True)],
+)
+def test_a_position_that_was_filled_since_does_not_stand_against_a_snapshot_of_nothing(
+    filled: int, source: str, stands: bool
+) -> None:
+    """A fill that the stream has not sent was another one than that of the row, if it is later at all."""
+    sent = [LoggedEvent(fill(filled, "0.05", source=source).event)]
+    story = Story([snapshot()], [position(30, "0.5")], sent, [snapshot(1_500)])
+    assert bool(story.account.positions) is stands
 
 
 @pytest.mark.parametrize("asked", [500, 15_000, 100_000])
