@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import AsyncIterator
 from random import Random
@@ -342,6 +343,17 @@ async def test_however_large_an_account_its_changes_have_a_bounded_size(
     assert 800_000 < sum(len(change["change"]) for change in changes) <= 1_000_000
     assert (await stored.redis.memory_usage(stored.keys.changes, samples=0) or 0) < 1_200_000
     assert changes[-1]["seq"] == "31"
+
+
+async def test_a_mark_price_writes_nothing_but_the_fields_that_it_moves(desk: Desk, stored: Stored) -> None:
+    symbols = ("AUSDT", "BUSDT", "CUSDT")
+    await desk.commit([snapshot(positions=[rest_position(-50, "0.5", symbol=symbol) for symbol in symbols])])
+    await desk.commit([mark(1_000, "110", symbol) for symbol in symbols])
+    await desk.commit([mark(2_000, "120", "AUSDT"), mark(1_000, "110", "BUSDT")])
+    written = json.loads((await stored.changes())[-1]["change"])
+    moved = ("markPrice", "markPriceTimeMs", "unRealizedProfit", "unRealizedProfitTimeMs", "notional")
+    assert written["positions"]["set"].keys() == {f"AUSDT:BOTH.{name}" for name in moved}
+    await stored.expect(desk.account)
 
 
 async def test_what_an_earlier_epoch_wrote_is_trimmed_too(
