@@ -147,6 +147,24 @@ async def test_a_stop_in_doubt_says_of_which_order_it_could_not_log_what_was_rec
     assert (gap.what, gap.order_id) == ("unlogged", str(order_id))
 
 
+async def test_what_comes_while_the_venue_answers_no_snapshot_is_logged_whole(
+    redis_url: str, account_name: str
+) -> None:
+    tuning = Tuning(queued_deltas=100, recorded_events=100)
+    async with world(redis_url, account_name, tuning=tuning) as here:
+        order_id = place(here)
+        await here.agree()
+        await doubt(here)
+        amend(here, order_id, 2_000)
+        await has_received_all(here)
+        here.exchange.fault("clear", {}, here.now_ms())
+        entries = await until(here.log, lambda entries: len(entries) >= 2_001)
+        assert count(entries, order_id) == {"NEW": 1, "AMENDMENT": 2_000}
+        assert {entry["source"] for entry in entries} == {"stream"}, "it was kept: not every venue lists amendments"
+        await here.agree()
+        await here.agree_on_events()
+
+
 async def test_what_there_was_no_room_for_in_doubt_is_an_entry_of_the_log_and_the_rest_is_fetched(
     redis_url: str, account_name: str
 ) -> None:
