@@ -66,7 +66,8 @@ Try it without an exchange account:
     STATECAST_API_KEY=demo-key STATECAST_API_SECRET=demo-secret statecast publish --redis-url embedded \\
         --rest-url http://127.0.0.1:8900 --ws-url ws://127.0.0.1:8900
 
-Exit codes: 0 after an orderly stop (Ctrl-C, SIGTERM), 2 for wrong settings, 1 for other errors.
+Exit codes: 0 after an orderly stop (Ctrl-C, SIGTERM), 2 for wrong settings and for keys in Redis that are of another
+contract version, 1 for other errors.
 """
 
 
