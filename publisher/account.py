@@ -80,7 +80,14 @@ class AccountPublisher:
 
         # To Redis
         record = EventRecord(tuning.recorded_events, tuning.most_unwritten)
-        writer = AccountWriter(client, config.account_id, publisher_id, lease_ttl_ms=round(config.lease_s * 1000))
+        lease_ttl_ms = round(config.lease_s * 1000)
+        writer = AccountWriter(
+            client,
+            config.account_id,
+            publisher_id,
+            lease_ttl_ms=lease_ttl_ms,
+            changes_length=tuning.changes_length,
+        )
         self._status = status = Status(log)
         retry = RedisRetry(clock, log)
         lease = Lease(writer, account, record, status, retry, clock, log, tuning)

@@ -8,6 +8,7 @@ from publisher.discrepancies import GRACE_S
 from publisher.log_window import OVERLAP_MS, WRITTEN_LATE_MS
 from statecast.domain.catch_up import MAX_WAITING_EVENTS
 from statecast.domain.order_tracking import Memory
+from statecast.store.keys import CHANGES_LENGTH
 from statecast.store.trimming import MOST_PER_CALL
 
 
@@ -61,6 +62,9 @@ class Tuning:
     recorded_events: int = 20_000
     """Order events that the record keeps when they are written, by estimate 40 MB. What Redis loses of more of them,
     the venue's histories have to say."""
+
+    changes_length: int = CHANGES_LENGTH
+    """Entries of `…:changes` that are kept at the most: for each, the writer remembers how large it is."""
 
     log_margin: int = 5_000
     """The log is searched by so many entries further back than the record goes: other publishers may have written."""

@@ -252,8 +252,8 @@ class Account:
     def begin_again(self, ended: Mapping[OrderKey, Order], incomplete: Iterable[IncompleteOrder]) -> None:
         """Before the snapshot that ends a gap: of the histories, these orders are over, whatever is received of their
         past; and these are incomplete, and no others."""
-        for key, order in ended.items():
-            self._orders.finish(key, order.venue_time_ms)
+        for order in sorted(ended.values(), key=lambda one: one.venue_time_ms):  # The first are forgotten first.
+            self._orders.finish(order.key, order.venue_time_ms)
         self._tracking.expect_only(incomplete)
 
     @property

@@ -187,10 +187,10 @@ class OrderTracking:
 
     @property
     def remembers_orders_since_ms(self) -> int:
-        """An order that ended before this may be forgotten."""
+        """An order that ended before this may be forgotten; so may another one of the oldest one's millisecond."""
         if len(self._finished) < self._memory.finished_orders:
             return 0
-        return max(next(iter(self._finished.values())), 1)
+        return next(iter(self._finished.values())) + 1
 
     def finish(self, key: OrderKey, venue_time_ms: int, *, guessed: bool = False) -> None:
         """The order is over; late events of it open it no more. `guessed`: no document of the venue says so.

@@ -167,7 +167,7 @@ async def test_nothing_grows_under_load_and_faults(own_redis: EmbeddedServer, ac
             account_name,
             limits=unlimited(),
             RECONCILE_S="1",
-            tuning=Tuning(recorded_events=REMEMBERED, steady_s=0.0, memory=memory),
+            tuning=Tuning(recorded_events=REMEMBERED, changes_length=REMEMBERED, steady_s=0.0, memory=memory),
         ) as here,
         reading(here, own_redis.url) as readers,
     ):

@@ -68,7 +68,15 @@ def test_of_finished_orders_the_latest_are_remembered() -> None:
     for at in (10, 20, 30):
         story.apply(event(at, "CANCELED", "CANCELED", order_id=str(at)))
     assert [story.account.finished_ms(key) for key in btc("10", "20", "30")] == [0, NOW + 20, NOW + 30]
-    assert story.account.remembers_orders_since_ms == NOW + 20
+    assert story.account.remembers_orders_since_ms == NOW + 21, "of its millisecond, others may be forgotten"
+
+
+def test_of_the_orders_that_a_history_shows_to_be_over_the_latest_are_remembered() -> None:
+    story = Story([snapshot()], account=new_account(finished_orders=2))
+    listed = {row.key: row for at in (30, 20, 10) for row in [rest_order(at, "CANCELED", order_id=str(at))]}
+    story.account.begin_again(listed, ())
+    assert [story.account.finished_ms(key) for key in btc("10", "20", "30")] == [0, NOW + 20, NOW + 30]
+    assert story.account.remembers_orders_since_ms == NOW + 21
 
 
 # What is missing, and what is late
