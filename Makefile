@@ -10,7 +10,7 @@ SEED ?=
 SEEDS ?=
 PLANT ?=
 
-.PHONY: help demo test quick sim failures check format bench soak clean
+.PHONY: help demo test quick sim failures check format bench soak flood clean
 
 help:
 	@echo "make demo    a whole account on this machine, without keys   (ARGS=\"--seconds 20\")"
@@ -22,6 +22,7 @@ help:
 	@echo "make format  put the code into the form that check wants"
 	@echo "make bench   rates and latencies next to the server's own    (ARGS=\"--help\")"
 	@echo "make soak    half an hour of load and faults: what grows?    (ARGS=\"--minutes 5 --rate 500\")"
+	@echo "make flood   half an hour of more than fits: is what was received in the log? (ARGS=\"--minutes 4 --rate 500\")"
 	@echo "make clean   remove what these targets made"
 
 demo: $(VENV)/.run
@@ -56,6 +57,9 @@ bench: $(VENV)/.run
 
 soak: $(VENV)/.run
 	@PYTHONPATH=tests $(BIN)/python -m bench.soak $(ARGS)
+
+flood: $(VENV)/.run
+	@PYTHONPATH=tests $(BIN)/python -m bench.flood $(ARGS)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info

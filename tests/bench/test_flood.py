@@ -14,11 +14,11 @@ FILLED = ("1", "TRADE", "FILLED", "102", "0.01", "7", "0.01")
 STORY = [NEW, *AMENDED, FILLED]
 
 
-def found(logged: Iterable[tuple[str, ...]], gaps: Iterable[str] = (), not_heard: Iterable[int] = ()) -> list[str]:
+def found(logged: Iterable[tuple[str, ...]], gaps: Iterable[str] = (), not_received: Iterable[int] = ()) -> list[str]:
     """The differences of a log from the story, whose events are of the milliseconds 1000, 2000, 3000 and 4000."""
     check, seq = Check(), 0
     for at, row in enumerate(STORY):
-        check.note_made(Made(*row, 1000 * (at + 1), at not in not_heard))
+        check.note_made(Made(*row, 1000 * (at + 1), at not in not_received))
     names = ("orderId", "eventType", "status", "price", "executedQty", "tradeId", "lastQty")
     for row in logged:
         seq += 1
@@ -37,7 +37,7 @@ def test_a_log_that_is_whole() -> None:
 
 
 @pytest.mark.parametrize("missing", range(4))
-def test_what_was_heard_and_is_missing(missing: int) -> None:
+def test_what_was_received_and_is_missing(missing: int) -> None:
     assert len(found(STORY[:missing] + STORY[missing + 1 :])) == 1
 
 
@@ -54,9 +54,12 @@ def test_a_gap_covers_what_it_names_and_nothing_else() -> None:
     assert len(found([NEW, *AMENDED], gaps=["BTCUSDT:1:GAP:2500"])) == 1
 
 
-def test_what_was_not_heard_comes_from_the_histories_but_for_amendments() -> None:
-    assert found([NEW, FILLED], not_heard=[1, 2]) == []
-    assert len(found([NEW, *AMENDED], not_heard=[3])) == 1
+def test_what_was_not_received_comes_from_the_histories_but_for_amendments() -> None:
+    assert found([NEW, FILLED], not_received=[1, 2]) == []
+    assert len(found([NEW, *AMENDED], not_received=[3])) == 1
+    placed = (*NEW[:3], "102", *NEW[4:])
+    assert found([placed, FILLED], not_received=[0, 1, 2]) == []
+    assert len(found([placed, FILLED], not_received=[1, 2])) == 1
 
 
 def test_numbers_that_are_missing() -> None:

@@ -54,9 +54,7 @@ def order_amendments(api: RestApi, params: Params, now_ms: int) -> list[Json]:
     start, end = params.integer("startTime", 0), params.integer("endTime", now_ms)
     rows: list[Json] = []
     before = order
-    for event in api.ledger.order_events:
-        if (event.order.symbol, event.order.order_id) != (order.symbol, order.order_id):
-            continue
+    for event in _events_of(order, api.ledger.order_events):
         if event.execution is Execution.AMENDMENT:
             rows.append(_amendment(event, before, len(rows) + 1))
         before = event.order
@@ -119,6 +117,17 @@ def _page(
     last = end or (start + 7 * DAY_MS if start else now_ms)
     found = [item for item in items if (start or last - 7 * DAY_MS) <= time_of(item) <= last]
     return found[:limit] if start else found[-limit:]
+
+
+def _events_of(order: Order, events: list[OrderChanged]) -> list[OrderChanged]:
+    """What happened to an order, oldest first; of many events those since it was placed are looked at."""
+    found: list[OrderChanged] = []
+    for event in reversed(events):
+        if (event.order.symbol, event.order.order_id) == (order.symbol, order.order_id):
+            found.append(event)
+            if event.execution is Execution.NEW:
+                break
+    return found[::-1]
 
 
 def _amendment(event: OrderChanged, before: Order, count: int) -> Json:
