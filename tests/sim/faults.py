@@ -1,7 +1,7 @@
 """What goes wrong in a simulated world: the seed chooses which kinds there are, when each happens, and for how long.
 
-Half of the worlds have one kind more, of those that few programs are ready for: chance alone would bring each of them
-together with what makes it dangerous only once in some hundred worlds.
+More than half of the worlds have one kind more, of those that few programs are ready for: chance alone would bring each
+of them together with what makes it dangerous only once in some hundred worlds.
 """
 
 from __future__ import annotations
@@ -64,10 +64,16 @@ class Faults:
         self._rng = rng = Random(world.rng.getrandbits(64))
         chosen = rng.sample(sorted(KINDS), rng.choice((1, 2, 3, 5, 8)))
         self._rare = Random(f"rare conditions of {world.seed}")
-        self._one_more = "" if world.kinds or self._rare.random() < 0.5 else self._rare.choice(RARE)
+        self._one_more = "" if world.kinds else self._chosen_rare()
         self._kinds = sorted(world.kinds or chosen)
         world.grows_alone = self.kinds == ["a wallet grows without an event"] and not world.others_weight
         self._on = True
+
+    def _chosen_rare(self) -> str:
+        drawn = self._rare.random()
+        if drawn < 0.08:
+            return "rest is far behind"  # It takes so long that most other faults hide it.
+        return "" if drawn < 0.5 else self._rare.choice(RARE)
 
     @property
     def kinds(self) -> list[str]:
@@ -604,16 +610,16 @@ def rest_is_behind_when_the_stream_is_cut(world: World, rng: Random) -> None:
 def rest_is_far_behind(world: World, rng: Random) -> None:
     """By more than any document says, while the stream goes on, or soon has nothing to tell: then what REST says stays
     the same for long, and is wrong."""
-    lag_s = rng.uniform(5, 30)
+    lag_s = rng.uniform(5, 15) if rng.random() < 0.3 else rng.uniform(15, 40)
     lasts_s = lag_s + rng.uniform(-3, 8)
     world.rest_is_behind(dict.fromkeys(rng.choice((ACCOUNT_PATHS, PATHS)), round(lag_s * 1000)), lasts_s)
-    if rng.random() < 0.3:
+    if rng.random() < 0.2:
         return
     now = world.loop.time()
     world.goes_on_until(now + lasts_s)
     world.is_calm(now + rng.uniform(0.5, 3), now + lasts_s)
     if rng.random() < 0.5:
-        _after(world, rng.uniform(0.4, 0.8) * lag_s, lambda: user_sockets_are_dropped(world, rng))
+        _after(world, min(rng.uniform(0.4, 0.8) * lag_s, lag_s - 5), lambda: user_sockets_are_dropped(world, rng))
 
 
 def _hide_young_orders(world: World, age_ms: int, lasts_s: float) -> None:
