@@ -33,8 +33,9 @@ checks these guarantees:
 
 Some events are not in the venue's histories: the events of a conditional order between its first and its last, and the
 amendments of an order that was placed and ended in the same gap. They are missing from the log if no publisher was
-connected when they happened. So is the end of a conditional order that was triggered before the log began. Where a row
-says that the log has a `GAP` entry, the test checks for it; in all other runs there is none.
+connected when they happened, or if the one that received them could not write them and another one, which was connected
+later, took over. So is the end of a conditional order that was triggered before the log began. Where a row says that
+the log has a `GAP` entry, the test checks for it; in all other runs there is none.
 
 You do not have to do anything about a failure if you read as [reading.md](reading.md) shows: a state that is not
 verified raises an exception.

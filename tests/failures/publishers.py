@@ -195,7 +195,7 @@ async def stopped_in_doubt(here: Arena) -> None:
 
 @scenario(
     CHAPTER,
-    failure="the only publisher is told to stop twice (SIGTERM, and again 50 ms later), and started again",
+    failure="the only publisher is stopped (SIGTERM, and another one 50 ms later), and started again",
     readers="`stopped`, then `starting`, then `live`",
     heals="the second signal changes nothing: it ends in order, with exit code 0",
     log=(Logged("writing"),),
