@@ -264,7 +264,7 @@ class Made(NamedTuple):
     at_ms: int
     is_received: bool
 
-    def is_told_by(self, entry: tuple[str, ...]) -> bool:
+    def is_logged_as(self, entry: tuple[str, ...]) -> bool:
         """Whether an entry of the log tells of this event. What was not received has perhaps the price of a later
         amendment: histories have that one alone."""
         return entry == self[:7] or (
@@ -350,7 +350,7 @@ class Check:
     def _difference(self, order_id: str) -> str:
         left = deque(self.logged.get(order_id, ()))
         for row in self.made.get(order_id, ()):
-            if left and row.is_told_by(left[0]):
+            if left and row.is_logged_as(left[0]):
                 left.popleft()
             elif self._is_covered(row):
                 self.count["covered by a GAP"] += 1

@@ -143,7 +143,7 @@ class CatchUp:
         self._log_is_behind = False
         """Whether the log misses events that the account has applied."""
         self._missing_ms: int | None = None
-        """The venue's time until which histories were asked for that first lacked what they should have."""
+        """The venue's time until which histories were asked for, when something was first missing in them."""
 
     @property
     def is_following(self) -> bool:

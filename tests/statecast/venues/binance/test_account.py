@@ -274,7 +274,7 @@ async def test_figures_leave_the_weight_of_the_next_comparison_and_urgent_ones_h
     async with aclosing(client):
         await client.fetch_check(everything)
         limits.spend(300 - 100 - 10 - limits.own(venue.now_ms()), venue.now_ms())
-        limits.learn("490", venue.now_ms(), venue.now_ms())
+        limits.learn("940", venue.now_ms(), venue.now_ms())
         await client.fetch_check()
         error = await failure(client.fetch_check())
         assert isinstance(error, LimitReached)
