@@ -34,9 +34,6 @@ RECHECK_S = 1.0
 RECHECK_OLD_S = 5.0
 """After an answer that was old: the next one may be as old, for as long as the venue is behind."""
 
-LONGEST_PERIOD_S = 60.0
-"""A shorter period becomes as long as this where the venue's limits do not allow more comparisons."""
-
 RETRY_S, LONGEST_RETRY_S = 5.0, 20.0
 """After a question that failed; doubled with each that follows."""
 
@@ -70,21 +67,11 @@ class CheckSchedule:
         self._doubt_mono_s: float | None = None
         """From when on an answer that agrees ends a doubt."""
         self._not_before_mono_s: dict[Kind, float] = {"everything": 0.0, "figures": 0.0}
-        self._agreed_mono_s = 0.0
-        """When the last answer that agreed was asked for."""
-        self._put_off_s = 0.0
-        """How long after that the venue's limits allow the next one, where they have put it off."""
-        self._was_longer = False
         self._retry_s = RETRY_S
 
     def everything_s(self, *, is_standby: bool) -> float:
         """The period in which everything is compared."""
-        pause_s = self._pace.standby_pause_s if is_standby else self._pace.all_pause_s
-        return max(self._period_s, pause_s, self._put_off_s)
-
-    def overdue_mono_s(self, *, is_standby: bool) -> float:
-        """When a period has passed since the last answer that agreed was asked for."""
-        return self._agreed_mono_s + self.everything_s(is_standby=is_standby)
+        return max(self._period_s, self._pace.standby_pause_s if is_standby else self._pace.all_pause_s)
 
     def moved(self, now_mono_s: float) -> bool:
         """Something has changed: what no event carries of it is asked for soon. Returns whether this is the first
@@ -124,7 +111,6 @@ class CheckSchedule:
 
     def agreed(self, asked_mono_s: float, *, is_standby: bool) -> None:
         """Everything agreed, asked for at that moment."""
-        self._agreed_mono_s, self._put_off_s = asked_mono_s, 0.0
         if self._doubt_mono_s is not None and asked_mono_s >= self._doubt_mono_s:
             self._doubt_mono_s = None
         share = self._between(EARLIEST, LATEST)
@@ -153,17 +139,9 @@ class CheckSchedule:
         self._not_before_mono_s["everything"] = now_mono_s + (pause_s if wait_s is None else wait_s)
         self._everything_due_mono_s = 0.0
 
-    def put_off(self, kind: Kind, now_mono_s: float, wait_s: float) -> bool:
-        """A question was not sent, for the venue's limits allow it in `wait_s`. Returns whether a period becomes longer
-        by that for the first time."""
-        if kind == "figures":
-            self._not_before_mono_s["figures"] = now_mono_s + wait_s
-            return False
-        self._not_before_mono_s["everything"] = now_mono_s + wait_s
-        self._put_off_s = min(now_mono_s + wait_s - self._agreed_mono_s, LONGEST_PERIOD_S)
-        is_longer = self._put_off_s > max(self._period_s, self._pace.all_pause_s)
-        is_first, self._was_longer = is_longer and not self._was_longer, self._was_longer or is_longer
-        return is_first
+    def put_off(self, kind: Kind, until_mono_s: float) -> None:
+        """A question was not sent, for the venue's limits do not allow it until then."""
+        self._not_before_mono_s["figures" if kind == "figures" else "everything"] = until_mono_s
 
     def next(self, now_mono_s: float, *, again_s: float | None, by_symbol: bool, is_standby: bool) -> Due:
         """What is due. `again_s`: something differed and is not explained, and is asked for after so long; `by_symbol`:

@@ -170,7 +170,7 @@ class Reconciler:
             kind = await self._next_question()
             asked_mono_s = self._clock.monotonic()
             try:
-                answer = await self._venue.fetch_check(self._scope(kind))
+                answer = await self._ask(kind)
             except AuthFailed:
                 raise
             except LimitReached as error:
@@ -197,6 +197,17 @@ class Reconciler:
                 self._hooks.look_in(self._discrepancies.history_symbols)
                 self._log.warning("drift", differences=describe(drift))
                 raise Drift("drift from the venue: " + describe(drift))
+
+    async def _ask(self, kind: Kind) -> Check:
+        """The venue's answer. What would come too late if it waited for the limits is urgent."""
+        scope = self._scope(kind)
+        try:
+            return await self._venue.fetch_check(scope)
+        except LimitReached as error:
+            is_in_time = self._clock.monotonic() + self._wait_s(error) <= self._verified_until_mono_s
+            if scope.urgent or kind == "figures" or is_in_time:
+                raise
+            return await self._venue.fetch_check(scope._replace(urgent=True))
 
     def _correct(self, assets: Iterable[str], answer: Check) -> None:
         """The venue changes these wallets without an event: REST's count, and the stream is as good as before."""
@@ -290,8 +301,8 @@ class Reconciler:
         """The state was true when the venue was asked; until the next comparison is overdue it counts as verified."""
         is_standby = self._lease.is_standby
         self._schedule.agreed(asked_mono_s, is_standby=is_standby)
-        overdue_mono_s = self._schedule.overdue_mono_s(is_standby=is_standby)
-        self._verified_until_mono_s = overdue_mono_s + self._discrepancies.grace_s
+        period_s = self._schedule.everything_s(is_standby=is_standby)
+        self._verified_until_mono_s = asked_mono_s + period_s + self._discrepancies.grace_s
         self._status.verify_until(self._verified_until_mono_s)
 
     @property
@@ -315,32 +326,23 @@ class Reconciler:
         return f"not compared with the venue for too long: {self._trouble}"
 
     def _not_sent(self, kind: Kind, error: LimitReached) -> None:
-        """The venue's limits allow fewer questions than wanted. Until they allow the next one the last answer counts,
-        as it would with a longer period: who asks for a short one must not have less for it. Not so where something is
-        doubtful: readers see that."""
-        wait_s = max(0.0, (error.retry_at_ms - self._venue.clock.now_ms()) / 1000)
-        is_first = self._schedule.put_off(kind, self._clock.monotonic(), wait_s)
+        """The venue's limits do not allow it yet."""
+        self._schedule.put_off(kind, self._clock.monotonic() + self._wait_s(error))
         if kind == "figures":
             return
-        if is_first:
-            period_s = self._schedule.everything_s(is_standby=self._lease.is_standby)
-            self._log.warning("compared_less_often", period_s=round(period_s, 1), reason=str(error))
         self._trouble = str(error)
         if self._schedule.has_doubt and not self._in_doubt:
             self._in_doubt = True
             self._status.move("degrade", f"the state has to be compared with the venue: {error}")
-        is_standby = self._lease.is_standby
-        until_mono_s = self._schedule.overdue_mono_s(is_standby=is_standby) + self._discrepancies.grace_s
-        if self._in_doubt or self._discrepancies.doubtful or until_mono_s <= self._verified_until_mono_s:
-            return
-        self._verified_until_mono_s = until_mono_s
-        self._status.verify_until(until_mono_s)
+
+    def _wait_s(self, error: RateLimited) -> float:
+        return max(0.0, (error.retry_at_ms - self._venue.clock.now_ms()) / 1000)
 
     def _put_off(self, error: VenueError | FrameError) -> None:
         """Everything is compared once the venue may be asked again."""
         wait_s = None
         if isinstance(error, RateLimited):
-            wait_s = max(1.0, (error.retry_at_ms - self._venue.clock.now_ms()) / 1000)
+            wait_s = max(1.0, self._wait_s(error))
         self._trouble = str(error)
         if self._in_doubt and self._is_overdue:
             self._status.move("degrade", self._not_compared)

@@ -25,7 +25,7 @@ from support.changes import (
 )
 from support.clocks import ManualClock
 
-from publisher.check_schedule import LATER_S, LONGEST_PERIOD_S, CheckSchedule
+from publisher.check_schedule import LATER_S, CheckSchedule
 from publisher.discrepancies import GRACE_S, Discrepancies
 from publisher.lease import Lease
 from publisher.logs import account_log
@@ -200,40 +200,26 @@ async def test_a_short_period_compares_orders_no_oftener_than_their_weight_allow
     )
 
 
-def short_of_limits(story: Story, every_s: float) -> Callable[[CheckScope], Check]:
-    """A venue whose limits allow one comparison in so many seconds, and figures at any time."""
+@pytest.mark.parametrize("is_allowed", [True, False])
+async def test_a_comparison_that_would_wait_too_long_for_the_venues_limits_is_urgent(is_allowed: bool) -> None:
+    story = Story(period_s=5.0)
 
     def venue(scope: CheckScope) -> Check:
-        into_s = story.clock.elapsed_s % every_s
-        if scope != FIGURES_ONLY and into_s > 1.0 and not scope.urgent:
-            retry_at_ms = NOW + round((story.clock.elapsed_s - into_s + every_s) * 1000)
-            raise LimitReached("binance", "check", "not sent", retry_at_ms)
+        into_s = story.clock.elapsed_s % 60.0
+        if scope != FIGURES_ONLY and into_s > 20.0 and not (scope.urgent and is_allowed):
+            raise LimitReached(
+                "binance", "check", "not sent", NOW + round((story.clock.elapsed_s - into_s + 60.0) * 1000)
+            )
         return story.truth(scope)
 
-    return venue
-
-
-async def test_a_short_period_becomes_longer_where_the_venues_limits_do_not_allow_it() -> None:
-    """The account stays live: with a long period it would be."""
-    story = Story(period_s=5.0)
-    story.venue = short_of_limits(story, 30.0)
-    with capture_logs() as logs:
-        await story.run(300)
-    everything = [at for at, scope in story.asked if scope != FIGURES_ONLY and at % 30.0 <= 1.0]
-    assert len(everything) >= 9
-    assert [line["event"] for line in logs] == ["compared_less_often"], "said once, and the state has not changed"
-    assert 20 <= logs[0]["period_s"] <= 30
+    story.venue = venue
+    await story.run(55)
+    assert story.verified is is_allowed
+    assert any(scope.urgent for _, scope in story.asked)
+    if not is_allowed:
+        assert story.status.reason == "not compared with the venue for too long: binance: check: not sent"
+    await story.run(61)
     assert story.verified
-
-
-async def test_a_period_is_made_no_longer_than_a_minute() -> None:
-    story = Story(period_s=5.0)
-    story.venue = short_of_limits(story, 300.0)
-    await story.run(LONGEST_PERIOD_S + GRACE_S - 1)
-    assert story.verified
-    await story.run(LONGEST_PERIOD_S + GRACE_S + 1)
-    assert not story.verified
-    assert story.status.reason == "not compared with the venue for too long: binance: check: not sent"
 
 
 async def test_figures_that_the_limits_do_not_allow_hold_no_comparison_up() -> None:
