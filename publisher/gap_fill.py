@@ -311,6 +311,7 @@ class GapFiller:
             reason = f"does not know {unsure}, which the stream has sent just before, or the venue lists as open"
             raise VenueUnreachable("the venue", "orders by their ids", reason)
         lost = read.lost + [LoggedEvent(gaps.of_order(row, self._clock.now_ms())) for row in read.found.behind]
+        lost += [LoggedEvent(entry) for entry in read.found.unplaced]
         # An order whose entry the log has already is over all the same.
         new = [one for one in lost if isinstance(one, OrderUpdate) or one.event.event_id not in gap.logged]
         return read._replace(lost=new)

@@ -27,7 +27,7 @@ from statecast.domain.history import (
     settled,
     unknown_order,
 )
-from statecast.domain.models import Order, OrderKey
+from statecast.domain.models import Order, OrderEvent, OrderKey
 from statecast.domain.orders import (
     ENDED_BY,
     FINAL_CONDITIONAL_STATUSES,
@@ -409,6 +409,7 @@ async def _reconstruct(
     reached: dict[OrderKey, int] = {}
     timed: list[tuple[int, OrderUpdate]] = []
     behind: list[Order] = []
+    unplaced: list[OrderEvent] = []
     for start in range(0, len(keys), slice_size):
         part = keys[start : start + slice_size]
         found = events_from_history(
@@ -423,6 +424,7 @@ async def _reconstruct(
             without_trades=seen.unread,
         )
         behind += found.behind
+        unplaced += found.unplaced
         for key, filled in found.filled.items():
             gap.filled[key] = max(gap.filled.get(key, filled), filled)
         for update in found.updates:
@@ -434,7 +436,8 @@ async def _reconstruct(
     older = (orders[key] for key in sorted(seen.unreadable) if key in orders and key not in known_filled)
     behind += (past.order for past in older if past.created_ms < gap.since_ms)
     timed.sort(key=lambda pair: pair[0])
-    return Reconstructed(tuple(update for _, update in timed), tuple(behind), gap.filled)
+    updates = tuple(update for _, update in timed)
+    return Reconstructed(updates, tuple(behind), gap.filled, tuple(unplaced))
 
 
 def _as_listed(past: PastOrder, reading: _Reading, rest_lag_ms: int) -> PastOrder:

@@ -86,11 +86,13 @@ NO_AMENDMENTS: Mapping[OrderKey, tuple[PastAmendment, ...]] = {}
 class Reconstructed(NamedTuple):
     """`updates` are in the venue's order. `behind` are orders whose fills do not add up to what they had filled at the
     end: the venue's histories are computed apart, and one may lag. They are logged all the same. `filled` is, by order,
-    what is filled by the last event, whether it is among `updates` or was logged before."""
+    what is filled by the last event, whether it is among `updates` or was logged before. `unplaced` are entries for
+    amendments of which nobody knows between which events they belong."""
 
     updates: tuple[OrderUpdate, ...]
     behind: tuple[Order, ...]
     filled: Mapping[OrderKey, Decimal]
+    unplaced: tuple[OrderEvent, ...] = ()
 
 
 def settled(past: PastOrder, open_orders: Container[OrderKey], asked_ms: int, lag_ms: int) -> PastOrder:
@@ -123,7 +125,7 @@ def events_from_history(
     be asked for after the orders. What an order says of a time after `until_ms` is left to the stream.
     `known_filled` is, by order, what was known to be filled of orders older than `since_ms`, and as of when.
     `amendments` are those that are missing, oldest first. One that was made before something that is logged already is
-    left out: the log would have it in the wrong place. So are all of an order where the venue's clock was set back.
+    left out: the log would have it in the wrong place. Where the venue's clock was set back they have no place.
     `without_trades` are symbols of which no trades were asked for, because all fills are logged.
     """
     fills: defaultdict[OrderKey, dict[str, PastTrade]] = defaultdict(dict)
@@ -132,6 +134,7 @@ def events_from_history(
     timed: list[tuple[int, OrderUpdate]] = []
     behind: list[Order] = []
     filled: dict[OrderKey, Decimal] = {}
+    unplaced: list[OrderEvent] = []
     for past in sorted(past_orders, key=lambda one: (len(one.order.order_id), one.order.order_id)):
         key = past.order.key
         own = sorted(fills[key].values(), key=lambda trade: trade.sequence) if key in fills else []
@@ -143,7 +146,13 @@ def events_from_history(
             filled_before = (
                 filled_of(past.order) if key.symbol in without_trades else _filled_before(events, past.order)
             )
-            events = _with_amendments(events, past, amendments.get(key, ()), filled_before, received_at_ms, logged)
+            own_amendments = amendments.get(key, ())
+            merged = _with_amendments(events, past, own_amendments, filled_before, received_at_ms, logged)
+            if merged is None:
+                rows = (_amended(past.order, one, None, None, received_at_ms).event for one in own_amendments)
+                lost = [event for event in rows if event.event_id not in logged]
+                unplaced += [gaps.of_unlogged(lost)] if lost else []
+            events = events if merged is None else merged
             # Of a row that has changed since, the stream sends the change, and with it what is filled before that.
             is_checked = key.symbol not in without_trades and past.order.venue_time_ms <= until_ms
             if is_checked and _is_behind(past.order, own, created_in_window, logged, known_filled):
@@ -158,7 +167,7 @@ def events_from_history(
             if not event_ids.is_logged(update.event, logged):
                 timed.append((at_ms, update))
     timed.sort(key=lambda pair: pair[0])
-    return Reconstructed(tuple(update for _, update in timed), tuple(behind), filled)
+    return Reconstructed(tuple(update for _, update in timed), tuple(behind), filled, tuple(unplaced))
 
 
 def unknown_order(key: OrderKey, venue_time_ms: int, side: str = "", position_side: str = "") -> Order:
@@ -282,12 +291,14 @@ def _with_amendments(
     filled_before: Decimal,
     received_at_ms: int,
     logged: Container[str],
-) -> list[OrderUpdate]:
+) -> list[OrderUpdate] | None:
     """The events of an order, with its amendments between them, and each with the price and the quantity of its
-    time. `filled_before` is what was filled before the first of them."""
-    if not amendments or not _are_in_order(events, amendments):
+    time. `filled_before` is what was filled before the first of them. None where the times do not say how they
+    follow each other: the venue's clock was set back."""
+    if not amendments:
         return events
-    row = past.order
+    if not _are_in_order(events, amendments):
+        return None
     merged: list[OrderUpdate] = []
     left = list(events)
     filled, average = filled_before, None
@@ -296,17 +307,11 @@ def _with_amendments(
             update = left.pop(0)
             merged.append(_at(update, *amendment.begins))
             filled, average = max(filled, filled_of(update.order)), update.order.avg_price
-        amended = row._replace(
-            status="PARTIALLY_FILLED" if filled else "NEW",
-            price=amendment.price,
-            quantity=amendment.quantity,
-            executed_qty=filled,
-            avg_price=average if filled else ZERO,
-            venue_time_ms=amendment.time_ms,
-            source="rest",
-        )
-        event_id = event_ids.of_order(amended, "AMENDMENT")
-        merged.append(OrderUpdate(OrderEvent(event_id, "AMENDMENT", amended, received_at_ms), open=True))
+        merged.append(_amended(past.order, amendment, filled, average, received_at_ms))
+    last, prices = amendments[-1], {price for one in amendments for price in (one.price_before, one.price)}
+    after = [_at(update, last.price, last.quantity) for update in left]
+    if any(_is_at_another_price(update.event, prices) for update in (*merged, *after)):
+        return None
     kept: list[OrderUpdate] = []
     is_behind_it_logged = False
     for update in reversed([*merged, *left]):
@@ -315,6 +320,27 @@ def _with_amendments(
             kept.append(update)
         is_behind_it_logged = is_behind_it_logged or is_logged
     return kept[::-1]
+
+
+def _amended(
+    row: Order, amendment: PastAmendment, filled: Decimal | None, average: Decimal | None, received_at_ms: int
+) -> OrderUpdate:
+    order = row._replace(
+        status="PARTIALLY_FILLED" if filled else "NEW",
+        price=amendment.price,
+        quantity=amendment.quantity,
+        executed_qty=filled,
+        avg_price=average if filled else ZERO,
+        venue_time_ms=amendment.time_ms,
+        source="rest",
+    )
+    event = OrderEvent(event_ids.of_order(order, "AMENDMENT"), "AMENDMENT", order, received_at_ms)
+    return OrderUpdate(event, open=True)
+
+
+def _is_at_another_price(event: OrderEvent, prices: Container[Decimal]) -> bool:
+    """Whether a resting order was filled at a price that it had at another time."""
+    return bool(event.maker) and event.last_price in prices and event.last_price != event.order.price
 
 
 def _are_in_order(events: list[OrderUpdate], amendments: tuple[PastAmendment, ...]) -> bool:

@@ -71,7 +71,7 @@ def trade(at: int, number: int, qty: str, fill_id: str = "") -> PastTrade:
         commission=Decimal("0.45625200"),
         commission_asset="USDT",
         realized_profit=Decimal(0),
-        maker=True,
+        maker=False,
     )
 
 
@@ -121,7 +121,7 @@ def test_the_whole_life_of_an_order_that_was_created_in_the_gap() -> None:
     assert [update.open for update in found.updates] == [True, True, True, False]
     assert {update.order.source for update in found.updates} == {"rest"}
     first = found.updates[1].event
-    assert (first.last_qty, first.trade_id, first.maker) == (Decimal("0.025"), "1", True)
+    assert (first.last_qty, first.trade_id, first.maker) == (Decimal("0.025"), "1", False)
     assert (first.commission, first.commission_asset, first.realized_profit) == (
         Decimal("0.45625200"),
         "USDT",
@@ -408,6 +408,24 @@ def test_amendments_are_left_out_where_the_venues_clock_was_set_back(
     own = [trade(fills[0], 1, "0.025"), trade(fills[1], 2, "0.020")]
     found = reconstruct([past(5, 30, "FILLED", "0.045")], own, amendments=amendments)
     assert ids(found) == [f"{ID}:NEW", f"{ID}:FILL:1", f"{ID}:FILL:2"]
+    (entry,) = found.unplaced
+    assert entry.event_id == f"{ID}:GAP:{SINCE + at[0]}"
+    again = reconstruct(
+        [past(5, 30, "FILLED", "0.045")],
+        own,
+        frozenset(f"{ID}:AMENDMENT:{SINCE + ms}:1@{price}" for ms, price in zip(at, ("91000", "92000"), strict=True)),
+        amendments=amendments,
+    )
+    assert not again.unplaced, "they are logged"
+
+
+def test_amendments_are_left_out_where_a_resting_order_was_filled_at_a_price_of_another_time() -> None:
+    """The clock was set back by so little that the times alone do not show it."""
+    amendment = amended(8, ("91000", "1"), ("91100", "1"))
+    for price, is_placed in (("91000", False), ("91100", True), ("90999", True)):
+        own = trade(10, 1, "0.045")._replace(price=Decimal(price), maker=True)
+        found = reconstruct([past(5, 30, "FILLED", "0.045")], [own], amendments=(amendment,))
+        assert (len(found.updates), len(found.unplaced)) == ((3, 0) if is_placed else (2, 1))
 
 
 def test_an_amendment_that_is_logged_is_not_logged_again() -> None:
