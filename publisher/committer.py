@@ -162,6 +162,26 @@ class Committer:
 
         Tries once and lets errors through: there is no time to wait for a Redis that does not answer.
         """
+        try:
+            await self._write_rest(until_mono_s)
+        except LeaseLost:
+            # To decide what of very many events may be logged may have taken longer than the lease lasts.
+            self._hashes.end()
+        if not self._hashes.may_write and not self._lease.is_standby and self._record.unwritten:
+            await self._write_what_is_lost()
+        await self._writer.release(self._status.state, self._status.reason)
+
+    async def _write_what_is_lost(self) -> None:
+        """The lease is lost at the end: if nobody else has it, the log gets the entry for what is not written."""
+        if await self._writer.open(self._status.state, self._status.reason) is not None:
+            return
+        self._hashes.begin(gap=False)
+        self._give_up_unwritten()
+        self._in_flight = self._next_batch()
+        await self._writer.send(self._in_flight.batch)
+        self._note_written(self._in_flight)
+
+    async def _write_rest(self, until_mono_s: float) -> None:
         is_due = self._account.complete and not self._hashes.must_rewrite
         while self._hashes.may_write and (is_due or self._queue or self._in_flight or self._record.has_overflowed):
             is_due = False
@@ -171,7 +191,6 @@ class Committer:
                 self._in_flight = self._next_batch()
             await self._writer.send(self._in_flight.batch)
             self._note_written(self._in_flight)
-        await self._writer.release(self._status.state, self._status.reason)
 
     def _give_up_unwritten(self) -> None:
         """None of what is dropped may be written any more: the next publisher reads it in the histories, and would log

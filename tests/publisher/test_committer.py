@@ -322,6 +322,23 @@ async def test_a_stop_writes_events_that_wait_for_the_state_to_be_written_whole(
     assert (await place.stored.status())["state"] == "stopped"
 
 
+async def test_what_a_stop_without_the_lease_cannot_write_is_an_entry_of_the_log(place: Place) -> None:
+    """To decide what of very many events may be logged took longer than the lease lasts."""
+    first = await place.live()
+    first.orders([1])
+    await place.events(1)
+    first.writer.awake.clear()
+    first.orders(range(2, 101))
+    await asyncio.sleep(0)
+    await place.stored.redis.delete(place.stored.keys.lease)
+    first.writer.awake.set()
+    await first.stop()
+    *written, gap = await place.stored.events()
+    assert [entry["orderId"] for entry in written] == ["1"]
+    assert (gap["eventId"], gap["venueTimeMs"], gap["eventSeq"]) == (f"GAP:{NOW + 2}:OVERFLOW", str(NOW + 100), "2")
+    assert (await place.stored.status())["state"] == "stopped"
+
+
 async def test_what_a_stop_has_no_time_for_is_an_entry_of_the_log(place: Place) -> None:
     first = await place.live(tuning=replace(BRISK, events_in_commit=10))
     first.status.log_complete_until(7)
