@@ -42,7 +42,7 @@ import uvloop
 
 from bench.soak import complaints, program
 from statecast.clock import SystemClock
-from statecast.domain import gaps
+from statecast.domain.gaps import GapInfo, parse
 from statecast.embedded.server import EmbeddedServer
 from statecast.secret import Secret
 from statecast.simulator.binance.exchange import Exchange
@@ -264,12 +264,14 @@ class Made(NamedTuple):
     at_ms: int
     is_received: bool
 
-    def is_logged_as(self, entry: tuple[str, ...]) -> bool:
-        """Whether an entry of the log tells of this event. What was not received has perhaps the price of a later
-        amendment: histories have that one alone."""
-        return entry == self[:7] or (
-            not self.is_received and self.kind != "AMENDMENT" and (*entry[:3], *entry[4:]) == (*self[:3], *self[4:7])
-        )
+    @property
+    def identity(self) -> tuple[str, ...]:
+        return self[:7]
+
+    def is_in_history_as(self, entry: tuple[str, ...]) -> bool:
+        """Whether an entry of the log is this event as a history has it: perhaps with the price of a later
+        amendment."""
+        return self.kind != "AMENDMENT" and (*entry[:3], *entry[4:]) == (*self[:3], *self[4:7])
 
 
 ENDS = frozenset({"FILLED", "CANCELED", "EXPIRED", "REJECTED"})
@@ -294,7 +296,7 @@ class Check:
 
     made: defaultdict[str, list[Made]] = field(default_factory=lambda: defaultdict(list))
     logged: defaultdict[str, list[tuple[str, ...]]] = field(default_factory=lambda: defaultdict(list))
-    gaps: list[gaps.GapInfo] = field(default_factory=list)
+    gaps: list[GapInfo] = field(default_factory=list)
     gap_ids: list[str] = field(default_factory=list)
     found: list[str] = field(default_factory=list)
     finished: set[str] = field(default_factory=set)
@@ -316,7 +318,7 @@ class Check:
         self.last_seq = seq
         self.count["logged"] += 1
         self.count["by REST"] += entry["source"] == "rest"
-        if gap := gaps.parse(entry):
+        if gap := parse(entry):
             self.gaps.append(gap)
             self.gap_ids.append(entry["eventId"])
             return
@@ -350,23 +352,27 @@ class Check:
     def _difference(self, order_id: str) -> str:
         left = deque(self.logged.get(order_id, ()))
         for row in self.made.get(order_id, ()):
-            if left and row.is_logged_as(left[0]):
+            if left and left[0] == row.identity:
                 left.popleft()
-            elif self._is_covered(row):
-                self.count["covered by a GAP"] += 1
-            elif row.is_received:
+                continue
+            gap = None if not row.is_received else self._gap_of(row)
+            if row.is_received and gap is None:
                 return f"order {order_id}: {row} was received, and is missing before {left[0] if left else '-'}"
-            elif row.kind != "AMENDMENT":
-                return f"order {order_id}: {row} was not received, and is missing before {left[0] if left else '-'}"
+            if left and row.is_in_history_as(left[0]):
+                left.popleft()
+            elif row.kind != "AMENDMENT" and (gap is None or gap.what == "unlogged"):
+                return f"order {order_id}: {row} is in a history, and is missing before {left[0] if left else '-'}"
+            elif gap is not None:
+                self.count["covered by a GAP"] += 1
         return f"order {order_id}: {left[0]} is in the log twice, or too late" if left else ""
 
-    def _is_covered(self, row: Made) -> bool:
-        return any(
-            gap.order_id in ("", row.order_id)
-            and (gap.since_ms is None or gap.since_ms <= row.at_ms)
-            and (gap.until_ms >= row.at_ms or gap.what == "order")
-            for gap in self.gaps
-        )
+    def _gap_of(self, row: Made) -> GapInfo | None:
+        """The entry that says that an event is missing."""
+        for gap in self.gaps:
+            is_within = (gap.since_ms is None or gap.since_ms <= row.at_ms) and gap.until_ms >= row.at_ms
+            if gap.order_id in ("", row.order_id) and (is_within or gap.what == "order"):
+                return gap
+        return None
 
 
 # The run

@@ -25,7 +25,7 @@ def found(logged: Iterable[tuple[str, ...]], gaps: Iterable[str] = (), not_recei
         check.read(dict(zip(names, row, strict=True)) | {"eventSeq": str(seq), "source": "stream", "eventId": "x"})
     for event_id in gaps:
         seq += 1
-        until_ms = "4000" if "OVERFLOW" in event_id else "3000"
+        until_ms = "3000" if event_id.startswith("BTC") else "4000"
         entry = {"eventType": "GAP", "eventId": event_id, "venueTimeMs": until_ms, "eventSeq": str(seq)}
         is_of_order = event_id.startswith("BTC")
         check.read(entry | {"symbol": "BTCUSDT", "orderId": "1" if is_of_order else "", "source": "stream"})
@@ -49,7 +49,9 @@ def test_what_stands_there_twice_or_out_of_order() -> None:
 
 def test_a_gap_covers_what_it_names_and_nothing_else() -> None:
     assert found([NEW, AMENDED[0], FILLED], gaps=["BTCUSDT:1:GAP:2500"]) == []
-    assert found([NEW, AMENDED[0]], gaps=["GAP:2500:OVERFLOW"]) == []
+    assert found([NEW, AMENDED[0], FILLED], gaps=["GAP:2500:OVERFLOW"]) == []
+    assert len(found([NEW, AMENDED[0]], gaps=["GAP:2500:OVERFLOW"])) == 1, "fills are in the histories"
+    assert found([NEW], gaps=["GAP:1500:ALL"]) == []
     assert len(found([AMENDED[0], FILLED], gaps=["BTCUSDT:1:GAP:2500"])) == 1
     assert len(found([NEW, *AMENDED], gaps=["BTCUSDT:1:GAP:2500"])) == 1
 
