@@ -34,12 +34,12 @@ MAX_BAN_MS = 3 * 24 * 60 * MINUTE_MS
 class WeightBudget:
     """The venue's `Limits`: counts what is spent here, and by the venue's own count what others spend.
 
-    Three rules say whether a call may be sent. No call may take the address over its limit: others are taken to spend
-    as much as in the minute before, and to go on as fast as they do in this one; a sixteenth of the limit stays free
-    for what that estimate misses. Calls that nothing is `live` without (snapshots, the histories of a gap) may spend
-    five twelfths of the limit in a minute, and all others an eighth; beyond its share a call is sent while the reserve
-    is untouched, and one that is not urgent if it also stays so by what others go on to spend. A sixteenth is there for
-    what is urgent, even where others spend all the rest.
+    Three rules say whether a call may be sent. No call may take the address over its limit: others are taken to go on
+    as fast as in the minute before, or as they do in this one; a sixteenth of the limit stays free for what that
+    estimate misses. Calls that nothing is `live` without (snapshots, the histories of a gap) may spend five twelfths of
+    the limit in a minute, and all others an eighth; beyond its share a call is sent while the reserve is untouched, and
+    one that is not urgent if it also stays so by what others go on to spend. A sixteenth is there for what is urgent,
+    even where others spend all the rest.
     """
 
     def __init__(self, limit: int = LIMIT, reserve: int = RESERVE) -> None:
@@ -95,7 +95,10 @@ class WeightBudget:
         others, own = self._others(now_ms, now_ms % MINUTE_MS), self.own(now_ms) + cost
         if others + own > self._ceiling:
             return False
-        expected = max(others, self._others_before if now_ms // MINUTE_MS == self._minute else self._used - self._own)
+        before = self._others_before if now_ms // MINUTE_MS == self._minute else self._used - self._own
+        # By the end of it no more than in the minute before, and in what is left of it no faster.
+        left_ms = MINUTE_MS - now_ms % MINUTE_MS
+        expected = max(others, min(before, others + before * left_ms // MINUTE_MS))
         return min(expected, self._ceiling) + own <= (self._limit if urgent else self._ceiling)
 
     def _others(self, now_ms: int, into_ms: int, shortest_ms: int = SHORTEST_RATE_MS) -> int:
