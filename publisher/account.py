@@ -123,6 +123,7 @@ class AccountPublisher:
                 apply=lambda answer: updater.apply((answer,), "rest"),
                 agreed=gap_filler.agreed,
                 incomplete=lambda reason: sync.resync(reason),  # noqa: PLW0108 - it is made below, with this
+                is_late=lambda asked_ms: intake.is_late(asked_ms),  # noqa: PLW0108 - as above
                 look_in=gap_filler.look_in,
             ),
             clock,
@@ -144,7 +145,7 @@ class AccountPublisher:
             log,
             proof_s=proof_s,
         )
-        intake = Intake(account, catch_up, updater, sync, reconciler, status, log)
+        intake = Intake(account, catch_up, updater, sync, reconciler, status, clock, log)
         stream = UserStream(rest, traits.stream, route, log, shared=config.shared_stream, unproven=reconciler.due)
         committer.bind(sync.resync, sync.lease_acquired)
         self._sync = sync

@@ -10,10 +10,17 @@ from publisher.reconciler import Reconciler
 from publisher.status import Status
 from publisher.sync import Synchronizer
 from publisher.updater import Updater
+from statecast.clock import Clock
 from statecast.domain.account import Account
 from statecast.domain.catch_up import Apply, CatchUp, Resync
 from statecast.domain.changes import Frame, OrderUpdate
 from statecast.errors import FrameError
+
+LATE_MS = 3_000
+"""A stream that is so late has much to send: of one that is not, the last event may be as old."""
+
+PAUSE_S = 1.0
+"""After the last frame, nothing is on its way any more."""
 
 MAX_NAMED_EVENTS = 100
 """Kinds of unknown events that are logged, each once."""
@@ -30,6 +37,7 @@ class Intake:
         sync: Synchronizer,
         reconciler: Reconciler,
         status: Status,
+        clock: Clock,
         log: Log,
     ) -> None:
         self._account = account
@@ -38,14 +46,22 @@ class Intake:
         self._sync = sync
         self._reconciler = reconciler
         self._status = status
+        self._clock = clock
         self._log = log
         self._last_event_ms = 0
+        self._taken_mono_s = 0.0
         self._named_events: set[str] = set()
 
     @property
     def last_event_ms(self) -> int:
         """The venue's time of the newest frame that changed the account, or of a later connection; 0: none."""
         return self._last_event_ms
+
+    def is_late(self, asked_ms: int) -> bool:
+        """Whether the stream sends, and what it sends is of long before this venue time: as after a flood that takes
+        longer to read than to happen."""
+        is_sending = self._clock.monotonic() - self._taken_mono_s < PAUSE_S
+        return is_sending and self._last_event_ms < asked_ms - LATE_MS
 
     def connected(self, since_ms: int) -> None:
         """A stream was connected at this venue time."""
@@ -61,6 +77,7 @@ class Intake:
         if not frame.changes:
             return
         self._last_event_ms = max(self._last_event_ms, frame.event_time_ms)
+        self._taken_mono_s = self._clock.monotonic()
         try:
             self._take_changes(frame, message.identity)
         except FrameError as error:

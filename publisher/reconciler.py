@@ -3,7 +3,8 @@
 A stream that is open and silent looks like an account on which nothing happens. Only the venue's own answer shows the
 difference: every period everything is compared, soon after changes what they have moved is asked for. At the first
 difference the state is no longer verified; the stream may explain it, or another answer a second later. What neither
-has explained after the grace is drift: the stream is at an end, and the account is read again on a new connection.
+has explained after the grace is drift: the stream is at an end, and the account is read again on a new connection. As
+long as the stream still sends what happened before, it may explain it: another connection would lose that.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ class Hooks(NamedTuple):
     """Called with the venue's time until which all orders are known to be logged."""
     incomplete: Callable[[str], None]
     """Called where an event is missing in the log, and nothing else shows that the stream does not work."""
+    is_late: Callable[[int], bool]
+    """Whether the stream still sends what happened before this venue time."""
     look_in: Callable[[frozenset[str]], None]
     """Called before an end with symbols in which orders were found that the log does not have."""
 
@@ -191,7 +194,7 @@ class Reconciler:
                 self._correct(assets, answer)
             if openings := self._discrepancies.only_openings(now):
                 self._hooks.incomplete(f"the opening event is missing: {describe(openings)}")
-            elif drift := self._discrepancies.unexplained(now):
+            elif (drift := self._discrepancies.unexplained(now)) and not self._hooks.is_late(answer.taken_ms):
                 self._discrepancies.note_wallets_alone(now)
                 self._status.count_drift()
                 self._hooks.look_in(self._discrepancies.history_symbols)

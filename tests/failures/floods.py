@@ -20,14 +20,14 @@ POSITIONS = 150
 
 @scenario(
     CHAPTER,
-    failure="15,000 amendments arrive in one go",
+    failure="30,000 amendments arrive in one go",
     readers="`verifiedAtMs` stops while order events wait to be read and written; sometimes `recovering`",
     heals="nothing that was received is dropped: every event is in the log, in sequence",
     processes=1,
     whole=True,
 )
 async def flood(here: Arena) -> None:
-    await here.flood(15_000)
+    await here.flood(30_000)
     here.over()
 
 

@@ -7,9 +7,11 @@ from decimal import Decimal
 import pytest
 from structlog.testing import capture_logs
 from support.changes import NOW, event, fill, position, snapshot, wallet
+from support.clocks import ManualClock
 from support.parts import Parts
 
 from publisher.handover import Message
+from statecast.clock import Clock
 from statecast.domain.changes import Change, Frame, Notice
 from statecast.errors import FrameError
 
@@ -21,8 +23,8 @@ def message(*changes: Change, identity: object = None, notice: Notice | None = N
 class Following(Parts):
     """An account that follows its stream."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, clock: Clock | None = None) -> None:
+        super().__init__(clock)
         self.updater.apply((snapshot(), event(0, "NEW", event_id="new")), "rest")
         self.catch_up.follow()
         self.status.move("reconciled")
@@ -35,6 +37,17 @@ def test_a_frame_is_applied_and_what_no_event_carries_is_asked_for_soon() -> Non
     assert len(parts.committer.submitted) == 1
     assert parts.intake.last_event_ms == NOW + 77
     assert not parts.schedule.moved(0.0), "a change is noted already"
+
+
+async def test_a_stream_is_late_that_still_sends_what_happened_long_before() -> None:
+    clock = ManualClock()
+    parts = Following(clock)
+    assert not parts.intake.is_late(NOW + 3_078), "it sends nothing"
+    parts.intake.take(message(position(10, "0.5")))
+    assert parts.intake.is_late(NOW + 3_078)
+    assert not parts.intake.is_late(NOW + 3_077)
+    await clock.advance(1.0)
+    assert not parts.intake.is_late(NOW + 3_078), "it has sent all"
 
 
 @pytest.mark.parametrize(

@@ -107,7 +107,7 @@ class Parts:
             self.schedule,
             OrderCoverage(traits.checks),
             Discrepancies(traits.checks, traits.wallet_error),
-            Hooks(lambda: self.catch_up.is_following, *[lambda _: None] * 4),
+            Hooks(lambda: self.catch_up.is_following, *[lambda _: None] * 3, lambda _: False, lambda _: None),
             clock,
             log,
         )
@@ -126,7 +126,9 @@ class Parts:
             log,
             proof_s=0.0,
         )
-        self.intake = Intake(self.account, self.catch_up, self.updater, self.sync, self.reconciler, self.status, log)
+        self.intake = Intake(
+            self.account, self.catch_up, self.updater, self.sync, self.reconciler, self.status, clock, log
+        )
 
     async def fetch_snapshot(self, *, consistent: bool = False) -> Snapshot:
         """The venue's answer."""
