@@ -16,6 +16,10 @@ from statecast.venues.adapter import CheckPace, CheckScope
 OVERLAP_MS = 2_000
 """Orders are asked for from this long before the last question on, for REST may be behind."""
 
+SETTLED_MS = 120_000
+"""Until so long after its beginning, the orders of a gap are asked for again with every question: REST may be behind by
+more, and nothing else shows them."""
+
 
 class OrderCoverage:
     """One account's marks: ordinary orders have one, conditional orders one for each symbol where they are listed by
@@ -24,6 +28,8 @@ class OrderCoverage:
     def __init__(self, pace: CheckPace) -> None:
         self._pace = pace
         self._orders_since_ms = 0
+        self._gap_since_ms: int | None = None
+        """Since when orders are asked for because of a gap."""
         self._conditional_since_ms: dict[str, int] = {}
         """By symbol; the one that was asked for longest ago comes first."""
         self._by_id_turn = 0
@@ -33,7 +39,7 @@ class OrderCoverage:
     ) -> None:
         """Orders created until then are logged, conditional ones in those symbols; in the `unread` ones until
         `unread_since_ms` alone, so that these have their turn first."""
-        self._orders_since_ms = orders_since_ms
+        self._orders_since_ms = self._gap_since_ms = orders_since_ms
         self._conditional_since_ms.clear()
         if self._pace.conditional_by_symbol:
             self._conditional_since_ms |= dict.fromkeys(sorted(unread), unread_since_ms)
@@ -48,6 +54,9 @@ class OrderCoverage:
     def agreed(self, answer: Check) -> int:
         """Everything of this answer agreed; the venue's time until which all orders are logged."""
         self._orders_since_ms = max(self._orders_since_ms, answer.created_until_ms - OVERLAP_MS)
+        is_settled = self._gap_since_ms is not None and answer.taken_ms > self._gap_since_ms + SETTLED_MS
+        if is_settled or answer.created_until_ms < answer.taken_ms:  # What is newer must not wait for what is older.
+            self._gap_since_ms = None
         for symbol, until_ms in answer.conditional_until_ms.items():
             self._conditional_since_ms.pop(symbol, None)
             self._conditional_since_ms[symbol] = until_ms - OVERLAP_MS
@@ -60,9 +69,10 @@ class OrderCoverage:
         triggered, and those that the last answer did not list."""
         if is_standby:  # Nobody misses yet what a standby has not received.
             return CheckScope(None, True, self._orders_since_ms)
+        since_ms = self._orders_since_ms if self._gap_since_ms is None else self._gap_since_ms
         count = max(self._pace.least_symbols, int(everything_s / self._pace.seconds_per_symbol))
         by_symbol = tuple(islice(self._conditional_since_ms.items(), count))
-        return CheckScope(None, True, self._orders_since_ms, by_symbol, self.turn(doubtful))
+        return CheckScope(None, True, since_ms, by_symbol, self.turn(doubtful))
 
     def turn(self, orders: Sequence[OrderKey]) -> tuple[OrderKey, ...]:
         """So many of them as one check may ask for by their ids, by turns."""

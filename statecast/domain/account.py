@@ -358,13 +358,13 @@ class Account:
         commit, answer = self._commit, self._answer
         match change:
             case OrderUpdate(event):
-                self._note_fill(event)
                 if (logged := self._orders.apply(change)) is not None:
+                    self._note_fill(logged)
                     commit.events.append(logged)
                     commit.touch(event.order.venue_time_ms)
             case LoggedEvent(event, ends):
-                self._note_fill(event)
                 if self._tracking.log_alone(event, ends=ends):
+                    self._note_fill(event)
                     commit.events.append(event)
             case PositionUpdate():
                 commit.touch(self._positions.apply(change, answer))
@@ -391,7 +391,7 @@ class Account:
 
     def _note_fill(self, event: OrderEvent) -> None:
         if event.event_type in FILL_EVENTS:
-            self._positions.note_fill(event.order)
+            self._positions.note_fill(event)
 
     def _apply_snapshot(self, snapshot: Snapshot) -> None:
         self._commit.replace_all()

@@ -7,11 +7,10 @@ from dataclasses import replace
 from typing import Literal
 
 from statecast.domain.changes import AllPositions, LeverageUpdate, MarkPriceUpdate, PositionUpdate, Snapshot
-from statecast.domain.models import Order, Position, PositionKey, Stamp, SymbolConfig
+from statecast.domain.models import OrderEvent, Position, PositionKey, Stamp, SymbolConfig
 from statecast.domain.snapshot_merge import (
-    FILLED_SINCE_MS,
-    UNSENT_FILLED_SINCE_MS,
     Asked,
+    Fill,
     LastAnswer,
     RestTiming,
     is_position_standing,
@@ -43,8 +42,8 @@ class Positions:
         self._received_since_ms = 0
         self._margin_assets: dict[str, str] = {}
         self._marks: dict[str, MarkPriceUpdate] = {}
-        self._filled_ms: dict[str, int] = {}
-        """Rows of a symbol that are older than this, a fill has moved since."""
+        self._fills: dict[PositionKey, list[Fill]] = {}
+        """Those that the rows do not have."""
 
     @property
     def symbols(self) -> frozenset[str]:
@@ -70,7 +69,7 @@ class Positions:
     def stands_unlisted(self, row: Position, youngest_ms: int, asked: Asked) -> bool:
         """Whether a row stands against an answer that does not list it; the youngest row of that is of
         `youngest_ms`."""
-        return is_position_standing(row, self._filled_ms, youngest_ms, asked, self._rest)
+        return is_position_standing(row, self._fills.get(row.key, ()), youngest_ms, asked, self._rest)
 
     def has_rows(self, symbol: str) -> bool:
         """Whether the stream has sent a position there. Where it has not, the venue changes a margin type without an
@@ -123,11 +122,13 @@ class Positions:
         for row in self._of(update.symbol):
             self._put(replace(row, leverage=update.leverage))
 
-    def note_fill(self, order: Order) -> None:
-        """There was a fill: a row of before is old."""
-        less_ms = FILLED_SINCE_MS if order.source == "stream" else UNSENT_FILLED_SINCE_MS
-        since_ms = order.venue_time_ms - less_ms
-        self._filled_ms[order.symbol] = max(since_ms, self._filled_ms.get(order.symbol, 0))
+    def note_fill(self, event: OrderEvent) -> None:
+        """There was a fill: the position's row may not have it."""
+        fill, key = Fill.of(event), PositionKey(event.order.symbol, event.order.position_side)
+        row = self.table.rows.get(key)
+        if row is not None and fill.since_ms > row.stamp.venue_time_ms:
+            newer = (one for one in self._fills.get(key, ()) if one.since_ms > row.stamp.venue_time_ms)
+            self._fills[key] = [*newer, fill]
 
     def apply_mark(self, update: MarkPriceUpdate) -> int:
         """A mark price, and what follows from it, if it is newer."""
@@ -181,7 +182,7 @@ class Positions:
         self._merge_configs(snapshot)
         self._margin_assets.update(snapshot.margin_assets)
         merged = merged_positions(
-            self.table.rows, self._closed, self.table.trusted_ms, self._filled_ms, snapshot, self._rest
+            self.table.rows, self._closed, self.table.trusted_ms, self._fills, snapshot, self._rest
         )
         of_stream = {symbol for symbol, _ in self._set_ms}
         rows = {
@@ -190,6 +191,7 @@ class Positions:
         }
         rows |= {key: self._reconfigured(row) for key, row in merged.of_stream.items()}
         self.table.replace_all(rows)
+        self._fills = {key: fills for key, fills in self._fills.items() if key in rows}
         latest_ms = snapshot.taken_ms + self._rest.lag_ms
         self._closed = {key: stamp for key, stamp in self._closed.items() if stamp.venue_time_ms <= latest_ms}
 

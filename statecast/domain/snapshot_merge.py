@@ -16,21 +16,21 @@ understood, the row stays as it was known.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from typing import NamedTuple, Protocol, TypeVar
 
 from statecast.domain.changes import Check, Snapshot, missing_rows
-from statecast.domain.models import Balance, Order, OrderKey, Position, PositionKey, Stamp
+from statecast.domain.models import Balance, Order, OrderEvent, OrderKey, Position, PositionKey, Stamp
 from statecast.domain.orders import filled_of
 
 AHEAD_MS = 1_000
 """What is so much later than the venue's clock at the time of the answer was said before that clock was set back."""
 
 FILLED_SINCE_MS = 1_000
-"""A fill so much later than the last row of a position has moved the position: the row is old. Less proves nothing, for
-the two may give one trade times of their own."""
+"""A fill so much later than the last row of a position has moved the position. Less proves nothing, for the two may
+give one trade times of their own."""
 
 UNSENT_FILLED_SINCE_MS = 100
 """The same of a fill that a history has and the stream has not sent: what it did to the position was not sent either,
@@ -103,6 +103,19 @@ class RestTiming(NamedTuple):
         return 0 <= asked_ms - since_ms <= self.recent_ms
 
 
+class Fill(NamedTuple):
+    """What a fill has added to a position, negative for a sale; rows of up to `since_ms` do not have it."""
+
+    since_ms: int
+    amount: Decimal
+
+    @classmethod
+    def of(cls, event: OrderEvent) -> Fill:
+        order, qty = event.order, event.last_qty or Decimal(0)
+        less_ms = FILLED_SINCE_MS if order.source == "stream" else UNSENT_FILLED_SINCE_MS
+        return cls(order.venue_time_ms - less_ms, -qty if order.side == "SELL" else qty)
+
+
 class LastAnswer(NamedTuple):
     """What the last snapshot says of frames of before it. Times are 0 where there was none."""
 
@@ -173,12 +186,12 @@ def merged_positions(
     known: Mapping[PositionKey, Position],
     closed: Mapping[PositionKey, Stamp],
     trusted_ms: TrustedMs[PositionKey],
-    filled_ms: Mapping[str, int],
+    fills: Mapping[PositionKey, Sequence[Fill]],
     snapshot: Snapshot,
     rest: RestTiming,
 ) -> MergedPositions:
-    """The newer of two rows. `closed` are positions that the stream has closed, and when; `filled_ms`: rows of a symbol
-    that are older than this, a fill has moved since."""
+    """The newer of two rows. `closed` are positions that the stream has closed, and when; `fills` those that their rows
+    do not have."""
     merged, asked, kept = MergedPositions({}, {}), Asked.of(snapshot), missing_rows(snapshot.unreadable)
     for theirs in snapshot.positions:
         key, ours = theirs.key, known.get(theirs.key)
@@ -194,19 +207,20 @@ def merged_positions(
     for key, ours in known.items():
         if key in merged.of_rest or key in merged.of_stream:
             continue
-        if key in kept or is_position_standing(ours, filled_ms, listed_until_ms, asked, rest):
+        if key in kept or is_position_standing(ours, fills.get(key, ()), listed_until_ms, asked, rest):
             merged.of_stream[key] = ours
     return merged
 
 
 def is_position_standing(
-    ours: Position, filled_ms: Mapping[str, int], listed_until_ms: int, asked: Asked, rest: RestTiming
+    ours: Position, fills: Iterable[Fill], listed_until_ms: int, asked: Asked, rest: RestTiming
 ) -> bool:
     """Whether a position stands against an answer that does not list it, and whose youngest row is of
     `listed_until_ms`."""
     ours_ms = ours.stamp.venue_time_ms
-    if filled_ms.get(ours.symbol, 0) > ours_ms:
-        return False
+    since = [fill.amount for fill in fills if fill.since_ms > ours_ms]
+    if since and ours.position_amt + sum(since) == 0:
+        return False  # They have closed it.
     return rest.stands_unlisted(ours_ms, listed_until_ms, asked)
 
 

@@ -336,8 +336,8 @@ def test_an_old_answer_is_a_doubt_and_never_a_reason_to_end_the_stream() -> None
         assert not found_so_far.unexplained(float(at_s))
 
 
-def test_a_position_that_was_filled_since_is_old_though_no_answer_lists_anything_younger() -> None:
-    known = account(LONG, fill(3_000, "0.05"))
+def test_a_position_that_fills_have_closed_since_is_old_though_no_answer_lists_anything_younger() -> None:
+    known = account(LONG, fill(3_000, "0.5", side="SELL", last_qty=D("0.5")))
     (found,) = differences(known, refresh(ASKED)).values()
     assert found.meaning == "plain"
 

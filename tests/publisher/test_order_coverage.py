@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from support.changes import NOW, refresh
 
-from publisher.order_coverage import OVERLAP_MS, OrderCoverage
+from publisher.order_coverage import OVERLAP_MS, SETTLED_MS, OrderCoverage
 from statecast.domain.models import OrderKey
 from statecast.venues.adapter import CheckPace, CheckScope
 
@@ -48,7 +49,15 @@ def test_symbols_are_listed_by_turns_and_the_log_is_complete_until_the_longest_w
     assert one.agreed(answer) == NOW + OVERLAP_MS, "D and E were not listed since the beginning"
     second = one.scope(15.0, [], is_standby=False)
     assert symbols_of(second) == ["D", "E", "A"]
-    assert second.created_since_ms == asked_ms - OVERLAP_MS
+
+
+@pytest.mark.parametrize(("asked", "since"), [(SETTLED_MS, 0), (SETTLED_MS + 1, SETTLED_MS + 1 - OVERLAP_MS)])
+def test_the_orders_of_a_gap_are_listed_again_for_as_long_as_rest_may_be_behind(asked: int, since: int) -> None:
+    one = coverage()
+    one.agreed(replace(refresh(asked), created_until_ms=NOW + asked))
+    assert one.scope(15.0, [], is_standby=False).created_since_ms == NOW + since
+    one.begins(NOW + asked, ())
+    assert one.scope(15.0, [], is_standby=False).created_since_ms == NOW + asked, "another gap"
 
 
 def test_at_least_so_many_symbols_are_listed_however_short_the_period() -> None:

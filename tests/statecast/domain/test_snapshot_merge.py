@@ -123,15 +123,22 @@ def test_a_position_that_a_snapshot_of_nothing_does_not_list_stands_for_a_minute
 
 
 @pytest.mark.parametrize(
-    ("filled", "source", "stands"),
-    [(1_100, "stream", False), (1_000, "stream", True), (140, "rest", False), (120, "rest", True)],
+    ("filled", "source", "sold", "stands"),
+    [
+        (1_100, "stream", "0.5", False),
+        (1_000, "stream", "0.5", True),
+        (140, "rest", "0.5", False),
+        (120, "rest", "0.5", True),
+        (1_100, "stream", "0.4", True),
+    ],
 )
-def test_a_position_that_was_filled_since_does_not_stand_against_a_snapshot_of_nothing(
-    filled: int, source: str, stands: bool
+def test_a_position_that_fills_have_closed_since_does_not_stand_against_a_snapshot_of_nothing(
+    filled: int, source: str, sold: str, stands: bool
 ) -> None:
     """A fill that the stream has not sent was another one than that of the row, if it is later at all."""
-    sent = [LoggedEvent(fill(filled, "0.05", source=source).event)]
-    story = Story([snapshot()], [position(30, "0.5")], sent, [snapshot(1_500)])
+    fields = {"side": "SELL", "last_qty": D(sold), "source": source}
+    sent = [LoggedEvent(fill(filled, sold, **fields).event)]
+    story = Story([snapshot()], [position(30, "0.5")], [*sent, *sent], [snapshot(1_500)])
     assert bool(story.account.positions) is stands
 
 
