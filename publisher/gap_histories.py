@@ -169,7 +169,7 @@ class GapReader:
             take(history.orders)
         unread = self._unread("conditional", gap.symbols - conditional)
         orders |= await self._triggered(reading, orders.keys())
-        take(await self._known_orders(reading, orders))
+        take(known := await self._known_orders(reading, orders))
         trades: list[PastTrade] = []
         traded = await self._traded_symbols(reading, orders.values())
         unreadable: set[OrderKey] = set()
@@ -181,6 +181,11 @@ class GapReader:
         amendments = await self._amendments(reading, orders, trades)
         ended = {key: unknown_order(key, gap.since_ms) for key in gap.ended}
         ended |= {key: past.order for key, past in orders.items() if is_over(past.order)}
+        # One that ended before the gap was known as open by an answer that was older.
+        early = (past.order for past in known if past.order.venue_time_ms < gap.since_ms and past.order.status != LOST)
+        for order in (order for order in early if is_over(order)):
+            ended[order.key] = order
+            gap.filled[order.key] = filled_of(order)
         seen = _Seen(orders, trades, amendments, self._unread("trades", gap.symbols - traded), unreadable)
         incomplete = self._account.incomplete_orders
         found = await _reconstruct(gap, seen, incomplete, self._clock, self._slice_size)

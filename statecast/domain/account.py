@@ -409,7 +409,7 @@ class Account:
         self._commit.touch(check.taken_ms)
         # Wallets and sizes are the stream's alone: its rows of one moment come together, and REST's do not. What it has
         # lost is found by comparing (publisher/discrepancies.py).
-        self._wallets.take_figures(check.totals, check.balances)
+        self._wallets.take_figures(check.totals, check.balances, check.taken_ms)
         self._positions.take_figures(check.positions, check.taken_ms)
         if check.symbol_configs is not None:
             self._positions.take_configs(check.symbol_configs, Asked.of(check))

@@ -174,7 +174,8 @@ class CatchUp:
             self._begin((lost,))
             return Resync(f"more than {self._max_events} order events waited for a snapshot", lost)
         if self._waiting_rows > self._max_rows:
-            self.begin_gap()
+            self._row_frames.clear()  # What is thrown away here counts when it is received again.
+            self._begin(self.waiting_events())
             return Resync(f"more than {self._max_rows} frames waited for a snapshot")
         return Hold()
 
@@ -206,11 +207,15 @@ class CatchUp:
     # A gap begins
 
     def begin_gap(self) -> None:
-        """The stream has a gap from now on: rows of before it come with the next snapshot, order events are kept."""
-        if self._frames:
-            self._row_frames.clear()  # What is thrown away here counts when it is received again.
+        """The stream has a gap from now on. What was received waits on: the next snapshot may be older than rows, and
+        order events are in no log yet."""
+        rows: list[Frame] = []
+        for frame in self._frames or ():
+            changes = tuple(change for change in frame.changes if not isinstance(change, OrderUpdate))
+            if changes:
+                rows.append(frame._replace(changes=changes))
         self._missing_ms = None
-        self._begin(self.waiting_events())
+        self._begin(self.waiting_events(), rows)
 
     def resync(self) -> None:
         """What is known is in doubt, though the stream lives.

@@ -126,7 +126,7 @@ class LastAnswer(NamedTuple):
     """Since when the stream was received, when it was asked for the snapshot."""
 
     listed_ms: int = 0
-    """A position of before this that the snapshot did not list is closed."""
+    """A position or wallet of before this that the snapshot did not list is not there any more."""
 
     @classmethod
     def of(cls, snapshot: Snapshot, rest: RestTiming) -> LastAnswer:

@@ -57,6 +57,8 @@ class Wallets:
             return 0
         if answer.is_repeat(update.stamp, known):
             return 0
+        if known is None and update.stamp.venue_time_ms < answer.listed_ms:
+            return 0  # It was empty when the snapshot was read, and what was received before that waited.
         self.table.renew(update.asset)
         if known is None:
             row = Balance(update.asset, update.wallet_balance, update.cross_wallet_balance, update.stamp, "stream")
@@ -103,9 +105,14 @@ class Wallets:
         self._counts_wallet = snapshot.totals_are_wallet
         self._take_totals(snapshot.totals, snapshot.balances)
 
-    def take_figures(self, totals: Totals, balances: Iterable[Balance]) -> None:
-        """What no event carries."""
+    def take_figures(self, totals: Totals, balances: Iterable[Balance], asked_ms: int) -> None:
+        """What no event carries; and an empty wallet that the answer lists no more is not there."""
         balances = tuple(balances)
+        listed = {row.asset for row in balances}
+        for asset, ours in list(self.table.rows.items()):
+            is_empty = ours.wallet_balance == ours.cross_wallet_balance == 0
+            if is_empty and asset not in listed and ours.stamp.venue_time_ms < asked_ms:
+                self.table.remove(asset)
         for row in balances:
             known = self.table.rows.get(row.asset)
             if known is not None:

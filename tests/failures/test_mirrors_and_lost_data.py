@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from support.link import Fate, Link, linked_url
-from support.world import DEADLINE_S, World, world
+from support.world import DEADLINE_S, FastClock, World, world
 from support.written import eventually
 
 from consumers.mirror import AccountMirror
@@ -255,10 +255,11 @@ async def test_a_publisher_that_starts_again(redis_url: str, account_name: str) 
             first.trade(50)
             await first.agree()
             await eventually(Comparison(first, mirror).compare, DEADLINE_S)
-    # Its exchange is gone as well: the next publisher follows another, with other positions.
+    # Its exchange is gone as well: the next publisher follows another, with other positions. That is asked for the orders
+    # of the first one, which it does not know, until they are a minute old.
     async with (
         AccountMirror(first.account_id, redis_url, max_age_s=60) as mirror,
-        world(redis_url, account_name, seed=SEED + 1) as second,
+        world(redis_url, account_name, seed=SEED + 1, clock=FastClock(20)) as second,
     ):
         second.trade(50)
         await agreed(second, Comparison(second, mirror))

@@ -363,6 +363,17 @@ async def test_an_open_order_of_the_gap_that_no_history_lists_shows_that_they_ar
     assert not not_listed_yet(gap, {listed.key: listed}, set(), set()), "a history has it, or it was known before"
 
 
+async def test_a_known_order_that_ended_before_the_gap_is_over_and_its_end_is_not_logged() -> None:
+    """REST was behind when it was listed as open."""
+    desk = Desk()
+    known = order(-50_000)
+    desk.single[known.key] = PastOrder(rest_order(-40_000, "CANCELED", executed_qty=Decimal(2)), NOW - 60_000)
+    read = await desk.reader.read(gap := desk.gap(known), {})
+    assert list(read.ended) == [known.key]
+    assert (read.found.updates, read.lost) == ((), [])
+    assert gap.filled[known.key] == 2, "and so are its fills"
+
+
 GONE = Rejected("a venue", "order", "no such symbol", -1121)
 
 

@@ -203,3 +203,16 @@ def test_totals_that_nobody_has_said_do_not_follow_a_wallet_that_comes_later() -
     story.apply(wallet(10, "900"))
     assert story.account.totals is not None
     assert story.account.totals.total_wallet_balance is None
+
+
+@pytest.mark.parametrize(("at", "is_there"), [(4_999, False), (5_000, True)])
+def test_a_frame_of_before_a_snapshot_brings_back_no_wallet_that_it_did_not_list(at: int, is_there: bool) -> None:
+    """It waited while the venue could not be asked; REST is no more than 10 s behind."""
+    story = Story([snapshot(15_000)], [wallet(at, "7", "BNB")])
+    assert ("BNB" in story.account.balances) is is_there
+
+
+@pytest.mark.parametrize(("amount", "asked", "is_there"), [("0", 1_000, False), ("0", 50, True), ("1", 1_000, True)])
+def test_an_empty_wallet_that_an_answer_lists_no_more_is_not_there(amount: str, asked: int, is_there: bool) -> None:
+    story = Story([snapshot(balances=[rest_balance(0, "7", "BNB")])], [wallet(100, amount, "BNB")], [refresh(asked)])
+    assert ("BNB" in story.account.balances) is is_there
