@@ -14,7 +14,7 @@ PLANT ?=
 
 help:
 	@echo "make demo    a whole account on this machine, without keys   (ARGS=\"--seconds 20\")"
-	@echo "make test    all tests, three at a time                      (ARGS=\"-k name\")"
+	@echo "make test    all tests, four at a time                       (ARGS=\"-k name\")"
 	@echo "make quick   the tests that need neither programs nor a publisher in real time"
 	@echo "make failures every known failure, into docs/failures.md    (ARGS=\"--runs 5 --full\")"
 	@echo "make sim     worlds in which everything fails, each from one number (SEED=7, or SEEDS=10000)"
@@ -29,7 +29,7 @@ demo: $(VENV)/.run
 	@$(BIN)/statecast demo $(ARGS)
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest --numprocesses 3 --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 4 --dist worksteal $(ARGS)
 
 # Most of these tests wait for something most of the time: four at a time keep two cores busy.
 quick: $(VENV)/.test
