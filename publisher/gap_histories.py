@@ -189,6 +189,11 @@ class GapReader:
         seen = _Seen(orders, trades, amendments, self._unread("trades", gap.symbols - traded), unreadable)
         incomplete = self._account.incomplete_orders
         found = await _reconstruct(gap, seen, incomplete, self._clock, self._slice_size)
+        for row in (row for row in found.behind if row.symbol in reading.refused):
+            # Another question would not explain it.
+            gap.filled[row.key] = filled_of(row)
+            reading.lost.append(LoggedEvent(gaps.of_order(row, self._clock.now_ms())))
+        found = found._replace(behind=tuple(row for row in found.behind if row.symbol not in reading.refused))
         return GapRead(found, reading.lost, ended, tuple(sorted(reading.unsure)), unread)
 
     # Which symbols

@@ -255,8 +255,8 @@ async def test_a_publisher_that_starts_again(redis_url: str, account_name: str) 
             first.trade(50)
             await first.agree()
             await eventually(Comparison(first, mirror).compare, DEADLINE_S)
-    # Its exchange is gone as well: the next publisher follows another, with other positions. That is asked for orders that
-    # it does not know, those of the first one, until they are a minute old.
+    # Its exchange is gone as well: the next publisher follows another, with other positions. That is asked for orders
+    # which it does not know, those of the first one, until they are a minute old.
     async with (
         AccountMirror(first.account_id, redis_url, max_age_s=60) as mirror,
         world(redis_url, account_name, seed=SEED + 1, clock=FastClock(20)) as second,

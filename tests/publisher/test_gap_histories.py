@@ -398,6 +398,15 @@ async def test_a_young_conditional_order_of_a_delisted_symbol_is_a_gap_at_once()
     assert not read.unsure
 
 
+async def test_fills_that_the_venue_refuses_to_list_are_a_gap_of_their_order_and_no_reason_to_ask_again() -> None:
+    desk = Desk()
+    desk.lists("orders", rest_order(100, "FILLED", executed_qty=Decimal("0.01")))
+    desk.pages["trades", "BTCUSDT"] = GONE
+    read = await desk.reader.read(gap := desk.gap(), {})
+    assert "BTCUSDT:1001:GAP" in [one.event.event_id for one in read.lost]
+    assert (read.found.behind, gap.filled[OrderKey("BTCUSDT", "1001")]) == ((), Decimal("0.01"))
+
+
 async def test_a_refused_key_is_no_order_that_is_refused() -> None:
     desk = Desk()
     known = order(-50)
