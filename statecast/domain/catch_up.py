@@ -390,10 +390,12 @@ def merge_with_stream(gap: GapFill, buffered: Iterable[OrderEvent]) -> MergePlan
     return MergePlan(tuple(first), before, tuple(last))
 
 
-def _place(event: OrderEvent) -> tuple[int, bool, Decimal, bool]:
-    """By which the events of one order follow each other."""
+def _place(event: OrderEvent) -> tuple[bool, Decimal, int, bool]:
+    """By which the events of one order follow each other. The venue's clock may be set back: it opens first, and what is
+    filled never gets less."""
     order = event.order
-    return order.venue_time_ms, event.event_type not in OPENING_EVENTS, filled_of(order), is_over(order)
+    filled = Decimal("Infinity") if order.algo_id is None and order.executed_qty is None else filled_of(order)
+    return event.event_type not in OPENING_EVENTS, filled, order.venue_time_ms, is_over(order)
 
 
 def with_entries_for_late_events(events: Iterable[OrderEvent], is_logged: Callable[[str], bool]) -> list[OrderEvent]:

@@ -40,6 +40,7 @@ from statecast.domain.models import OrderKey
 NEW = event(0, "NEW", event_id="new")
 HALF = fill(10, "0.025", event_id="half")
 MOVED = event(20, "AMENDMENT", event_id="moved")
+MOVED_HALF = event(20, "AMENDMENT", "PARTIALLY_FILLED", event_id="moved", executed_qty=Decimal("0.025"))
 FULL = fill(30, "0.050", event_id="full", last_qty=Decimal("0.025"))
 OTHER = event(15, "NEW", event_id="other", order_id="1002")
 CUT_OFF = event(10, "EXPIRED", "EXPIRED", event_id="cut off", executed_qty=Decimal("0.025"))
@@ -357,13 +358,22 @@ MERGES: dict[str, tuple[list[OrderUpdate], list[OrderUpdate], list[str]]] = {
     "a history alone": ([NEW, HALF, OTHER], [], ["new", "half", "other"]),
     "a stream alone": ([], [NEW, HALF], ["new", "half"]),
     "the end from the stream": ([NEW, HALF, FULL], [FULL], ["new", "half", "full"]),
-    "an amendment that the history does not have": ([NEW, HALF, FULL], [MOVED, FULL], ["new", "half", "moved", "full"]),
+    "an amendment that the history does not have": (
+        [NEW, HALF, FULL],
+        [MOVED_HALF, FULL],
+        ["new", "half", "moved", "full"],
+    ),
     "an amendment of the moment in which its order ended": (
         [NEW, event(20, "CANCELED", "CANCELED", event_id="canceled")],
         [MOVED],
         ["new", "moved", "canceled"],
     ),
-    "one frame in the middle was lost": ([NEW, HALF, FULL], [NEW, MOVED, FULL], ["new", "half", "moved", "full"]),
+    "one frame in the middle was lost": ([NEW, HALF, FULL], [NEW, MOVED_HALF, FULL], ["new", "half", "moved", "full"]),
+    "the venue's clock was set back": (
+        [event(40, "NEW", event_id="new"), fill(45, "0.025", event_id="half"), FULL],
+        [FULL],
+        ["new", "half", "full"],
+    ),
     "the frame of the end is not there yet": ([NEW, HALF, FULL], [NEW, HALF], ["new", "half", "full"]),
     "an opening event that was missed and is received late": (
         [NEW, HALF, FULL],
