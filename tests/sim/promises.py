@@ -338,9 +338,11 @@ class Reader:
             return
         at = self._verified.setdefault(verified, now)
         for name, departed in self._stale.items():
+            kind, entity = name
+            if status.get("state") != "live" and kind == "orders" and entity.partition(":")[0] in self.delisted:
+                continue  # Its venue shows an older row of the order, and not what became of it.
             bound = self._bounds.of(departed, at)
             if at - departed > bound:
-                kind, entity = name
                 row = stored_row(kind, self._rows[kind].get(entity))
                 past = self._truth.rows.get(name, [])[-4:]
                 raise Broken(
