@@ -391,8 +391,8 @@ def merge_with_stream(gap: GapFill, buffered: Iterable[OrderEvent]) -> MergePlan
 
 
 def _place(event: OrderEvent) -> tuple[bool, Decimal, int, bool]:
-    """By which the events of one order follow each other. The venue's clock may be set back: it opens first, and what is
-    filled never gets less."""
+    """By which the events of one order follow each other. The venue's clock may be set back: an order opens first, and
+    what is filled never gets less."""
     order = event.order
     filled = Decimal("Infinity") if order.algo_id is None and order.executed_qty is None else filled_of(order)
     return event.event_type not in OPENING_EVENTS, filled, order.venue_time_ms, is_over(order)

@@ -112,6 +112,7 @@ async def large_account_cut(here: Arena) -> None:
     heals="the publisher has a share of its own; snapshots and missed order events come first",
     log=(Logged("state", "connection closed"),),
     reconcile_s=60.0,
+    fast=4.0,  # Figures may wait for the next minute.
 )
 async def address_shared(here: Arena) -> None:
     here.fault("other_programs", weight=1700)
