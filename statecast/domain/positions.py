@@ -88,7 +88,7 @@ class Positions:
             return 0
         if answer.is_repeat(update.stamp, known):
             return 0
-        if last is None and update.stamp.venue_time_ms < answer.listed_ms:
+        if known is None and update.stamp.venue_time_ms < answer.listed_ms:
             return 0  # It was closed before the snapshot, and what was missed is received again.
         self.table.renew(key)
         if update.margin_asset is not None:

@@ -28,8 +28,9 @@ from statecast.domain.snapshot_merge import AHEAD_MS, Asked
 
 def test_a_position_that_was_closed_unheard_is_not_opened_by_a_frame_that_comes_again() -> None:
     opened = position(10, "0.5")
-    heard, unheard = Story([snapshot()], [opened], [snapshot(80_000)]), Story([snapshot(80_000)])
-    for story in (heard, unheard):
+    received, not_received = Story([snapshot()], [opened], [snapshot(80_000)]), Story([snapshot(80_000)])
+    closed_before = Story([snapshot()], [position(5, "0.1")], [position(8, "0")], [snapshot(80_000)])
+    for story in (received, not_received, closed_before):
         story.apply(opened)
         assert story.account.positions == {}
         story.apply(position(78_000, "0.5"))  # REST may not have known it yet.
