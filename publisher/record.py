@@ -69,6 +69,10 @@ class EventRecord:
         self._complete_since_ms = since_ms
         self.log_began(since_ms)
 
+    def missed_until(self, until_ms: int) -> None:
+        """Before `until_ms` some events may not have been received, though the stream lived; what is here stays."""
+        self._complete_since_ms = max(self._complete_since_ms, until_ms)
+
     def log_began(self, since_ms: int) -> None:
         """There is a log since then, of whatever publisher."""
         self._began_ms = min(self._began_ms or since_ms, since_ms)

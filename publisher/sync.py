@@ -218,8 +218,8 @@ class Synchronizer:
 
     def _apply(self, merged: Merge, gap: GapFill) -> None:
         if self._lease.is_standby:
-            # Nobody here has filled the gap: the record reaches back to its end, and not further.
-            self._record.begin(gap.until_ms)
+            # Nobody here has filled the gap: the record is complete from its end on, and not further back.
+            self._record.missed_until(gap.until_ms)
         self._account.begin_again(gap.ended, merged.incomplete)
         self._updater.apply(merged.changes, "rest")
         self._catch_up.follow()

@@ -36,6 +36,8 @@ class Positions:
         self.table: Table[PositionKey, Position] = Table()
         self._rest = rest
         self._closed: dict[PositionKey, Stamp] = {}
+        self._not_listed: set[PositionKey] = set()
+        """Closed positions that the last snapshot did not list either."""
         self._configs: dict[str, SymbolConfig] = {}
         self._set_ms: dict[tuple[str, Setting], int] = {}
         """When the stream has said last what a symbol has set."""
@@ -88,7 +90,8 @@ class Positions:
             return 0
         if answer.is_repeat(update.stamp, known):
             return 0
-        if known is None and update.stamp.venue_time_ms < answer.listed_ms:
+        is_not_listed = last is None or key in self._not_listed
+        if is_not_listed and update.stamp.venue_time_ms < answer.listed_ms:
             return 0  # It was closed before the snapshot, and what was missed is received again.
         self.table.renew(key)
         if update.margin_asset is not None:
@@ -194,6 +197,7 @@ class Positions:
         self._fills = {key: fills for key, fills in self._fills.items() if key in rows}
         latest_ms = snapshot.taken_ms + self._rest.lag_ms
         self._closed = {key: stamp for key, stamp in self._closed.items() if stamp.venue_time_ms <= latest_ms}
+        self._not_listed = self._closed.keys() - rows.keys()
 
     def _merge_configs(self, snapshot: Snapshot) -> None:
         """No answer gives a setting a time: what the stream has said stands for as long as REST may be behind."""
@@ -293,6 +297,7 @@ class Positions:
     def _put(self, row: Position) -> None:
         self.table.put(row.key, row)
         self._closed.pop(row.key, None)
+        self._not_listed.discard(row.key)
 
     def _close(self, key: PositionKey, stamp: Stamp) -> None:
         self.table.remove(key)

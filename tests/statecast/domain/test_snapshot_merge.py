@@ -37,6 +37,14 @@ def test_a_position_that_was_closed_unheard_is_not_opened_by_a_frame_that_comes_
         expect_amounts(story, BTCUSDT_BOTH="0.5")
 
 
+def test_what_opened_again_in_the_moment_in_which_it_was_closed_is_open_when_both_frames_come_again() -> None:
+    listed = {"balances": [rest_balance(78_000, "990", taken=80_000)]}
+    story = Story([snapshot()], [snapshot(80_000, **listed, positions=[rest_position(20, "-0.1", taken=80_000)])])
+    story.apply(position(20, "0", pushed=21))
+    story.apply(position(20, "-0.1", pushed=22))
+    expect_amounts(story, BTCUSDT_BOTH="-0.1")
+
+
 def test_what_was_closed_before_the_stream_was_heard_is_not_opened_by_a_frame_that_comes_again() -> None:
     rows = [rest_balance(40, "990", taken=100)]
     story = Story([snapshot(100, balances=rows, stream_since_ms=NOW + 50)])
