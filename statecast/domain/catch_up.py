@@ -245,9 +245,10 @@ class CatchUp:
         if not all(one.only_opening for one in missing) and self._may_be_behind(gap):
             self._incomplete |= {one.incomplete.order.key: one.incomplete for one in missing}
             return Missing(tuple(one.incomplete.order for one in missing))
-        plan = merge_with_stream(gap, self.waiting_events())
+        events = self._in_order(self._events)
+        plan = merge_with_stream(gap, [*events, *_order_events(self._frames or ())])
         changes: list[Change] = [*plan.first]
-        for event in self._in_order(self._events):
+        for event in events:
             changes += (*plan.before.get(event.event_id, ()), LoggedEvent(event, ends_order(event)))
         changes.append(replace(snapshot, stream_since_ms=connected_ms, knows_ends=gap.filled is not None))
         for frame in self._frames or ():

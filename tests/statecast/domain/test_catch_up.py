@@ -287,6 +287,16 @@ def test_the_gap_comes_first_then_the_snapshot_then_what_was_buffered() -> None:
     assert merged.incomplete == ()
 
 
+def test_what_comes_before_an_event_that_only_an_entry_stands_for_is_logged_there_all_the_same() -> None:
+    placed = event(40, "NEW", event_id="new")  # The venue's clock was set back since.
+    catch_up = CatchUp(new_account())
+    take(catch_up, frame(placed), frame(MOVED_HALF), frame(FULL))
+    catch_up.begin_gap()
+    merged = catch_up.merge(snapshot(100), gap(placed, HALF, FULL, o1001="0.050"), connected_ms=NOW)
+    assert isinstance(merged, Merge)
+    assert names(merged.changes) == ["new", "half", gaps.of_unlogged([MOVED_HALF.event]).event_id, "full", "snapshot"]
+
+
 def test_a_buffered_fill_that_begins_beyond_the_histories_is_missing_something() -> None:
     catch_up, merged = merge([frame(WALLET), frame(FULL)], gap(NEW, o1001="0"))
     assert isinstance(merged, Missing)
