@@ -55,7 +55,8 @@ class OrderCoverage:
         """Everything of this answer agreed; the venue's time until which all orders are logged."""
         self._orders_since_ms = max(self._orders_since_ms, answer.created_until_ms - OVERLAP_MS)
         is_settled = self._gap_since_ms is not None and answer.taken_ms > self._gap_since_ms + SETTLED_MS
-        if is_settled or answer.created_until_ms < answer.taken_ms:  # What is newer must not wait for what is older.
+        listed_until_ms = min((answer.created_until_ms, *answer.conditional_until_ms.values()))
+        if is_settled or listed_until_ms < answer.taken_ms:  # What is newer must not wait for what is older.
             self._gap_since_ms = None
         for symbol, until_ms in answer.conditional_until_ms.items():
             self._conditional_since_ms.pop(symbol, None)
@@ -71,7 +72,10 @@ class OrderCoverage:
             return CheckScope(None, True, self._orders_since_ms)
         since_ms = self._orders_since_ms if self._gap_since_ms is None else self._gap_since_ms
         count = max(self._pace.least_symbols, int(everything_s / self._pace.seconds_per_symbol))
-        by_symbol = tuple(islice(self._conditional_since_ms.items(), count))
+        by_symbol = tuple(
+            (symbol, min(since_ms, of_symbol_ms))
+            for symbol, of_symbol_ms in islice(self._conditional_since_ms.items(), count)
+        )
         return CheckScope(None, True, since_ms, by_symbol, self.turn(doubtful))
 
     def turn(self, orders: Sequence[OrderKey]) -> tuple[OrderKey, ...]:

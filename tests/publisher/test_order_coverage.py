@@ -54,10 +54,20 @@ def test_symbols_are_listed_by_turns_and_the_log_is_complete_until_the_longest_w
 @pytest.mark.parametrize(("asked", "since"), [(SETTLED_MS, 0), (SETTLED_MS + 1, SETTLED_MS + 1 - OVERLAP_MS)])
 def test_the_orders_of_a_gap_are_listed_again_for_as_long_as_rest_may_be_behind(asked: int, since: int) -> None:
     one = coverage()
-    one.agreed(replace(refresh(asked), created_until_ms=NOW + asked))
-    assert one.scope(15.0, [], is_standby=False).created_since_ms == NOW + since
+    answer = replace(refresh(asked), created_until_ms=NOW + asked)
+    one.agreed(replace(answer, conditional_until_ms=dict.fromkeys(SYMBOLS, NOW + asked)))
+    scope = one.scope(60.0, [], is_standby=False)
+    assert scope.created_since_ms == NOW + since
+    assert dict(scope.conditional_since_ms) == dict.fromkeys(SYMBOLS, NOW + since)
     one.begins(NOW + asked, ())
     assert one.scope(15.0, [], is_standby=False).created_since_ms == NOW + asked, "another gap"
+
+
+def test_conditional_orders_of_a_gap_that_do_not_fit_into_an_answer_do_not_keep_the_newer_ones_waiting() -> None:
+    one = coverage()
+    answer = replace(refresh(60_000), created_until_ms=NOW + 60_000)
+    one.agreed(replace(answer, conditional_until_ms={"A": NOW + 20_000}))
+    assert dict(one.scope(60.0, [], is_standby=False).conditional_since_ms)["A"] == NOW + 20_000 - OVERLAP_MS
 
 
 def test_at_least_so_many_symbols_are_listed_however_short_the_period() -> None:
