@@ -524,6 +524,9 @@ class Reader:
             if entry["orderId"] not in triggered_before and not self._is_unknowable(_name_of(entry))
         ]
         algo_events = [event for event in algo_events if _algo_order(event) not in triggered_before]
+        # Fills of before a log that began anew are not its own; that events are missing there is true all the same.
+        begun_before = {name[0] for name in self.forgotten}
+        entries = [entry for entry in entries if not (entry["eventType"] == GAP and _name_of(entry) in begun_before)]
         names = {_entry_name(entry) for entry in log}
         order_events = [e for e in order_events if _event_name(e) not in self.forgotten - names]
         algo_events = [e for e in algo_events if _algo_name(e) not in self.forgotten - names]
