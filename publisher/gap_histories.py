@@ -25,7 +25,6 @@ from statecast.domain.history import (
     may_be_amended,
     missing_amendments,
     settled,
-    unknown_order,
 )
 from statecast.domain.models import Order, OrderEvent, OrderKey
 from statecast.domain.orders import (
@@ -179,21 +178,11 @@ class GapReader:
         not_logged = [row for row in trades if row.time_ms <= gap.until_ms and _fill_id(row) not in gap.logged]
         take(await self._orders_of_fills(reading, not_logged, unreadable, orders))
         amendments = await self._amendments(reading, orders, trades)
-        ended = {key: unknown_order(key, gap.since_ms) for key in gap.ended}
-        ended |= {key: past.order for key, past in orders.items() if is_over(past.order)}
-        # One that ended before the gap was known as open by an answer that was older.
-        early = (past.order for past in known if past.order.venue_time_ms < gap.since_ms and past.order.status != LOST)
-        for order in (order for order in early if is_over(order)):
-            ended[order.key] = order
-            gap.filled[order.key] = filled_of(order)
         seen = _Seen(orders, trades, amendments, self._unread("trades", gap.symbols - traded), unreadable)
+        ended = _ended_orders(gap, orders, known)
         incomplete = self._account.incomplete_orders
         found = await _reconstruct(gap, seen, incomplete, self._clock, self._slice_size)
-        for row in (row for row in found.behind if row.symbol in reading.refused):
-            # Another question would not explain it.
-            gap.filled[row.key] = filled_of(row)
-            reading.lost.append(LoggedEvent(gaps.of_order(row, self._clock.now_ms())))
-        found = found._replace(behind=tuple(row for row in found.behind if row.symbol not in reading.refused))
+        found = _without_refused(found, reading, self._clock.now_ms())
         return GapRead(found, reading.lost, ended, tuple(sorted(reading.unsure)), unread)
 
     # Which symbols
@@ -315,7 +304,7 @@ class GapReader:
             past = await self._order(reading, key, known_ms, self._rest.believed_ms)
             if past is None:
                 if key in reading.not_shown:
-                    reading.lost.append(_lost(unknown_order(key, known_ms), self._clock.now_ms()))
+                    reading.lost.append(_lost(gaps.unknown_order(key, known_ms), self._clock.now_ms()))
                 continue
             if not is_understood(past.order):  # It has left the open ones long ago.
                 past = past._replace(order=past.order._replace(ended=True))
@@ -450,6 +439,26 @@ async def _reconstruct(
     return Reconstructed(updates, tuple(behind), gap.filled, tuple(unplaced))
 
 
+def _ended_orders(gap: Gap, orders: Mapping[OrderKey, PastOrder], known: Iterable[PastOrder]) -> dict[OrderKey, Order]:
+    """The orders that are over. One that ended before the gap was `known` as open by an answer that was older: it is as
+    it ended, and nothing of it is missing."""
+    ended = {key: gaps.unknown_order(key, gap.since_ms) for key in gap.ended}
+    ended |= {key: past.order for key, past in orders.items() if is_over(past.order)}
+    early = (past.order for past in known if past.order.venue_time_ms < gap.since_ms and past.order.status != LOST)
+    for order in (order for order in early if is_over(order)):
+        ended[order.key] = order
+        gap.filled[order.key] = filled_of(order)
+    return ended
+
+
+def _without_refused(found: Reconstructed, reading: _Reading, now_ms: int) -> Reconstructed:
+    """Where the venue refuses a symbol, another question does not explain what its orders miss: there is an entry."""
+    for row in (row for row in found.behind if row.symbol in reading.refused):
+        reading.gap.filled[row.key] = filled_of(row)
+        reading.lost.append(LoggedEvent(gaps.of_order(row, now_ms)))
+    return found._replace(behind=tuple(row for row in found.behind if row.symbol not in reading.refused))
+
+
 def _as_listed(past: PastOrder, reading: _Reading, rest_lag_ms: int) -> PastOrder:
     """An order whose row cannot be understood is as the list of open orders has it, or as it was last known. One whose
     status nobody named is open where the venue lists it as open."""
@@ -468,7 +477,7 @@ def _log_alone(reading: _Reading, key: OrderKey, fills: Iterable[PastTrade], now
     events = [fill_of_unknown_order(fill, known, now_ms) for fill in sorted(fills, key=lambda fill: fill.sequence)]
     entries: list[LoggedEvent | OrderUpdate] = [LoggedEvent(event) for event in events]
     if known is None:
-        entries.append(_lost(events[-1].order if events else unknown_order(key, reading.gap.until_ms), now_ms))
+        entries.append(_lost(events[-1].order if events else gaps.unknown_order(key, reading.gap.until_ms), now_ms))
         reading.lost.extend(entries)
         return
     # Its entry is there already, and comes behind what happened before.

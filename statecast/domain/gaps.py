@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
 from statecast.domain import event_ids
-from statecast.domain.models import Order, OrderEvent
+from statecast.domain.models import Order, OrderEvent, OrderKey
 from statecast.domain.orders import FILL_EVENTS, HISTORY_EVENTS, LOST
 
 GAP = event_ids.GAP
@@ -83,14 +83,14 @@ def parse(entry: Mapping[str, str]) -> GapInfo | None:
     return GapInfo(_WHAT.get(kind, "other"), symbol, "", int(since), until_ms)
 
 
-def of_time(kind: Kind, symbol: str, since_ms: int, until_ms: int, received_at_ms: int) -> OrderEvent:
-    """The entry for what happened from `since_ms` to `until_ms`, which is its venue time; `symbol` empty: of all."""
-    nothing = Order(
-        order_id="",
-        symbol=symbol,
+def unknown_order(key: OrderKey, venue_time_ms: int, side: str = "", position_side: str = "") -> Order:
+    """An order of which nothing else is known."""
+    return Order(
+        order_id=key.order_id,
+        symbol=key.symbol,
         client_order_id="",
-        side="",
-        position_side="",
+        side=side,
+        position_side=position_side,
         type="",
         orig_type="",
         time_in_force="",
@@ -101,9 +101,15 @@ def of_time(kind: Kind, symbol: str, since_ms: int, until_ms: int, received_at_m
         executed_qty=None,
         avg_price=None,
         reduce_only=None,
-        venue_time_ms=until_ms,
+        venue_time_ms=venue_time_ms,
         source="rest",
+        algo_id=event_ids.algo_id(key.order_id) if key.order_id.startswith(event_ids.CONDITIONAL_PREFIX) else None,
     )
+
+
+def of_time(kind: Kind, symbol: str, since_ms: int, until_ms: int, received_at_ms: int) -> OrderEvent:
+    """The entry for what happened from `since_ms` to `until_ms`, which is its venue time; `symbol` empty: of all."""
+    nothing = unknown_order(OrderKey(symbol, ""), until_ms)
     return OrderEvent(event_ids.of_gap(symbol, since_ms, kind), GAP, nothing, received_at_ms)
 
 

@@ -170,34 +170,10 @@ def events_from_history(
     return Reconstructed(tuple(update for _, update in timed), tuple(behind), filled, tuple(unplaced))
 
 
-def unknown_order(key: OrderKey, venue_time_ms: int, side: str = "", position_side: str = "") -> Order:
-    """An order of which nothing else is known."""
-    return Order(
-        order_id=key.order_id,
-        symbol=key.symbol,
-        client_order_id="",
-        side=side,
-        position_side=position_side,
-        type="",
-        orig_type="",
-        time_in_force="",
-        status=LOST,
-        price=None,
-        stop_price=None,
-        quantity=None,
-        executed_qty=None,
-        avg_price=None,
-        reduce_only=None,
-        venue_time_ms=venue_time_ms,
-        source="rest",
-        algo_id=event_ids.algo_id(key.order_id) if key.order_id.startswith(event_ids.CONDITIONAL_PREFIX) else None,
-    )
-
-
 def fill_of_unknown_order(trade: PastTrade, known: Order | None, received_at_ms: int) -> OrderEvent:
     """A fill whose order the venue does not show: as far as the trade's row says, and what does not change of the order
     where it was known before. Which state it led to, and how much is filled, nobody says."""
-    row = known or unknown_order(trade.order, trade.time_ms, trade.side, trade.position_side)
+    row = known or gaps.unknown_order(trade.order, trade.time_ms, trade.side, trade.position_side)
     after = row._replace(status=LOST, executed_qty=None, avg_price=None, venue_time_ms=trade.time_ms, source="rest")
     return _fill_event(trade, after, "TRADE", received_at_ms)
 

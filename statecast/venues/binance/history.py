@@ -12,10 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
-from statecast.domain import event_ids
+from statecast.domain import gaps
 from statecast.domain.history import PastAmendment, PastOrder, PastTrade
-from statecast.domain.models import Order, OrderKey
-from statecast.domain.orders import LOST
+from statecast.domain.models import OrderKey
 from statecast.errors import FrameError
 from statecast.venues.binance import wire
 from statecast.venues.binance.fields import (
@@ -81,31 +80,12 @@ def _algo_order(row: Json, event: str) -> PastOrder:
         return PastOrder(algo_order_row(row, event, []), created_ms)
     except FrameError:
         key = algo_order_key(row, event)
-        return _not_understood(row, key, created_ms, event_ids.algo_id(key.order_id))
+        return _not_understood(row, key, created_ms)
 
 
-def _not_understood(row: Json, key: OrderKey, created_ms: int, algo_id: str | None = None) -> PastOrder:
+def _not_understood(row: Json, key: OrderKey, created_ms: int) -> PastOrder:
     """An order whose row says no more than which one it is."""
-    order = Order(
-        order_id=key.order_id,
-        symbol=key.symbol,
-        client_order_id="",
-        side="",
-        position_side="",
-        type="",
-        orig_type="",
-        time_in_force="",
-        status=LOST,
-        price=None,
-        stop_price=None,
-        quantity=None,
-        executed_qty=None,
-        avg_price=None,
-        reduce_only=None,
-        venue_time_ms=max(time_or_zero(row, "updateTime"), created_ms),
-        source="rest",
-        algo_id=algo_id,
-    )
+    order = gaps.unknown_order(key, max(time_or_zero(row, "updateTime"), created_ms))
     return PastOrder(order, created_ms)
 
 
