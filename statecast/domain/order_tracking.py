@@ -113,7 +113,7 @@ class OrderTracking:
 
     def log_alone(self, event: OrderEvent, *, ends: bool) -> bool:
         """As `log`, of an event that moves no row; `ends`: it is the last of its order."""
-        is_new = self.log(event)
+        is_new = not self._has_entry(event) and self.log(event)
         if ends:
             self.log_end(event.order.key)
         return is_new
@@ -133,11 +133,19 @@ class OrderTracking:
         order, key = event.order, event.order.key
         if event.event_type not in INTERMEDIATE_EVENTS:
             return False
+        if self._has_entry(event):
+            return True
         if key in self._logged_ends:
             has_gone_on = key in self._ended_conditional and event.event_type not in OPENING_EVENTS
             return order.source == "stream" or has_gone_on
         is_late = order.source == "stream" and order.venue_time_ms < self._logged_ms.get(key, 0)
         return is_late and event.event_type not in OPENING_EVENTS and event.event_id not in self._logged
+
+    def _has_entry(self, event: OrderEvent) -> bool:
+        """Whether the log has an entry of type GAP in place of an intermediate event."""
+        if event.event_type not in INTERMEDIATE_EVENTS or event.order.source != "stream":
+            return False
+        return event_ids.of_unlogged_order(event.order, event.order.venue_time_ms) in self._logged
 
     def is_logged_as_placed(self, event: OrderEvent) -> bool:
         """Whether this is a trailing stop's second NEW, and a history had it as the first: it was active from the

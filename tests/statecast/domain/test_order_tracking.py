@@ -216,6 +216,14 @@ def test_for_a_step_that_comes_behind_what_came_after_it_there_is_an_entry_of_ty
     assert by_history.apply(late).events == (gaps.of_unlogged([late.event]),)
 
 
+@pytest.mark.parametrize("alone", [False, True])
+def test_what_an_entry_in_the_log_stands_for_is_not_logged_when_another_process_receives_it_again(alone: bool) -> None:
+    late = event(20, "AMENDMENT", "PARTIALLY_FILLED")
+    story = Story([snapshot()], [event(10, "NEW")])
+    story.account.remember_events([gaps.of_unlogged([late.event]).event_id])
+    assert story.apply(LoggedEvent(late.event) if alone else late).events == ()
+
+
 def test_an_entry_of_type_gap_for_a_late_step_ends_no_order_and_explains_nothing() -> None:
     story = Story([snapshot()], [event(10, "NEW")], [fill(30, "0.01")])
     story.account.expect([IncompleteOrder(rest_order(40, "PARTIALLY_FILLED", executed_qty=D("0.02")), D("0.01"))])
