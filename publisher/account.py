@@ -24,7 +24,7 @@ from publisher.record import EventRecord
 from publisher.redis_retry import RedisRetry
 from publisher.responder import RefreshResponder
 from publisher.status import Status
-from publisher.sync import Synchronizer
+from publisher.sync import Synchronizer, SyncPace
 from publisher.tuning import Tuning
 from publisher.updater import Updater
 from publisher.user_stream import UserStream
@@ -143,7 +143,7 @@ class AccountPublisher:
             status,
             clock,
             log,
-            proof_s=proof_s,
+            SyncPace(proof_s, tuning.changes_at_once),
         )
         intake = Intake(account, catch_up, updater, sync, reconciler, status, clock, log)
         stream = UserStream(rest, traits.stream, route, log, shared=config.shared_stream, unproven=reconciler.due)

@@ -21,7 +21,6 @@ from publisher.tuning import Tuning
 from statecast.clock import Clock
 from statecast.domain.account import Account, Delta
 from statecast.domain.changes import LoggedEvent
-from statecast.domain.models import OrderEvent
 from statecast.errors import LeaseLost, StoreDiverged
 from statecast.store.writer import AccountWriter, Batch
 
@@ -87,7 +86,7 @@ class Committer:
         most, events = self._tuning.events_in_commit, delta.events
         rest = max(0, len(events) - 1) // most * most
         for start in range(0, rest, most):
-            self._submit(_events_only(events[start : start + most], delta))
+            self._submit(delta._replace(events=events[start : start + most]).with_events_alone())
         self._submit(delta._replace(events=events[rest:]) if rest else delta)
 
     def _submit(self, delta: Delta) -> None:
@@ -101,7 +100,7 @@ class Committer:
             return
         if self._hashes.must_rewrite:
             # The state will be written as it is by then; an older row after that would be a step back.
-            delta = _events_only(delta.events, delta)
+            delta = delta.with_events_alone()
         if not self._queue.push(delta) and not self._hashes.must_rewrite:
             self._hashes.rewrite()
             self._log.warning("rewriting", reason=f"more than {self._tuning.queued_deltas} changes waited for Redis")
@@ -288,7 +287,7 @@ class _Queue:
         events, last = [event for one in self._deltas for event in one.events], self._deltas[-1]
         most = self._tuning.events_in_commit
         parts = (tuple(events[start : start + most]) for start in range(0, len(events), most))
-        self._deltas = deque(_events_only(part, last) for part in parts)
+        self._deltas = deque(last._replace(events=part).with_events_alone() for part in parts)
         return False
 
     def take(self) -> list[Delta]:
@@ -392,7 +391,3 @@ class _Hashes:
 
     def count_published(self, deltas: list[Delta]) -> None:
         self._published = self._published or any(delta.replaces for delta in deltas)
-
-
-def _events_only(events: tuple[OrderEvent, ...], delta: Delta) -> Delta:
-    return Delta(delta.source, delta.times, events=events)

@@ -1,5 +1,5 @@
 """The one path to `live`, at the start as after any interruption: a snapshot, the order events that were missed, and
-what the stream has sent meanwhile, applied as one commit.
+what the stream has sent meanwhile, applied in this order.
 
 The stream is connected first and buffered (`statecast/domain/catch_up.py`). A frame that makes no sense, a lost lease
 or an order of which something is missing starts it again; so does a new connection. Doubt that a comparison has raised
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from publisher.committer import Committer
 from publisher.gap_fill import GapFiller
@@ -22,7 +23,15 @@ from publisher.updater import Updater
 from publisher.websocket import BACKOFF_S
 from statecast.clock import Clock
 from statecast.domain.account import Account
-from statecast.domain.catch_up import CatchUp, GapFill, Merge, Missing, ends_order, with_entries_for_events_behind_ends
+from statecast.domain.catch_up import (
+    CatchUp,
+    GapFill,
+    Merge,
+    Missing,
+    Resync,
+    ends_order,
+    with_entries_for_events_behind_ends,
+)
 from statecast.domain.changes import LoggedEvent, Snapshot
 from statecast.errors import AuthFailed, FrameError, RateLimited, StoreError, VenueUnreachable
 from statecast.venues.adapter import VenueAccount
@@ -37,6 +46,15 @@ happened while nothing was connected shows nowhere else."""
 
 MAX_NAMED = 10
 """Orders that one log line names."""
+
+
+class SyncPace(NamedTuple):
+    """How a publisher comes to be live."""
+
+    proof_s: float
+    """An answer that was asked for so long after the stream was connected has what happened before that."""
+    changes_at_once: int
+    """Changes that are applied before other work has a turn."""
 
 
 class Synchronizer:
@@ -56,10 +74,8 @@ class Synchronizer:
         status: Status,
         clock: Clock,
         log: Log,
-        *,
-        proof_s: float,
+        pace: SyncPace,
     ) -> None:
-        """An answer that was asked for `proof_s` after the stream was connected has what happened before that."""
         self._venue = venue
         self._account = account
         self._catch_up = catch_up
@@ -72,7 +88,7 @@ class Synchronizer:
         self._status = status
         self._clock = clock
         self._log = log
-        self._proof_s = proof_s
+        self._pace = pace
         self._needed = asyncio.Event()
         """Set while a snapshot is to be asked for."""
         self._connected = asyncio.Event()
@@ -172,7 +188,7 @@ class Synchronizer:
             gap = await self._gap_filler.log_ahead(gap, self._catch_up.waiting_events, self._log_gap_events)
             is_whole = True
             if not self._needed.is_set():  # Else a frame made no sense meanwhile: this answer may be older than it.
-                is_whole = self._finish(snapshot, gap, asked_mono_s)
+                is_whole = await self._finish(snapshot, gap, asked_mono_s)
             # A stream of nonsense must not become a stream of snapshots, and histories may be behind for seconds.
             await self._clock.sleep(BACKOFF_S[2 + min(missing, 1)])
             missing = 0 if is_whole else missing + 1
@@ -189,7 +205,7 @@ class Synchronizer:
         self._updater.apply(events, "rest")
         return True
 
-    def _finish(self, snapshot: Snapshot, gap: GapFill, asked_mono_s: float) -> bool:
+    async def _finish(self, snapshot: Snapshot, gap: GapFill, asked_mono_s: float) -> bool:
         """Apply it all, unless the stream shows that something is missing; whether it did not."""
         merged = self._catch_up.merge(snapshot, gap, connected_ms=gap.until_ms - self._gap_filler.margin_ms)
         if isinstance(merged, Missing):
@@ -198,12 +214,13 @@ class Synchronizer:
             self._gap_filler.stream_begins()
             self._needed.set()
             return False
-        self._apply(merged, gap)
+        if not await self._apply(merged, gap):
+            return True  # Something new is doubtful, and everything is asked for again.
         self._status.count_unreadable(snapshot.unreadable)
         doubts = [text for text, key in snapshot.unreadable if key is not None]
         traded = {key.symbol for key in self._account.orders} | self._account.symbols_with_position
         # REST may have been behind what happened before the stream was connected, and no frame has that any more.
-        proof_mono_s = self._gap_filler.connected_mono_s + self._proof_s
+        proof_mono_s = self._gap_filler.connected_mono_s + self._pace.proof_s
         self._reconciler.begins(
             asked_mono_s,
             proof_mono_s,
@@ -216,15 +233,28 @@ class Synchronizer:
         )
         return True
 
-    def _apply(self, merged: Merge, gap: GapFill) -> None:
+    async def _apply(self, merged: Merge, gap: GapFill) -> bool:
+        """Apply what was put together; whether nothing new became doubtful meanwhile."""
         if self._lease.is_standby:
             # Nobody here has filled the gap: the record is complete from its end on, and not further back.
             self._record.missed_until(gap.until_ms)
         self._account.begin_again(gap.ended, merged.incomplete)
-        self._updater.apply(merged.changes, "rest")
-        self._catch_up.follow()
+        replaces = False
+        while not self._catch_up.is_following:
+            part = self._catch_up.take_part(self._pace.changes_at_once)
+            if isinstance(part, Resync):
+                self.need_snapshot(part.reason)
+                return False
+            self._account.expect(part.incomplete)
+            replaces = replaces or any(isinstance(change, Snapshot) for change in part.changes)
+            self._updater.apply(part.changes, "rest", events_alone=not replaces)
+            if not self._catch_up.is_following:
+                await self._committer.wait_for_capacity()
+                if self._needed.is_set():
+                    return False
         if self._lease.is_standby:
             self._account.forget_incomplete()  # What ended in the gap, the writer logs.
         else:
             self._gap_filler.filled(gap.until_ms, gap.unread_since_ms)
             self._committer.fill_gap()
+        return True

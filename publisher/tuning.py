@@ -45,6 +45,10 @@ class Tuning:
     history_slice: int = 500
     """Orders whose events are reconstructed in one go, and events that are logged in one: some tens of milliseconds."""
 
+    changes_at_once: int = 2_000
+    """Changes that waited for a snapshot and are applied before other work has a turn: some tens of milliseconds. With
+    the snapshot, a quiet account's are one commit."""
+
     events_at_once: int = 2_000
     """Events of a history that are one commit with the snapshot behind them; more of them go ahead of it."""
 

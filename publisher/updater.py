@@ -39,8 +39,9 @@ class Updater:
         self._log = log
         self._logged_future_mark = False
 
-    def apply(self, changes: Iterable[Change], source: Source) -> Delta:
+    def apply(self, changes: Iterable[Change], source: Source, *, events_alone: bool = False) -> Delta:
         """Apply all of them as one commit, but for mark prices of the future: every true one would look old to them.
+        With `events_alone` the rows stay in Redis as they were: a snapshot follows, which replaces them all.
 
         Raises:
             FrameError: an amount is too large to compute with. The account may be half changed: only a snapshot puts it
@@ -52,7 +53,7 @@ class Updater:
         except ArithmeticError as error:
             self._committer.submit(self._account.events_alone(changes, source))
             raise FrameError(source, "an amount", "is too large to compute with") from error
-        self._committer.submit(delta)
+        self._committer.submit(delta.with_events_alone() if events_alone else delta)
         if delta.positions or delta.replaces:
             self._follow(self._account.symbols_with_position)
         return delta

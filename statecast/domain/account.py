@@ -90,6 +90,10 @@ class Delta(NamedTuple):
     passed_over: bool = False
     """Whether something was not taken because it is older than what is known. On one connection nothing should be."""
 
+    def with_events_alone(self) -> Delta:
+        """The same without its rows."""
+        return Delta(self.source, self.times, events=self.events)
+
     def __bool__(self) -> bool:
         return bool(
             self.replaces or self.events or self.orders or self.positions or self.balances or self.totals is not None

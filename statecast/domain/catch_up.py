@@ -5,11 +5,13 @@
                       Repeat     a frame of rows that was received before
                       Resync     something before this frame is missing: it is buffered, and a snapshot is needed
 
-    snapshot and gap fill ──merge──► Merge      one commit: the gap's events, the snapshot, what was buffered
+    snapshot and gap fill ──merge──► Merge      part by part: the gap's events, the snapshot, what was buffered
                                      Missing    events are missing in what was buffered, too: ask the histories again
 
-Nothing of the stream is applied while a snapshot is awaited, so that each order's events keep their order. No socket,
-no clock, no Redis: what happened is an argument, what is to be done is the result.
+Nothing of the stream is applied while a snapshot is awaited, so that each order's events keep their order. What waited
+is applied in parts: a hundred thousand events in one piece would take longer than a lease lasts, and its loss would
+make everything begin again, without end. No socket, no clock, no Redis: what happened is an argument, what is to be
+done is the result.
 """
 
 from __future__ import annotations
@@ -101,10 +103,9 @@ class MergePlan(NamedTuple):
 
 
 class Merge(NamedTuple):
-    """One commit that ends the gap; no reader sees a state that never was. `incomplete` are the orders of which the
-    stream still has to send something after it: where it does not, that is missing in the log."""
+    """The gap can end: apply `CatchUp.take_part` until the account follows the stream. `incomplete` are the orders of
+    which the stream still has to send something after it: where it does not, that is missing in the log."""
 
-    changes: tuple[Change, ...]
     incomplete: tuple[IncompleteOrder, ...]
 
 
@@ -113,6 +114,40 @@ class Missing(NamedTuple):
     asked for again for as long as REST may be."""
 
     orders: tuple[Order, ...]
+
+
+class _Merging:
+    """What is left of a merge, next to what waits."""
+
+    def __init__(self, plan: MergePlan, snapshot: Snapshot, frames: int) -> None:
+        """`frames`: how many of those that wait belong to it."""
+        self._first = deque(plan.first)
+        self._before = plan.before
+        self._behind = deque(plan.last)
+        self._snapshot: Snapshot | None = snapshot
+        self._frames = frames
+
+    def first(self, most: int) -> list[Change]:
+        """What comes before all that waits."""
+        return [self._first.popleft() for _ in range(min(most, len(self._first)))]
+
+    def before(self, event: OrderEvent) -> Iterable[Change]:
+        """What comes right before an event that waited."""
+        return self._before.pop(event.event_id, ())
+
+    def snapshot(self) -> Iterable[Change]:
+        """What comes between the events of an earlier gap and the frames."""
+        found, self._snapshot = self._snapshot, None
+        return () if found is None else (found,)
+
+    def takes_frame(self) -> bool:
+        """Whether the next frame that waits belongs to it."""
+        self._frames -= 1
+        return self._frames >= 0
+
+    def behind(self) -> Iterable[Change]:
+        """What comes behind those."""
+        return [self._behind.popleft() for _ in range(len(self._behind))]
 
 
 class CatchUp:
@@ -135,8 +170,9 @@ class CatchUp:
         self._waiting_events = self._waiting_rows = 0
         self._frames: deque[Frame] | None = deque()
         """What was received since the last resync; None while the account follows the stream."""
-        self._events: list[OrderEvent] = []
+        self._events: deque[OrderEvent] = deque()
         """Order events of before that, which are in no log: they come behind what the histories say of the gap."""
+        self._merging: _Merging | None = None
         self._incomplete: dict[OrderKey, IncompleteOrder] = {}
         """Orders of which something was missing in what was buffered, and the histories were asked for it again."""
         self._row_frames: OrderedDict[Hashable, None] = OrderedDict()
@@ -152,7 +188,7 @@ class CatchUp:
 
     def waiting_events(self) -> list[OrderEvent]:
         """Order events that are to be logged behind those of the gap, in their order."""
-        return self._events + _order_events(self._frames or ())
+        return [*self._events, *_order_events(self._frames or ())]
 
     # What is received
 
@@ -164,9 +200,8 @@ class CatchUp:
             missing = tuple(self._account.missing_before(frame.changes))
             if all(one.only_opening for one in missing):
                 return Apply(frame.changes, tuple(one.incomplete for one in missing))
-            order = missing[0].incomplete.order
             self._begin(self._events, (frame,))
-            return Resync(f"events of order {order.order_id} are missing before it was {order.status}")
+            return _resync(missing[0])
         self._hold(frame)
         if self._waiting_events + self._unwritten() > self._max_events:
             lost = gaps.of_overflow(self.waiting_events())
@@ -189,7 +224,8 @@ class CatchUp:
 
     def _begin(self, events: Iterable[OrderEvent], frames: Iterable[Frame] | None = ()) -> None:
         """From now on, these wait; None: frames are applied as they are received."""
-        self._events, self._frames = list(events), None if frames is None else deque()
+        self._events, self._frames = deque(events), None if frames is None else deque()
+        self._merging = None
         self._waiting_events, self._waiting_rows = len(self._events), 0
         for frame in frames or ():
             self._hold(frame)
@@ -238,25 +274,64 @@ class CatchUp:
     # A gap ends
 
     def merge(self, snapshot: Snapshot, gap: GapFill, *, connected_ms: int) -> Merge | Missing:
-        """Put together what ends the gap. Nothing changes here until `follow`, but that orders of which more is missing
-        are remembered: what was received goes on waiting. `connected_ms`: the venue's time since which the stream was
-        received."""
+        """Put together what ends the gap. Nothing is applied here, but orders of which more is missing are remembered:
+        what was received goes on waiting. `connected_ms`: the venue's time since which the stream was received."""
         missing = self._missing_before(snapshot, gap)
         if not all(one.only_opening for one in missing) and self._may_be_behind(gap):
             self._incomplete |= {one.incomplete.order.key: one.incomplete for one in missing}
             return Missing(tuple(one.incomplete.order for one in missing))
-        events = self._in_order(self._events)
-        plan = merge_with_stream(gap, [*events, *_order_events(self._frames or ())])
-        changes: list[Change] = [*plan.first]
-        for event in events:
-            changes += (*plan.before.get(event.event_id, ()), LoggedEvent(event, ends_order(event)))
-        changes.append(replace(snapshot, stream_since_ms=connected_ms, knows_ends=gap.filled is not None))
-        for frame in self._frames or ():
-            for change in frame.changes:
+        incomplete = self._still_incomplete(snapshot, gap, missing)
+        self._events = deque(self._in_order(self._events))
+        plan = merge_with_stream(gap, self.waiting_events())
+        snapshot = replace(snapshot, stream_since_ms=connected_ms, knows_ends=gap.filled is not None)
+        self._merging = _Merging(plan, snapshot, len(self._frames or ()))
+        return Merge(incomplete)
+
+    def take_part(self, most: int) -> Apply | Resync:
+        """The next changes of what was put together, some `most`: apply them before anything else is taken. With the
+        last of them the account follows the stream. What is received in between waits behind them."""
+        merging = self._merging
+        assert merging is not None, "something was put together, and no gap began since"
+        changes = merging.first(most)
+        while self._events and len(changes) < most:
+            event = self._events.popleft()
+            self._waiting_events -= 1
+            changes += (*merging.before(event), LoggedEvent(event, ends_order(event)))
+        if len(changes) < most:
+            changes += merging.snapshot()
+        while len(changes) < most:
+            if not merging.takes_frame():
+                changes += merging.behind()
+                return Apply(tuple(changes)) if changes and self._frames else self._take_newer(changes, most)
+            for change in self._next_frame().changes:
                 if isinstance(change, OrderUpdate):
-                    changes += plan.before.get(change.event.event_id, ())
+                    changes += merging.before(change.event)
                 changes.append(change)
-        return Merge((*changes, *plan.last), self._still_incomplete(snapshot, gap, missing))
+        return Apply(tuple(changes))
+
+    def _take_newer(self, changes: list[Change], most: int) -> Apply | Resync:
+        """What was received since the merge was put together, where all of it is applied. It is judged as it would have
+        been without one."""
+        frames: list[Frame] = []
+        while self._frames and len(changes) < most:
+            frames.append(self._next_frame())
+            changes += frames[-1].changes
+        missing = tuple(self._account.missing_before(changes)) if frames else ()
+        if not all(one.only_opening for one in missing):
+            self._begin((), [*frames, *(self._frames or ())])
+            return _resync(missing[0])
+        if not self._frames:
+            self.follow()
+        return Apply(tuple(changes), tuple(one.incomplete for one in missing))
+
+    def _next_frame(self) -> Frame:
+        assert self._frames is not None
+        frame = self._frames.popleft()
+        if events := len(_order_events((frame,))):
+            self._waiting_events -= events
+        else:
+            self._waiting_rows -= 1
+        return frame
 
     def _may_be_behind(self, gap: GapFill) -> bool:
         """Whether another question may explain what this one does not; the first time it is always worth one."""
@@ -346,6 +421,11 @@ class CatchUp:
         return tuple(incomplete.values())
 
 
+def _resync(missing: MissingEvents) -> Resync:
+    order = missing.incomplete.order
+    return Resync(f"events of order {order.order_id} are missing before it was {order.status}")
+
+
 def ends_order(event: OrderEvent) -> bool:
     """Whether an order is not open any more after an event, and stays so."""
     if event.event_type == gaps.GAP:
@@ -361,8 +441,9 @@ def merge_with_stream(gap: GapFill, buffered: Iterable[OrderEvent]) -> MergePlan
     """Merge the history with what the stream has sent of the same orders, which counts: where both have an event, the
     stream has it with all fields. What the history alone has of such an order goes before the first event of the stream
     that does not come before it (`_place`), and behind the last one that both have."""
+    of_history = {update.order.key for update in gap.updates}
     received: defaultdict[OrderKey, list[OrderEvent]] = defaultdict(list)
-    for event in buffered:
+    for event in (event for event in buffered if event.order.key in of_history):
         own = received[event.order.key]
         # What was missed and is received again, late, has its place where the history has it.
         if not own or _place(event) >= _place(own[-1]):

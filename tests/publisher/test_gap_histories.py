@@ -14,7 +14,7 @@ from support.changes import NOW, REST, event, new_account, order, rest_order, sn
 from publisher.gap_histories import Gap, GapReader, ended_orders, is_end_logged, not_listed_yet, triggered_orders
 from publisher.logs import account_log
 from statecast.clock import SystemClock
-from statecast.domain.catch_up import CatchUp, GapFill, Merge
+from statecast.domain.catch_up import Apply, CatchUp, GapFill, Merge
 from statecast.domain.changes import OrderUpdate
 from statecast.domain.history import PastAmendment, PastOrder, PastTrade
 from statecast.domain.models import Order, OrderKey
@@ -209,7 +209,9 @@ async def test_an_order_that_nobody_knows_is_not_waited_for_after_its_gap_entry(
     merged = catch_up.merge(snapshot(10_000), gap, connected_ms=NOW + 9_000)
     assert isinstance(merged, Merge)
     desk.account.begin_again(gap.ended, merged.incomplete)
-    written = desk.account.apply(merged.changes, "rest")
+    part = catch_up.take_part(100)
+    assert isinstance(part, Apply)
+    written = desk.account.apply(part.changes, "rest")
     assert [one.event_id for one in written.events] == ["BTCUSDT:1001:GAP"]
     assert not desk.account.orders
     assert not desk.account.incomplete_orders

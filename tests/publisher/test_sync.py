@@ -9,7 +9,7 @@ from dataclasses import replace
 from decimal import Decimal
 
 import pytest
-from support.changes import NOW, event, fill, snapshot, wallet
+from support.changes import NOW, event, fill, rest_order, snapshot, wallet
 from support.clocks import ManualClock
 from support.parts import Parts
 
@@ -29,11 +29,11 @@ AMENDED = event(20, "AMENDMENT", event_id="amended")
 class Story(Parts):
     """An account whose venue answers with `answers`, one after the other; the last one again and again."""
 
-    def __init__(self, *answers: Snapshot | VenueError | FrameError) -> None:
+    def __init__(self, *answers: Snapshot | VenueError | FrameError, changes_at_once: int = 1_000) -> None:
         self.clock = ManualClock()
         self.asked = 0
         self.answers = list(answers or (snapshot(1_000),))
-        super().__init__(self.clock)
+        super().__init__(self.clock, changes_at_once=changes_at_once)
         self.lease.has_asked.set()
 
     async def fetch_snapshot(self, *, consistent: bool = False) -> Snapshot:
@@ -83,6 +83,58 @@ async def test_what_the_stream_sends_before_the_snapshot_is_applied_with_it_as_o
     assert [one.event_id for one in commit.events] == ["new"]
     assert story.account.balances["USDT"].wallet_balance == 900
     assert story.catch_up.is_following
+
+
+PLACED = [event(10, "NEW", event_id=f"new {number}", order_id=str(number)) for number in range(100)]
+
+
+def partly_applied() -> Story:
+    """Many orders were placed, and wait; others have a turn after each that is applied."""
+    listed = [rest_order(10, order_id=placed.order.order_id) for placed in PLACED]
+    story = Story(snapshot(1_000, orders=listed), changes_at_once=1)
+    story.sync.stream_connected()
+    for placed in PLACED:
+        story.send(placed)
+    return story
+
+
+async def test_what_waited_long_is_applied_in_parts_and_the_state_is_live_behind_the_last() -> None:
+    story = partly_applied()
+    async with story.running():
+        await story.clock.advance(0.25)
+        assert 0 < len(story.logged) < len(PLACED)
+        assert story.status.state == "starting"
+        story.send(FULL._replace(may_be_first=True))
+        assert not story.catch_up.is_following
+        await story.clock.advance_until(lambda: story.catch_up.is_following, "all is applied", step_s=0)
+        assert story.logged == [placed.event.event_id for placed in PLACED] + ["full"]
+        assert (story.asked, story.status.state) == (1, "live")
+
+
+async def test_a_doubt_in_between_ends_it_and_what_waits_is_logged_behind_the_next_snapshot() -> None:
+    story = partly_applied()
+    async with story.running():
+        await story.clock.advance(0.25)
+        story.intake.take(Message(FrameError("a frame", "body", "is no JSON")))
+        for _ in range(5):
+            await story.clock.advance(0)
+        assert len(story.logged) < len(PLACED)
+        assert (story.asked, story.status.state) == (1, "starting")
+        await story.clock.advance_until(lambda: story.catch_up.is_following, "all is applied")
+        assert story.logged == [placed.event.event_id for placed in PLACED]
+        assert (story.asked, story.status.state) == (2, "live")
+
+
+async def test_rows_of_before_a_snapshot_stay_in_redis_until_it_replaces_them() -> None:
+    """Events that waited for it are logged as they come."""
+    story = partly_applied()
+    story.catch_up.begin_gap()
+    async with story.running():
+        await story.clock.advance_until(lambda: story.catch_up.is_following, "all is applied")
+    rows = [bool(delta.orders) for delta in story.committer.submitted]
+    replaces = [delta.replaces for delta in story.committer.submitted]
+    assert replaces.index(True) == len(PLACED)
+    assert not any(rows[: len(PLACED)])
 
 
 async def test_a_frame_that_makes_no_sense_asks_again_and_the_older_answer_is_not_applied() -> None:

@@ -38,6 +38,14 @@ def test_what_changed_is_submitted_as_one_commit() -> None:
     assert (delta.position_count, delta.order_count, [one.event_id for one in delta.events]) == (1, 1, ["e1"])
 
 
+def test_with_events_alone_the_rows_stay_in_redis_as_they_were() -> None:
+    parts = Parts()
+    parts.updater.apply((event(10, "NEW", event_id="e1"),), "rest", events_alone=True)
+    (written,) = parts.committer.submitted
+    assert ([one.event_id for one in written.events], written.orders) == (["e1"], ())
+    assert len(parts.account.orders) == 1
+
+
 def test_symbols_are_followed_when_positions_may_have_changed() -> None:
     parts, followed = Parts(), list[frozenset[str]]()
     updater = new_updater(parts, followed.append)

@@ -254,6 +254,7 @@ class World:
             history_slice=self.sizes.choice((3, usual.history_slice)),
             unwritten_events=self.sizes.choice((5, usual.unwritten_events)),
             few_symbols=self.sizes.choice((0, usual.few_symbols)),
+            changes_at_once=Random(f"parts of {seed}").choice((3, usual.changes_at_once)),
         )
         self.publishers: dict[str, Publisher] = {}
         self.knowers: list[Publisher] | None = None

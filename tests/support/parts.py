@@ -20,7 +20,7 @@ from publisher.reconciler import Hooks, Reconciler
 from publisher.record import EventRecord
 from publisher.redis_retry import RedisRetry
 from publisher.status import Status
-from publisher.sync import Synchronizer
+from publisher.sync import Synchronizer, SyncPace
 from publisher.tuning import Tuning
 from publisher.updater import Updater
 from statecast.clock import Clock, SystemClock
@@ -68,7 +68,7 @@ class _VenueClock:
 class Parts:
     """The parts of one account. The log in Redis is empty, and so are the venue's histories."""
 
-    def __init__(self, clock: Clock | None = None) -> None:
+    def __init__(self, clock: Clock | None = None, *, changes_at_once: int = 1_000) -> None:
         clock = clock or SystemClock()
         traits, log, tuning = registry.venue("binance").traits, account_log("test"), Tuning()
         self.account = new_account()
@@ -124,7 +124,7 @@ class Parts:
             self.status,
             clock,
             log,
-            proof_s=0.0,
+            SyncPace(proof_s=0.0, changes_at_once=changes_at_once),
         )
         self.intake = Intake(
             self.account, self.catch_up, self.updater, self.sync, self.reconciler, self.status, clock, log

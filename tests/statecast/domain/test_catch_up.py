@@ -67,6 +67,16 @@ def following(*changes: Change) -> tuple[CatchUp, Account]:
     return catch_up, account
 
 
+def all_parts(catch_up: CatchUp, most: int = 100) -> list[Change]:
+    """What is applied until the account follows the stream."""
+    changes: list[Change] = []
+    while not catch_up.is_following:
+        part = catch_up.take_part(most)
+        assert isinstance(part, Apply)
+        changes += part.changes
+    return changes
+
+
 def names(changes: Iterable[Change]) -> list[str]:
     """Events by their ids, a snapshot as such, rows by their kind."""
     return [
@@ -150,7 +160,7 @@ def test_order_events_that_there_is_no_room_for_are_an_entry_of_the_log() -> Non
     assert take(catch_up, frame(OTHER)) == ["Hold"]
     merged = catch_up.merge(snapshot(100), GapFill(0, 0), connected_ms=0)
     assert isinstance(merged, Merge)
-    assert names(merged.changes) == [taken.lost.event_id, "snapshot", "other"]
+    assert names(all_parts(catch_up)) == [taken.lost.event_id, "snapshot", "other"]
 
 
 def test_rows_that_there_is_no_room_for_come_with_another_snapshot_and_no_order_event_is_dropped() -> None:
@@ -192,7 +202,7 @@ def test_what_waits_is_merged_behind_the_gap(case: str) -> None:
     BEGUN[case].act(catch_up)
     merged = catch_up.merge(snapshot(100), GapFill(0, 0), connected_ms=0)
     assert isinstance(merged, Merge)
-    assert names(merged.changes) == BEGUN[case].left
+    assert names(all_parts(catch_up)) == BEGUN[case].left
 
 
 # The end
@@ -281,10 +291,65 @@ def merge(frames: Iterable[Frame], found: GapFill, listed: Snapshot | None = Non
 
 
 def test_the_gap_comes_first_then_the_snapshot_then_what_was_buffered() -> None:
-    _, merged = merge([frame(WALLET), frame(FULL)], gap(NEW, HALF, o1001="0.025"))
+    catch_up, merged = merge([frame(WALLET), frame(FULL)], gap(NEW, HALF, o1001="0.025"))
     assert isinstance(merged, Merge)
-    assert names(merged.changes) == ["new", "half", "snapshot", "balance", "full"]
+    assert names(all_parts(catch_up)) == ["new", "half", "snapshot", "balance", "full"]
     assert merged.incomplete == ()
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 100])
+def test_what_waits_is_applied_in_parts_in_the_same_order(most: int) -> None:
+    catch_up = CatchUp(new_account())
+    take(catch_up, frame(OTHER))
+    catch_up.begin_gap()
+    take(catch_up, frame(WALLET), frame(HALF, POSITION), frame(FULL))
+    late = event(40, "NEW", event_id="late", order_id="1003")
+    found = gap(NEW, late, o1001="0")
+    assert isinstance(catch_up.merge(snapshot(100), found, connected_ms=NOW), Merge)
+    expected = ["new", "late", "other", "snapshot", "balance", "half", "position", "full"]
+    assert names(all_parts(catch_up, most)) == expected
+
+
+def in_parts(*frames: Frame, newer: Frame) -> tuple[CatchUp, Account, Apply | Resync]:
+    """Of what waited all is applied, and one frame came meanwhile: what becomes of that."""
+    account = new_account()
+    catch_up = CatchUp(account)
+    take(catch_up, *frames)
+    assert isinstance(catch_up.merge(snapshot(100), gap(), connected_ms=NOW), Merge)
+    part = catch_up.take_part(1)
+    while True:
+        assert isinstance(part, Apply)
+        account.apply(part.changes, "rest")
+        if not catch_up.waiting_events():
+            break
+        part = catch_up.take_part(1)
+    assert take(catch_up, newer) == ["Hold"]
+    assert not catch_up.is_following
+    return catch_up, account, catch_up.take_part(100)
+
+
+def test_what_is_received_meanwhile_is_applied_behind_it() -> None:
+    catch_up, _, part = in_parts(frame(NEW), frame(HALF), newer=frame(FULL, WALLET))
+    assert isinstance(part, Apply)
+    assert (names(part.changes), catch_up.is_following) == (["full", "balance"], True)
+
+
+def test_what_is_received_meanwhile_is_judged_as_ever() -> None:
+    catch_up, _, part = in_parts(frame(NEW), newer=frame(FULL))
+    assert part == Resync("events of order 1001 are missing before it was FILLED")
+    assert [one.event_id for one in catch_up.waiting_events()] == ["full"], "it goes on waiting"
+
+
+def test_a_gap_that_begins_meanwhile_keeps_what_is_not_applied() -> None:
+    catch_up = CatchUp(new_account())
+    take(catch_up, frame(NEW), frame(WALLET), frame(HALF), frame(OTHER))
+    assert isinstance(catch_up.merge(snapshot(100), gap(), connected_ms=NOW), Merge)
+    for _ in range(2):
+        catch_up.take_part(2)
+    catch_up.begin_gap()
+    assert [one.event_id for one in catch_up.waiting_events()] == ["other"]
+    assert isinstance(catch_up.merge(snapshot(100), gap(), connected_ms=NOW), Merge)
+    assert names(all_parts(catch_up)) == ["other", "snapshot"]
 
 
 def test_what_comes_before_an_event_that_only_an_entry_stands_for_is_logged_there_all_the_same() -> None:
@@ -294,7 +359,13 @@ def test_what_comes_before_an_event_that_only_an_entry_stands_for_is_logged_ther
     catch_up.begin_gap()
     merged = catch_up.merge(snapshot(100), gap(placed, HALF, FULL, o1001="0.050"), connected_ms=NOW)
     assert isinstance(merged, Merge)
-    assert names(merged.changes) == ["new", "half", gaps.of_unlogged([MOVED_HALF.event]).event_id, "full", "snapshot"]
+    assert names(all_parts(catch_up)) == [
+        "new",
+        "half",
+        gaps.of_unlogged([MOVED_HALF.event]).event_id,
+        "full",
+        "snapshot",
+    ]
 
 
 def test_a_buffered_fill_that_begins_beyond_the_histories_is_missing_something() -> None:
@@ -304,7 +375,9 @@ def test_a_buffered_fill_that_begins_beyond_the_histories_is_missing_something()
     assert [one.event_id for one in catch_up.waiting_events()] == ["full"], "it goes on waiting"
     again = catch_up.merge(snapshot(100), gap(NEW, HALF, o1001="0.025"), connected_ms=NOW)
     assert isinstance(again, Merge)
-    assert names(again.changes) == ["new", "half", "snapshot", "balance", "full"], "the later snapshot may be behind"
+    assert names(all_parts(catch_up)) == ["new", "half", "snapshot", "balance", "full"], (
+        "the later snapshot may be behind"
+    )
     assert again.incomplete == (), "the histories have explained it"
 
 
