@@ -207,7 +207,9 @@ class Synchronizer:
 
     async def _finish(self, snapshot: Snapshot, gap: GapFill, asked_mono_s: float) -> bool:
         """Apply it all, unless the stream shows that something is missing; whether it did not."""
-        merged = self._catch_up.merge(snapshot, gap, connected_ms=gap.until_ms - self._gap_filler.margin_ms)
+        merged = await self._merged(snapshot, gap)
+        if merged is None:
+            return True  # Something new is doubtful, and everything is asked for again.
         if isinstance(merged, Missing):
             # The stream is not as whole as it seemed: what is missing in what it has sent since is asked for, too.
             self._log.warning("events_missing", orders=[order.order_id for order in merged.orders[:MAX_NAMED]])
@@ -215,7 +217,7 @@ class Synchronizer:
             self._needed.set()
             return False
         if not await self._apply(merged, gap):
-            return True  # Something new is doubtful, and everything is asked for again.
+            return True
         self._status.count_unreadable(snapshot.unreadable)
         doubts = [text for text, key in snapshot.unreadable if key is not None]
         traded = {key.symbol for key in self._account.orders} | self._account.symbols_with_position
@@ -232,6 +234,17 @@ class Synchronizer:
             tuple(self._gap_filler.connected_mono_s + after_s for after_s in ONCE_MORE_S),
         )
         return True
+
+    async def _merged(self, snapshot: Snapshot, gap: GapFill) -> Merge | Missing | None:
+        """What was put together; None where something new became doubtful meanwhile."""
+        connected_ms, at_once = gap.until_ms - self._gap_filler.margin_ms, self._pace.changes_at_once
+        for merged in self._catch_up.merge(snapshot, gap, connected_ms=connected_ms, at_once=at_once):
+            if merged is not None:
+                return merged
+            await self._clock.sleep(0)
+            if self._needed.is_set():
+                break
+        return None
 
     async def _apply(self, merged: Merge, gap: GapFill) -> bool:
         """Apply what was put together; whether nothing new became doubtful meanwhile."""

@@ -240,10 +240,10 @@ class Account:
         return self._tracking.incomplete
 
     def missing_before(
-        self, changes: Iterable[Change], known_filled: Mapping[OrderKey, Decimal] | None = None
+        self, changes: Iterable[Change], filled: dict[OrderKey, Decimal] | None = None
     ) -> Iterator[MissingEvents]:
         """See `OrderTracking.missing_before`."""
-        return self._tracking.missing_before(changes, known_filled)
+        return self._tracking.missing_before(changes, filled)
 
     def expect(self, incomplete: Iterable[IncompleteOrder]) -> None:
         """These orders are incomplete, in addition to those that are."""

@@ -17,9 +17,10 @@ done is the result.
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Callable, Container, Hashable, Iterable, Mapping
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from decimal import Decimal
+from itertools import islice
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -273,19 +274,36 @@ class CatchUp:
 
     # A gap ends
 
-    def merge(self, snapshot: Snapshot, gap: GapFill, *, connected_ms: int) -> Merge | Missing:
-        """Put together what ends the gap. Nothing is applied here, but orders of which more is missing are remembered:
-        what was received goes on waiting. `connected_ms`: the venue's time since which the stream was received."""
-        missing = self._missing_before(snapshot, gap)
+    def merge(
+        self, snapshot: Snapshot, gap: GapFill, *, connected_ms: int, at_once: int
+    ) -> Iterator[Merge | Missing | None]:
+        """Put together what ends the gap; the last value is the result. Before it there is a None for each `at_once`
+        events that were looked at: other work may have a turn then. Go on only if no other gap has begun meanwhile.
+        Nothing is applied here, but orders of which more is missing are remembered: what was received goes on waiting.
+        `connected_ms`: the venue's time since which the stream was received."""
+        frames = list(self._frames or ())
+        missing: list[MissingEvents] = []
+        filled = _known_filled(snapshot, gap)
+        updates = self._waiting_updates(frames)
+        while filled is not None and (part := list(islice(updates, at_once))):
+            missing += self._account.missing_before(part, filled)
+            yield None
         if not all(one.only_opening for one in missing) and self._may_be_behind(gap):
             self._incomplete |= {one.incomplete.order.key: one.incomplete for one in missing}
-            return Missing(tuple(one.incomplete.order for one in missing))
+            yield Missing(tuple(one.incomplete.order for one in missing))
+            return
+        events: list[OrderEvent] = []
+        in_order = self._in_order(list(self._events))
+        while part_in_order := list(islice(in_order, at_once)):
+            events += part_in_order
+            yield None
         incomplete = self._still_incomplete(snapshot, gap, missing)
-        self._events = deque(self._in_order(self._events))
-        plan = merge_with_stream(gap, self.waiting_events())
+        yield None
+        plan = merge_with_stream(gap, [*events, *_order_events(frames)])
         snapshot = replace(snapshot, stream_since_ms=connected_ms, knows_ends=gap.filled is not None)
-        self._merging = _Merging(plan, snapshot, len(self._frames or ()))
-        return Merge(incomplete)
+        self._events = deque(events)
+        self._merging = _Merging(plan, snapshot, len(frames))
+        yield Merge(incomplete)
 
     def take_part(self, most: int) -> Apply | Resync:
         """The next changes of what was put together, some `most`: apply them before anything else is taken. With the
@@ -356,7 +374,7 @@ class CatchUp:
         has, there is an entry of type GAP.
         """
         of_order: dict[OrderKey, list[OrderEvent]] = {}
-        waiting = self._in_order(self.waiting_events())
+        waiting = list(self._in_order(self.waiting_events()))
         for event in waiting:
             if event.event_type != gaps.GAP:
                 of_order.setdefault(event.order.key, []).append(event)
@@ -375,7 +393,7 @@ class CatchUp:
             if key in withheld and not all(gaps.is_in_history(event) for event in events)
         ]
 
-    def _in_order(self, events: Iterable[OrderEvent]) -> list[OrderEvent]:
+    def _in_order(self, events: Iterable[OrderEvent]) -> Iterator[OrderEvent]:
         return with_entries_for_late_events(events, self._account.is_logged)
 
     def _is_first(self, event: OrderEvent) -> bool:
@@ -384,17 +402,11 @@ class CatchUp:
             return filled_of(event.order) == (event.last_qty or 0)
         return event.event_type in OPENING_EVENTS or event.order.key in self._account.triggered
 
-    def _missing_before(self, snapshot: Snapshot, gap: GapFill) -> tuple[MissingEvents, ...]:
-        """What must have happened to orders before what was received, and nobody has said."""
-        if gap.filled is None:
-            return ()
-        filled = dict(gap.filled)
-        for order in snapshot.orders:
-            if order.venue_time_ms <= gap.until_ms:
-                filled.setdefault(order.key, filled_of(order))
-        events = (OrderUpdate(one, True, self._is_first(one)) for one in self._events if one.event_type != gaps.GAP)
-        frames = (change for frame in self._frames or () for change in frame.changes)
-        return tuple(self._account.missing_before([*events, *frames], filled))
+    def _waiting_updates(self, frames: Iterable[Frame]) -> Iterator[Change]:
+        """What waits, as changes."""
+        events = [one for one in self._events if one.event_type != gaps.GAP]
+        yield from (OrderUpdate(one, True, self._is_first(one)) for one in events)
+        yield from (change for frame in frames for change in frame.changes)
 
     def _logged_filled(self, gap: GapFill) -> dict[OrderKey, Decimal]:
         """What is filled of orders as far as the log says, or is about to say with the gap's events."""
@@ -419,6 +431,17 @@ class CatchUp:
             key: one for key, one in self._incomplete.items() if explained.get(key, one.filled) <= one.filled
         }
         return tuple(incomplete.values())
+
+
+def _known_filled(snapshot: Snapshot, gap: GapFill) -> dict[OrderKey, Decimal] | None:
+    """What is filled of orders before what was received; None where no history was asked for it."""
+    if gap.filled is None:
+        return None
+    filled = dict(gap.filled)
+    for order in snapshot.orders:
+        if order.venue_time_ms <= gap.until_ms:
+            filled.setdefault(order.key, filled_of(order))
+    return filled
 
 
 def _resync(missing: MissingEvents) -> Resync:
@@ -480,22 +503,22 @@ def _place(event: OrderEvent) -> tuple[bool, Decimal, int, bool]:
     return event.event_type not in OPENING_EVENTS, filled, order.venue_time_ms, is_over(order)
 
 
-def with_entries_for_late_events(events: Iterable[OrderEvent], is_logged: Callable[[str], bool]) -> list[OrderEvent]:
+def with_entries_for_late_events(
+    events: Iterable[OrderEvent], is_logged: Callable[[str], bool]
+) -> Iterator[OrderEvent]:
     """The events, and entries of type GAP in place of intermediate ones of an order that were missed and received again
     behind later ones: no history says where they belong. One that was received or `is_logged` before needs none."""
     reached: dict[OrderKey, int] = {}
     received: set[str] = set()
-    kept: list[OrderEvent] = []
     for event in events:
         key, at_ms = event.order.key, event.order.venue_time_ms
         in_order = at_ms >= reached.get(key, 0)
         if event.event_type not in INTERMEDIATE_EVENTS or event.event_type in OPENING_EVENTS or in_order:
-            kept.append(event)
+            yield event
             reached[key] = max(at_ms, reached.get(key, 0))
         elif event.event_id not in received and not is_logged(event.event_id):
-            kept += _entry_for(event)
+            yield from _entry_for(event)
         received.add(event.event_id)
-    return kept
 
 
 def with_entries_for_events_behind_ends(

@@ -278,12 +278,12 @@ class OrderTracking:
             self._incomplete.setdefault(order.key, IncompleteOrder(order, logged))
 
     def missing_before(
-        self, changes: Iterable[Change], known_filled: Mapping[OrderKey, Decimal] | None = None
+        self, changes: Iterable[Change], filled: dict[OrderKey, Decimal] | None = None
     ) -> Iterator[MissingEvents]:
         """What must have happened to orders before `changes` and was not received: before a fill that begins beyond
-        what is filled, and before any event of an unknown order but its opening. `known_filled` is what is filled of
-        orders as far as is known from elsewhere."""
-        filled = dict(known_filled or {})
+        what is filled, and before any event of an unknown order but its opening. `filled` is what is filled of orders
+        as far as is known from elsewhere; what the changes fill is added to it."""
+        filled = {} if filled is None else filled
         for change in changes:
             if not isinstance(change, OrderUpdate):
                 continue

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pytest
 from support.changes import NOW, REST, event, new_account, order, rest_order, snapshot
+from support.story import merge_all
 
 from publisher.gap_histories import Gap, GapReader, ended_orders, is_end_logged, not_listed_yet, triggered_orders
 from publisher.logs import account_log
@@ -206,7 +207,7 @@ async def test_an_order_that_nobody_knows_is_not_waited_for_after_its_gap_entry(
     catch_up.begin_gap()
     read = await desk.reader.read(desk.gap(*desk.account.orders.values()), {})
     gap = GapFill(NOW + 10_000, NOW, tuple(read.lost), read.found.updates, read.ended, read.found.filled)
-    merged = catch_up.merge(snapshot(10_000), gap, connected_ms=NOW + 9_000)
+    merged = merge_all(catch_up, snapshot(10_000), gap, connected_ms=NOW + 9_000)
     assert isinstance(merged, Merge)
     desk.account.begin_again(gap.ended, merged.incomplete)
     part = catch_up.take_part(100)

@@ -8,12 +8,14 @@ from decimal import Decimal
 from typing import Any
 
 from support.changes import (
+    NOW,
     D,
     new_account,
     snapshot,
 )
 
 from statecast.domain.account import Account, Delta
+from statecast.domain.catch_up import CatchUp, GapFill, Merge, Missing
 from statecast.domain.changes import Change, Snapshot
 from statecast.domain.models import Balance, Order, OrderKey, Position, PositionKey, Source
 
@@ -136,3 +138,10 @@ def missing(
     """Order, what is known to be filled of it, and whether only its beginning is missing."""
     found = account.missing_before(changes, filled)
     return [(one.incomplete.order.order_id, str(one.incomplete.filled), one.only_opening) for one in found]
+
+
+def merge_all(catch_up: CatchUp, listed: Snapshot, gap: GapFill, *, connected_ms: int = NOW) -> Merge | Missing:
+    """What ends a gap, put together without a turn for anybody else."""
+    *_, merged = catch_up.merge(listed, gap, connected_ms=connected_ms, at_once=1)
+    assert merged is not None
+    return merged

@@ -18,6 +18,7 @@ from support.changes import (
     snapshot,
     wallet,
 )
+from support.story import merge_all
 
 from statecast.domain import gaps
 from statecast.domain.account import Account
@@ -158,7 +159,7 @@ def test_order_events_that_there_is_no_room_for_are_an_entry_of_the_log() -> Non
     assert taken.lost is not None
     assert (taken.lost.event_id, taken.lost.order.venue_time_ms) == (f"GAP:{NOW}:OVERFLOW", NOW + 30)
     assert take(catch_up, frame(OTHER)) == ["Hold"]
-    merged = catch_up.merge(snapshot(100), GapFill(0, 0), connected_ms=0)
+    merged = merge_all(catch_up, snapshot(100), GapFill(0, 0))
     assert isinstance(merged, Merge)
     assert names(all_parts(catch_up)) == [taken.lost.event_id, "snapshot", "other"]
 
@@ -200,7 +201,7 @@ def test_what_waits_is_merged_behind_the_gap(case: str) -> None:
     catch_up = CatchUp(new_account())
     take(catch_up, frame(HALF), frame(WALLET), frame(FULL))
     BEGUN[case].act(catch_up)
-    merged = catch_up.merge(snapshot(100), GapFill(0, 0), connected_ms=0)
+    merged = merge_all(catch_up, snapshot(100), GapFill(0, 0))
     assert isinstance(merged, Merge)
     assert names(all_parts(catch_up)) == BEGUN[case].left
 
@@ -287,7 +288,7 @@ def gap(*history: OrderUpdate, until: int = 1_000, **filled: str) -> GapFill:
 def merge(frames: Iterable[Frame], found: GapFill, listed: Snapshot | None = None) -> tuple[CatchUp, Merge | Missing]:
     catch_up = CatchUp(new_account())
     take(catch_up, *frames)
-    return catch_up, catch_up.merge(listed or snapshot(100), found, connected_ms=NOW)
+    return catch_up, merge_all(catch_up, listed or snapshot(100), found)
 
 
 def test_the_gap_comes_first_then_the_snapshot_then_what_was_buffered() -> None:
@@ -305,7 +306,7 @@ def test_what_waits_is_applied_in_parts_in_the_same_order(most: int) -> None:
     take(catch_up, frame(WALLET), frame(HALF, POSITION), frame(FULL))
     late = event(40, "NEW", event_id="late", order_id="1003")
     found = gap(NEW, late, o1001="0")
-    assert isinstance(catch_up.merge(snapshot(100), found, connected_ms=NOW), Merge)
+    assert isinstance(merge_all(catch_up, snapshot(100), found), Merge)
     expected = ["new", "late", "other", "snapshot", "balance", "half", "position", "full"]
     assert names(all_parts(catch_up, most)) == expected
 
@@ -315,7 +316,7 @@ def in_parts(*frames: Frame, newer: Frame) -> tuple[CatchUp, Account, Apply | Re
     account = new_account()
     catch_up = CatchUp(account)
     take(catch_up, *frames)
-    assert isinstance(catch_up.merge(snapshot(100), gap(), connected_ms=NOW), Merge)
+    assert isinstance(merge_all(catch_up, snapshot(100), gap()), Merge)
     part = catch_up.take_part(1)
     while True:
         assert isinstance(part, Apply)
@@ -343,12 +344,12 @@ def test_what_is_received_meanwhile_is_judged_as_ever() -> None:
 def test_a_gap_that_begins_meanwhile_keeps_what_is_not_applied() -> None:
     catch_up = CatchUp(new_account())
     take(catch_up, frame(NEW), frame(WALLET), frame(HALF), frame(OTHER))
-    assert isinstance(catch_up.merge(snapshot(100), gap(), connected_ms=NOW), Merge)
+    assert isinstance(merge_all(catch_up, snapshot(100), gap()), Merge)
     for _ in range(2):
         catch_up.take_part(2)
     catch_up.begin_gap()
     assert [one.event_id for one in catch_up.waiting_events()] == ["other"]
-    assert isinstance(catch_up.merge(snapshot(100), gap(), connected_ms=NOW), Merge)
+    assert isinstance(merge_all(catch_up, snapshot(100), gap()), Merge)
     assert names(all_parts(catch_up)) == ["other", "snapshot"]
 
 
@@ -357,7 +358,7 @@ def test_what_comes_before_an_event_that_only_an_entry_stands_for_is_logged_ther
     catch_up = CatchUp(new_account())
     take(catch_up, frame(placed), frame(MOVED_HALF), frame(FULL))
     catch_up.begin_gap()
-    merged = catch_up.merge(snapshot(100), gap(placed, HALF, FULL, o1001="0.050"), connected_ms=NOW)
+    merged = merge_all(catch_up, snapshot(100), gap(placed, HALF, FULL, o1001="0.050"))
     assert isinstance(merged, Merge)
     assert names(all_parts(catch_up)) == [
         "new",
@@ -373,7 +374,7 @@ def test_a_buffered_fill_that_begins_beyond_the_histories_is_missing_something()
     assert isinstance(merged, Missing)
     assert [one.order_id for one in merged.orders] == ["1001"]
     assert [one.event_id for one in catch_up.waiting_events()] == ["full"], "it goes on waiting"
-    again = catch_up.merge(snapshot(100), gap(NEW, HALF, o1001="0.025"), connected_ms=NOW)
+    again = merge_all(catch_up, snapshot(100), gap(NEW, HALF, o1001="0.025"))
     assert isinstance(again, Merge)
     assert names(all_parts(catch_up)) == ["new", "half", "snapshot", "balance", "full"], (
         "the later snapshot may be behind"
@@ -385,10 +386,10 @@ def test_an_order_that_the_histories_never_explain_stays_incomplete_once_they_ar
     """Until then what was received waits: logged before what is missing, it would be out of its order."""
     catch_up, _ = merge([frame(FULL)], gap(NEW, o1001="0"))
     for until in (3_000, 11_000):
-        again = catch_up.merge(snapshot(100), gap(NEW, o1001="0", until=until), connected_ms=NOW)
+        again = merge_all(catch_up, snapshot(100), gap(NEW, o1001="0", until=until))
         assert isinstance(again, Missing)
         assert [one.event_id for one in catch_up.waiting_events()] == ["full"]
-    again = catch_up.merge(snapshot(100), gap(NEW, o1001="0", until=11_001), connected_ms=NOW)
+    again = merge_all(catch_up, snapshot(100), gap(NEW, o1001="0", until=11_001))
     assert isinstance(again, Merge)
     assert [one.order.key for one in again.incomplete] == [FULL.order.key]
 
@@ -497,9 +498,9 @@ def test_for_an_intermediate_event_that_is_received_late_there_is_an_entry() -> 
     stream = [HALF, FULL, MOVED, NEW, OTHER, MOVED]
     events = [update.event for update in stream]
     entry = gaps.of_unlogged([MOVED.event])
-    kept = with_entries_for_late_events(events, lambda event_id: False)
+    kept = list(with_entries_for_late_events(events, lambda event_id: False))
     assert kept == [HALF.event, FULL.event, entry, NEW.event, OTHER.event], "once"
-    kept = with_entries_for_late_events(events, {MOVED.event.event_id}.__contains__)
+    kept = list(with_entries_for_late_events(events, {MOVED.event.event_id}.__contains__))
     assert kept == [HALF.event, FULL.event, NEW.event, OTHER.event], "it is in the log"
 
 
