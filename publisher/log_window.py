@@ -87,7 +87,7 @@ class LogWindow:
     @property
     def is_own(self) -> bool:
         """Whether this process has completed the log, and nobody has written it since: what it knows of the account, up
-        to that, it has logged."""
+        to that, it has logged, or it waits to be logged."""
         return self._is_own
 
     def stream_begins(self, mono_s: float) -> None:

@@ -32,6 +32,8 @@ class OrderCoverage:
         """Since when orders are asked for because of a gap."""
         self._conditional_since_ms: dict[str, int] = {}
         """By symbol; the one that was asked for longest ago comes first."""
+        self._long_lists: set[str] = set()
+        """Symbols whose conditional orders since the gap's beginning do not fit into one answer."""
         self._by_id_turn = 0
 
     def begins(
@@ -41,6 +43,7 @@ class OrderCoverage:
         `unread_since_ms` alone, so that these have their turn first."""
         self._orders_since_ms = self._gap_since_ms = orders_since_ms
         self._conditional_since_ms.clear()
+        self._long_lists.clear()
         if self._pace.conditional_by_symbol:
             self._conditional_since_ms |= dict.fromkeys(sorted(unread), unread_since_ms)
         for symbol in sorted(symbols):
@@ -55,12 +58,13 @@ class OrderCoverage:
         """Everything of this answer agreed; the venue's time until which all orders are logged."""
         self._orders_since_ms = max(self._orders_since_ms, answer.created_until_ms - OVERLAP_MS)
         is_settled = self._gap_since_ms is not None and answer.taken_ms > self._gap_since_ms + SETTLED_MS
-        listed_until_ms = min((answer.created_until_ms, *answer.conditional_until_ms.values()))
-        if is_settled or listed_until_ms < answer.taken_ms:  # What is newer must not wait for what is older.
+        if is_settled or answer.created_until_ms < answer.taken_ms:  # What is newer must not wait for what is older.
             self._gap_since_ms = None
         for symbol, until_ms in answer.conditional_until_ms.items():
             self._conditional_since_ms.pop(symbol, None)
             self._conditional_since_ms[symbol] = until_ms - OVERLAP_MS
+            if until_ms < answer.taken_ms:
+                self._long_lists.add(symbol)
         # Of conditional orders everything is logged until the turn of the symbol that waits the longest.
         oldest_ms = min((self._orders_since_ms, *self._conditional_since_ms.values()))
         return min(answer.taken_ms, oldest_ms + OVERLAP_MS)
@@ -73,7 +77,7 @@ class OrderCoverage:
         since_ms = self._orders_since_ms if self._gap_since_ms is None else self._gap_since_ms
         count = max(self._pace.least_symbols, int(everything_s / self._pace.seconds_per_symbol))
         by_symbol = tuple(
-            (symbol, min(since_ms, of_symbol_ms))
+            (symbol, of_symbol_ms if symbol in self._long_lists else min(since_ms, of_symbol_ms))
             for symbol, of_symbol_ms in islice(self._conditional_since_ms.items(), count)
         )
         return CheckScope(None, True, since_ms, by_symbol, self.turn(doubtful))

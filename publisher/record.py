@@ -70,7 +70,7 @@ class EventRecord:
         self.log_began(since_ms)
 
     def missed_until(self, until_ms: int) -> None:
-        """Before `until_ms` some events may not have been received, though the stream lived; what is here stays."""
+        """Before `until_ms` some events may not have been received; those that are here stay."""
         self._complete_since_ms = max(self._complete_since_ms, until_ms)
 
     def log_began(self, since_ms: int) -> None:

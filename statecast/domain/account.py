@@ -54,7 +54,6 @@ from statecast.domain.order_tracking import (
     Memory,
     MissingEvents,
 )
-from statecast.domain.orders import FILL_EVENTS
 from statecast.domain.positions import Positions, Setting
 from statecast.domain.snapshot_merge import Asked, LastAnswer, RestTiming
 from statecast.domain.wallets import Wallets
@@ -217,6 +216,10 @@ class Account:
         """Whether an order event is among those remembered."""
         return self._tracking.is_logged(event_id)
 
+    def is_late(self, event: OrderEvent) -> bool:
+        """See `OrderTracking.is_late`."""
+        return self._tracking.is_late(event)
+
     def remember_events(self, event_ids: Iterable[str]) -> None:
         """Count these events as logged: they stand in the log already."""
         self._tracking.remember_events(event_ids)
@@ -271,8 +274,7 @@ class Account:
 
     def triggered_without_order(self) -> tuple[OrderKey, ...]:
         """Those of them whose ordinary order is not open: they should be finished."""
-        orders = self.orders
-        return tuple(key for key, child in self._tracking.triggered.items() if child not in orders)
+        return tuple(key for key, child in self._tracking.triggered.items() if child not in self.orders)
 
     def forget_triggered(self, key: OrderKey) -> None:
         """No event of this conditional order is awaited any more."""
@@ -363,12 +365,12 @@ class Account:
         match change:
             case OrderUpdate(event):
                 if (logged := self._orders.apply(change)) is not None:
-                    self._note_fill(logged)
+                    self._positions.note_event(logged)
                     commit.events.append(logged)
                     commit.touch(event.order.venue_time_ms)
             case LoggedEvent(event, ends):
                 if self._tracking.log_alone(event, ends=ends):
-                    self._note_fill(event)
+                    self._positions.note_event(event)
                     commit.events.append(event)
             case PositionUpdate():
                 commit.touch(self._positions.apply(change, answer))
@@ -392,10 +394,6 @@ class Account:
                 self._apply_check(change)
             case WalletCorrection(balance):
                 commit.touch(self._wallets.correct(balance))
-
-    def _note_fill(self, event: OrderEvent) -> None:
-        if event.event_type in FILL_EVENTS:
-            self._positions.note_fill(event)
 
     def _apply_snapshot(self, snapshot: Snapshot) -> None:
         self._commit.replace_all()

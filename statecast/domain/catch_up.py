@@ -17,7 +17,7 @@ done is the result.
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from itertools import islice
@@ -124,31 +124,44 @@ class _Merging:
         """`frames`: how many of those that wait belong to it."""
         self._first = deque(plan.first)
         self._before = plan.before
-        self._behind = deque(plan.last)
+        self._last = deque(plan.last)
         self._snapshot: Snapshot | None = snapshot
         self._frames = frames
 
-    def first(self, most: int) -> list[Change]:
-        """What comes before all that waits."""
+    @property
+    def frames(self) -> int:
+        """How many of the frames that wait belong to it."""
+        return self._frames
+
+    def take_first(self, most: int) -> list[Change]:
+        """What comes before all that waits, or some of it."""
         return [self._first.popleft() for _ in range(min(most, len(self._first)))]
 
-    def before(self, event: OrderEvent) -> Iterable[Change]:
+    def take_before(self, event: OrderEvent) -> Iterable[Change]:
         """What comes right before an event that waited."""
         return self._before.pop(event.event_id, ())
 
-    def snapshot(self) -> Iterable[Change]:
+    def take_snapshot(self) -> Iterable[Change]:
         """What comes between the events of an earlier gap and the frames."""
         found, self._snapshot = self._snapshot, None
         return () if found is None else (found,)
 
-    def takes_frame(self) -> bool:
-        """Whether the next frame that waits belongs to it."""
+    def count_frame(self) -> None:
+        """One of its frames was taken."""
         self._frames -= 1
-        return self._frames >= 0
 
-    def behind(self) -> Iterable[Change]:
-        """What comes behind those."""
-        return [self._behind.popleft() for _ in range(len(self._behind))]
+    def take_last(self, most: int) -> list[Change]:
+        """What comes behind all that waited, or some of it."""
+        return [self._last.popleft() for _ in range(min(most, len(self._last)))]
+
+    def events(self, waiting: Iterable[OrderEvent], frames: Sequence[Frame]) -> Iterator[OrderEvent]:
+        """All of its events in their order, among those that wait, and then what was received since."""
+        yield from _events_of(self._first)
+        for event in (*waiting, *_order_events(frames[: self._frames])):
+            yield from _events_of(self._before.get(event.event_id, ()))
+            yield event
+        yield from _events_of(self._last)
+        yield from _order_events(frames[self._frames :])
 
 
 class CatchUp:
@@ -188,7 +201,10 @@ class CatchUp:
         return self._frames is None
 
     def waiting_events(self) -> list[OrderEvent]:
-        """Order events that are to be logged behind those of the gap, in their order."""
+        """Order events that are to be logged behind those of the gap, in their order. Where a gap began while a merge
+        was applied, what is left of that is among them: what its snapshot has, the account knows, and the log must."""
+        if self._merging is not None:
+            return list(self._merging.events(self._events, tuple(self._frames or ())))
         return [*self._events, *_order_events(self._frames or ())]
 
     # What is received
@@ -269,6 +285,8 @@ class CatchUp:
 
     def put_first(self, events: Iterable[OrderEvent]) -> None:
         """These order events come before all that waits, and behind what the log misses of what was applied."""
+        if self._merging is not None:
+            self.begin_gap()
         self._log_is_behind = True
         self._begin([*events, *self._events], self._frames)
 
@@ -281,6 +299,8 @@ class CatchUp:
         events that were looked at: other work may have a turn then. Go on only if no other gap has begun meanwhile.
         Nothing is applied here, but orders of which more is missing are remembered: what was received goes on waiting.
         `connected_ms`: the venue's time since which the stream was received."""
+        if self._merging is not None:
+            self.begin_gap()
         frames = list(self._frames or ())
         missing: list[MissingEvents] = []
         filled = _known_filled(snapshot, gap)
@@ -310,22 +330,23 @@ class CatchUp:
         last of them the account follows the stream. What is received in between waits behind them."""
         merging = self._merging
         assert merging is not None, "something was put together, and no gap began since"
-        changes = merging.first(most)
+        changes = merging.take_first(most)
         while self._events and len(changes) < most:
             event = self._events.popleft()
             self._waiting_events -= 1
-            changes += (*merging.before(event), LoggedEvent(event, ends_order(event)))
+            changes += (*merging.take_before(event), LoggedEvent(event, ends_order(event)))
         if len(changes) < most:
-            changes += merging.snapshot()
-        while len(changes) < most:
-            if not merging.takes_frame():
-                changes += merging.behind()
-                return Apply(tuple(changes)) if changes and self._frames else self._take_newer(changes, most)
+            changes += merging.take_snapshot()
+        while merging.frames and len(changes) < most:
+            merging.count_frame()
             for change in self._next_frame().changes:
                 if isinstance(change, OrderUpdate):
-                    changes += merging.before(change.event)
+                    changes += merging.take_before(change.event)
                 changes.append(change)
-        return Apply(tuple(changes))
+        if not merging.frames:
+            changes += merging.take_last(most - len(changes))
+        is_whole = not merging.frames and len(changes) < most
+        return self._take_newer(changes, most) if is_whole and not (changes and self._frames) else Apply(tuple(changes))
 
     def _take_newer(self, changes: list[Change], most: int) -> Apply | Resync:
         """What was received since the merge was put together, where all of it is applied. It is judged as it would have
@@ -335,8 +356,10 @@ class CatchUp:
             frames.append(self._next_frame())
             changes += frames[-1].changes
         missing = tuple(self._account.missing_before(changes)) if frames else ()
+        left = [*frames, *(self._frames or ())]
         if not all(one.only_opening for one in missing):
-            self._begin((), [*frames, *(self._frames or ())])
+            self.follow()
+            self._begin((), left)
             return _resync(missing[0])
         if not self._frames:
             self.follow()
@@ -394,7 +417,9 @@ class CatchUp:
         ]
 
     def _in_order(self, events: Iterable[OrderEvent]) -> Iterator[OrderEvent]:
-        return with_entries_for_late_events(events, self._account.is_logged)
+        # The account may have applied later ones that the log has lost: then they are late for nothing.
+        is_late = (lambda event: False) if self._log_is_behind else self._account.is_late
+        return with_entries_for_late_events(events, self._account.is_logged, is_late)
 
     def _is_first(self, event: OrderEvent) -> bool:
         """Whether nothing of the order came before this event, where nothing of it is known."""
@@ -431,6 +456,10 @@ class CatchUp:
             key: one for key, one in self._incomplete.items() if explained.get(key, one.filled) <= one.filled
         }
         return tuple(incomplete.values())
+
+
+def _events_of(changes: Iterable[Change]) -> Iterator[OrderEvent]:
+    return (change.event for change in changes if isinstance(change, OrderUpdate | LoggedEvent))
 
 
 def _known_filled(snapshot: Snapshot, gap: GapFill) -> dict[OrderKey, Decimal] | None:
@@ -504,15 +533,18 @@ def _place(event: OrderEvent) -> tuple[bool, Decimal, int, bool]:
 
 
 def with_entries_for_late_events(
-    events: Iterable[OrderEvent], is_logged: Callable[[str], bool]
+    events: Iterable[OrderEvent],
+    is_logged: Callable[[str], bool],
+    is_late: Callable[[OrderEvent], bool] = lambda event: False,
 ) -> Iterator[OrderEvent]:
     """The events, and entries of type GAP in place of intermediate ones of an order that were missed and received again
-    behind later ones: no history says where they belong. One that was received or `is_logged` before needs none."""
+    behind later ones, of these or of those in the log (`is_late`): no history says where they belong. One that was
+    received or `is_logged` before needs none."""
     reached: dict[OrderKey, int] = {}
     received: set[str] = set()
     for event in events:
         key, at_ms = event.order.key, event.order.venue_time_ms
-        in_order = at_ms >= reached.get(key, 0)
+        in_order = at_ms >= reached.get(key, 0) and not is_late(event)
         if event.event_type not in INTERMEDIATE_EVENTS or event.event_type in OPENING_EVENTS or in_order:
             yield event
             reached[key] = max(at_ms, reached.get(key, 0))

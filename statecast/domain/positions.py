@@ -8,6 +8,7 @@ from typing import Literal
 
 from statecast.domain.changes import AllPositions, LeverageUpdate, MarkPriceUpdate, PositionUpdate, Snapshot
 from statecast.domain.models import OrderEvent, Position, PositionKey, Stamp, SymbolConfig
+from statecast.domain.orders import FILL_EVENTS
 from statecast.domain.snapshot_merge import (
     Asked,
     Fill,
@@ -125,8 +126,10 @@ class Positions:
         for row in self._of(update.symbol):
             self._put(replace(row, leverage=update.leverage))
 
-    def note_fill(self, event: OrderEvent) -> None:
-        """There was a fill: the position's row may not have it."""
+    def note_event(self, event: OrderEvent) -> None:
+        """If it is a fill, the position's row may not have it."""
+        if event.event_type not in FILL_EVENTS:
+            return
         fill, key = Fill.of(event), PositionKey(event.order.symbol, event.order.position_side)
         row = self.table.rows.get(key)
         if row is not None and fill.since_ms > row.stamp.venue_time_ms:
@@ -193,7 +196,7 @@ class Positions:
             for key, row in merged.of_rest.items()
         }
         rows |= {key: self._reconfigured(row) for key, row in merged.of_stream.items()}
-        self.table.replace_all(rows)
+        self.table.replace_all(rows, self._closed)
         self._fills = {key: fills for key, fills in self._fills.items() if key in rows}
         latest_ms = snapshot.taken_ms + self._rest.lag_ms
         self._closed = {key: stamp for key, stamp in self._closed.items() if stamp.venue_time_ms <= latest_ms}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Container, Hashable
 from typing import Generic, TypeVar
 
 from statecast.domain.models import Balance, Order, Position
@@ -58,11 +58,13 @@ class Table(Generic[K, V]):
         over since, for that may be newer."""
         return min(time_ms, self._passed_over.get(key, time_ms))
 
-    def replace_all(self, rows: dict[K, V]) -> None:
-        """These are all rows. What they replace is forgotten: such a commit writes everything."""
-        # A row of the stream that stands is as old as it was.
+    def replace_all(self, rows: dict[K, V], gone: Container[K] = ()) -> None:
+        """These are all rows. What they replace is forgotten: such a commit writes everything. Of those that are `gone`
+        it is remembered what was passed over, as of a row of the stream that stands, which is as old as it was."""
         self._passed_over = {
-            key: ms for key, ms in self._passed_over.items() if key not in rows or rows[key].source == "stream"
+            key: ms
+            for key, ms in self._passed_over.items()
+            if (rows[key].source == "stream" if key in rows else key in gone)
         }
         self.rows = rows
         self._before = {}

@@ -63,11 +63,13 @@ def test_the_orders_of_a_gap_are_listed_again_for_as_long_as_rest_may_be_behind(
     assert one.scope(15.0, [], is_standby=False).created_since_ms == NOW + asked, "another gap"
 
 
-def test_conditional_orders_of_a_gap_that_do_not_fit_into_an_answer_do_not_keep_the_newer_ones_waiting() -> None:
+def test_of_a_symbol_whose_conditional_orders_do_not_fit_into_an_answer_the_newer_ones_do_not_wait() -> None:
     one = coverage()
     answer = replace(refresh(60_000), created_until_ms=NOW + 60_000)
-    one.agreed(replace(answer, conditional_until_ms={"A": NOW + 20_000}))
-    assert dict(one.scope(60.0, [], is_standby=False).conditional_since_ms)["A"] == NOW + 20_000 - OVERLAP_MS
+    one.agreed(replace(answer, conditional_until_ms={"A": NOW + 20_000, "B": NOW + 60_000}))
+    scope = one.scope(60.0, [], is_standby=False)
+    since_ms = dict(scope.conditional_since_ms)
+    assert (since_ms["A"], since_ms["B"], scope.created_since_ms) == (NOW + 20_000 - OVERLAP_MS, NOW, NOW)
 
 
 def test_at_least_so_many_symbols_are_listed_however_short_the_period() -> None:

@@ -341,16 +341,74 @@ def test_what_is_received_meanwhile_is_judged_as_ever() -> None:
     assert [one.event_id for one in catch_up.waiting_events()] == ["full"], "it goes on waiting"
 
 
-def test_a_gap_that_begins_meanwhile_keeps_what_is_not_applied() -> None:
+INTERRUPTIONS: dict[str, Callable[[CatchUp], object]] = {
+    "a cut": CatchUp.begin_gap,
+    "a doubt": CatchUp.resync,
+    "another writer has left a gap": lambda catch_up: catch_up.put_first([]),
+    "another merge": lambda catch_up: merge_all(catch_up, snapshot(100), gap()),
+}
+
+
+@pytest.mark.parametrize("applied", range(7))
+@pytest.mark.parametrize("interruption", INTERRUPTIONS)
+def test_what_an_interrupted_merge_has_not_applied_goes_on_waiting_in_its_place(
+    interruption: str, applied: int
+) -> None:
+    """The snapshot, and what the histories have said of orders, are in the account: the log must have it, too."""
     catch_up = CatchUp(new_account())
-    take(catch_up, frame(NEW), frame(WALLET), frame(HALF), frame(OTHER))
-    assert isinstance(merge_all(catch_up, snapshot(100), gap()), Merge)
-    for _ in range(2):
-        catch_up.take_part(2)
+    take(catch_up, frame(MOVED_HALF), frame(WALLET))
     catch_up.begin_gap()
-    assert [one.event_id for one in catch_up.waiting_events()] == ["other"]
-    assert isinstance(merge_all(catch_up, snapshot(100), gap()), Merge)
-    assert names(all_parts(catch_up)) == ["other", "snapshot"]
+    take(catch_up, frame(FULL), frame(WALLET), frame(OTHER))
+    cancelled = event(50, "CANCELED", "CANCELED", event_id="cancelled", order_id="1002")
+    assert isinstance(merge_all(catch_up, snapshot(100), gap(NEW, HALF, OTHER, cancelled, o1001="0.025")), Merge)
+    every = ["new", "half", "moved", "full", "other", "cancelled"]
+    seen = [one for _ in range(applied) for one in names(catch_up.take_part(1).changes)]  # type: ignore[union-attr]
+    if catch_up.is_following:
+        assert [one for one in seen if one in every] == every
+        return
+    take(catch_up, frame(event(60, "NEW", event_id="newer", order_id="1003")))
+    INTERRUPTIONS[interruption](catch_up)
+    left = [one.event_id for one in catch_up.waiting_events()]
+    assert [one for one in seen if one in every] + left == [*every, "newer"]
+
+
+def test_at_the_end_in_the_middle_of_a_merge_nothing_is_logged_before_what_comes_before_it() -> None:
+    catch_up = CatchUp(account := new_account())
+    take(catch_up, frame(NEW), frame(FULL))
+    listed = snapshot(100, orders=[rest_order(30, "PARTIALLY_FILLED", executed_qty=Decimal("0.025"))])
+    assert isinstance(merge_all(catch_up, listed, gap(HALF, o1001="0.025")), Merge)
+    part = catch_up.take_part(2)
+    assert isinstance(part, Apply)
+    account.apply(part.changes, "rest")
+    assert names(part.changes) == ["snapshot", "new"]
+    assert [one.event_id for one in catch_up.at_the_end()] == ["half", "full"]
+
+
+@pytest.mark.parametrize("cuts", [1, 2])
+def test_an_intermediate_event_behind_what_the_log_has_of_its_order_is_an_entry_however_long_it_waits(
+    cuts: int,
+) -> None:
+    catch_up, _ = following(NEW, FULL._replace(may_be_first=True))
+    for _ in range(cuts):
+        catch_up.begin_gap()
+        take(catch_up, frame(MOVED))
+    assert [one.event_id for one in catch_up.at_the_end()] == [gaps.of_unlogged([MOVED.event]).event_id]
+
+
+def test_what_is_missing_behind_a_merge_may_be_late_again() -> None:
+    """The histories are asked for it for as long as REST may be behind, however long the merge has taken."""
+    catch_up = CatchUp(account := new_account())
+    take(catch_up, frame(HALF))
+    assert isinstance(merge_all(catch_up, snapshot(100), gap(until=1_000)), Missing)
+    assert isinstance(merge_all(catch_up, snapshot(100), gap(NEW, until=2_000, o1001="0")), Merge)
+    while catch_up.waiting_events():
+        part = catch_up.take_part(1)
+        assert isinstance(part, Apply)
+        account.apply(part.changes, "rest")
+    later = fill(40, "0.050", event_id="later", last_qty=Decimal("0.010"))
+    take(catch_up, frame(later))
+    assert isinstance(catch_up.take_part(1), Resync)
+    assert isinstance(merge_all(catch_up, snapshot(100), gap(until=12_000)), Missing)
 
 
 def test_what_comes_before_an_event_that_only_an_entry_stands_for_is_logged_there_all_the_same() -> None:
