@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Literal, NamedTuple
 
 from statecast.domain.account import Account
-from statecast.domain.changes import Check, missing_rows
+from statecast.domain.changes import Check, Unreadable, missing_rows
 from statecast.domain.models import Balance, Order, OrderKey, PositionKey
 from statecast.domain.orders import is_final, is_over
 from statecast.domain.snapshot_merge import Asked, youngest_ms
@@ -74,7 +74,7 @@ def differences(account: Account, answer: Check, wallet_error: Decimal = ZERO) -
     have.
     """
     comparison = _Comparison(account, answer, wallet_error, missing_rows(answer.unreadable))
-    comparison.unreadable()
+    comparison.found.update(_not_understood(answer.unreadable))
     comparison.wallets()
     comparison.positions()
     comparison.open_orders()
@@ -138,13 +138,6 @@ class _Comparison:
         if rest.is_recent(ours_ms, asked_ms):
             return "recent"
         return "old answer" if stands else "plain"
-
-    def unreadable(self) -> None:
-        for text, key in self.answer.unreadable:
-            if isinstance(key, OrderKey):
-                self.found[text] = Difference(text, "orders", key.symbol, "unreadable")
-            elif key is not None:
-                self.found[text] = Difference(text, "holdings", meaning="unreadable")
 
     def wallets(self) -> None:
         listed = {row.asset: row for row in self.answer.balances}
@@ -274,6 +267,17 @@ class _Comparison:
             self._note(what, ours, since_ms, theirs, "settings", symbol, meaning=meaning)
 
 
+def _not_understood(unreadable: Iterable[Unreadable]) -> dict[str, Difference]:
+    """The rows of an answer of which nothing is known."""
+    return {
+        text: Difference(text, "orders", key.symbol, "unreadable")
+        if isinstance(key, OrderKey)
+        else Difference(text, "holdings", meaning="unreadable")
+        for text, key in unreadable
+        if key is not None
+    }
+
+
 def _terms(order: Order) -> tuple[object, ...]:
     """What an event would have changed. What is nothing may be left out by one of the two."""
     return order.status, order.executed_qty or 0, order.quantity or 0, order.price or 0
@@ -298,7 +302,8 @@ def _known_as(account: Account, order: Order) -> str:
 class _Discrepancy(NamedTuple):
     difference: Difference
     since_mono_s: float
-    answer: Check
+    answer: Check | None
+    """None where a snapshot shows it: another answer alone explains that."""
     repeated: bool = False
 
 
@@ -391,9 +396,15 @@ class Discrepancies:
         """Whether settings have to be asked for again."""
         return any(one.difference.kind == "settings" for one in self._found.values())
 
-    def forget(self) -> None:
-        """The account was read again."""
-        self._found.clear()
+    @property
+    def unreadable(self) -> bool:
+        """Whether a row could not be understood, and no answer has had it since."""
+        return any(one.difference.meaning == "unreadable" for one in self._found.values())
+
+    def begin_again(self, unreadable: Iterable[Unreadable], now_mono_s: float) -> None:
+        """The account was read again, but for these rows of the answer: they could not be understood."""
+        rows = _not_understood(unreadable)
+        self._found = {text: _Discrepancy(row, now_mono_s, None, repeated=True) for text, row in rows.items()}
 
     def take(self, account: Account, answer: Check, now_mono_s: float) -> None:
         """What the answer says otherwise, and what it was not asked about.
@@ -422,9 +433,11 @@ class Discrepancies:
 
     def explain(self, account: Account) -> None:
         """Forget what the account has otherwise by now: the stream has sent it."""
-        answers = {id(one.answer): one.answer for one in self._found.values()}
+        answers = {id(one.answer): one.answer for one in self._found.values() if one.answer is not None}
         still = {number: differences(account, answer, self._wallet_error).keys() for number, answer in answers.items()}
-        self._found = {what: one for what, one in self._found.items() if what in still[id(one.answer)]}
+        self._found = {
+            what: one for what, one in self._found.items() if one.answer is None or what in still[id(one.answer)]
+        }
 
     def unexplained(self, now_mono_s: float) -> list[str]:
         """What has differed for longer than the grace, in words. An old answer is no reason to end the stream, nor is
