@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 from statecast.domain.account import Account
 from statecast.domain.changes import Check, Unreadable, missing_rows
 from statecast.domain.models import Balance, Order, OrderKey, PositionKey
-from statecast.domain.orders import is_final, is_over
+from statecast.domain.orders import is_final, is_over, is_understood
 from statecast.domain.snapshot_merge import Asked, youngest_ms
 from statecast.venues.adapter import CheckPace
 
@@ -208,7 +208,7 @@ class _Comparison:
         listed = {order.key: order for order in self.answer.orders}
         symbols = self.answer.order_symbols
         # The list may be behind what the venue says of the order itself.
-        open_by_id = {order.key for order in self.answer.created if not is_over(order)}
+        open_by_id = {order.key for order in self.answer.created if _is_open(order)}
         for key, order in self.account.orders.items():
             if (symbols is not None and order.symbol not in symbols) or (key not in listed and key in open_by_id):
                 continue
@@ -285,6 +285,11 @@ def _terms(order: Order) -> tuple[object, ...]:
 
 def _text(order: Order) -> str:
     return f"{order.status} {order.executed_qty} of {order.quantity} at {order.price}"
+
+
+def _is_open(order: Order) -> bool:
+    """Whether an order's own document says that it is open."""
+    return is_understood(order) and not is_over(order)
 
 
 def _known_as(account: Account, order: Order) -> str:
@@ -414,8 +419,12 @@ class Discrepancies:
         """
         asked_again = bool(self)
         self.explain(account)
-        # Of the thousands of orders that were placed meanwhile, those that the account knows need not be kept.
-        answer = replace(answer, created=tuple(order for order in answer.created if _known_as(account, order)))
+        # Of the thousands of orders that were placed meanwhile, those that the account knows as they are need not be
+        # kept, but for those that it has open and the venue does not list.
+        listed = {order.key for order in answer.orders}
+        unlisted = account.orders.keys() - listed if answer.order_symbols != frozenset() else frozenset()
+        created = (order for order in answer.created if order.key in unlisted or _known_as(account, order))
+        answer = replace(answer, created=tuple(created))
         kept = {
             what: one._replace(repeated=one.difference.meaning != "recent")
             for what, one in self._found.items()

@@ -375,6 +375,29 @@ def test_an_answer_about_something_else_explains_nothing() -> None:
     assert (found_so_far.order_symbols, found_so_far.settings) == (frozenset(), True)
 
 
+LONG_AGO = 70_000
+"""When the venue was asked, later than any answer is behind."""
+
+
+@pytest.mark.parametrize(
+    ("status", "texts"),
+    [
+        ("NEW", ""),
+        ("PARTIALLY_FILLED", ""),
+        ("CANCELED", "order BTCUSDT:1001 NEW, venue none; order BTCUSDT:1001 NEW, venue CANCELED"),
+        ("A_NEW_WORD", "order BTCUSDT:1001 NEW, venue none"),
+    ],
+)
+def test_an_order_that_is_not_listed_is_open_where_its_own_document_says_so(status: str, texts: str) -> None:
+    known, found_so_far = account(event(10, "NEW")), Discrepancies(PACE)
+    created = (rest_order(10, status), rest_order(20, "NEW", order_id="1002"))
+    known.apply((event(20, "NEW", order_id="1002"),), "stream")
+    orders = (rest_order(20, order_id="1002"),)
+    found_so_far.take(known, replace(refresh(LONG_AGO), order_symbols=ALL, orders=orders, created=created), 0.0)
+    found_so_far.explain(known)
+    assert str(found_so_far) == texts
+
+
 def test_open_orders_of_many_symbols_are_asked_for_at_once() -> None:
     orders = tuple(rest_order(10, order_id=str(at), symbol=f"S{at}USDT") for at in range(PACE.orders_by_symbol + 1))
     found_so_far = Discrepancies(PACE)
