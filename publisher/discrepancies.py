@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 from statecast.domain.account import Account
 from statecast.domain.changes import Check, Unreadable, missing_rows
 from statecast.domain.models import Balance, Order, OrderKey, PositionKey
-from statecast.domain.orders import is_final, is_over, is_understood
+from statecast.domain.orders import LOST, is_final, is_over, is_understood
 from statecast.domain.snapshot_merge import Asked, youngest_ms
 from statecast.venues.adapter import CheckPace
 
@@ -234,7 +234,10 @@ class _Comparison:
                 self._note(f"order {key}", "none", ended_ms, theirs.status, "orders", theirs.symbol, meaning=meaning)
 
     def created_orders(self) -> None:
+        listed = self.missing | {order.key for order in self.answer.orders}
         for order in self.answer.created:
+            if order.status == LOST and order.key in listed:
+                continue  # It is open, and what else this row means is not known.
             if ours := _known_as(self.account, order):
                 meaning: Meaning = "recent" if ours == "TRIGGERED" else "plain"
                 self._note(f"order {order.key}", ours, 0, order.status, "history", order.symbol, meaning=meaning)
@@ -294,11 +297,11 @@ def _is_open(order: Order) -> bool:
 
 def _known_as(account: Account, order: Order) -> str:
     """The status that the account believes of an order which has gone on, as the venue lists it; empty where the
-    account knows of that."""
+    account knows of that. A row that cannot be understood says nothing of an order that is open."""
     if order.key in account.triggered:
         return "TRIGGERED" if is_final(order) else ""
     ours = account.orders.get(order.key)
-    if ours is not None and is_over(order) and order.venue_time_ms >= ours.venue_time_ms:
+    if ours is not None and order.status != LOST and is_over(order) and order.venue_time_ms >= ours.venue_time_ms:
         return ours.status
     known = ours is not None or account.finished_ms(order.key)
     return "" if known or order.venue_time_ms < account.remembers_orders_since_ms else "unknown"

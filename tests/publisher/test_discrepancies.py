@@ -26,6 +26,7 @@ from publisher.discrepancies import GRACE_S, Discrepancies, differences
 from statecast.domain.account import Account
 from statecast.domain.changes import Change, Check, LeverageUpdate, MultiAssetsUpdate, Unreadable
 from statecast.domain.models import OrderKey, PositionKey, SymbolConfig
+from statecast.domain.orders import LOST
 from statecast.venues import registry
 
 PACE = registry.venue("binance").traits.checks
@@ -396,6 +397,38 @@ def test_an_order_that_is_not_listed_is_open_where_its_own_document_says_so(stat
     found_so_far.take(known, replace(refresh(LONG_AGO), order_symbols=ALL, orders=orders, created=created), 0.0)
     found_so_far.explain(known)
     assert str(found_so_far) == texts
+
+
+@pytest.mark.parametrize(
+    ("fields", "texts"),
+    [
+        ({"orders": (rest_order(10),)}, ""),
+        ({"order_symbols": BTC, "orders": ()}, "order BTCUSDT:1001 NEW, venue none"),
+        ({"orders": (rest_order(10), rest_order(20, order_id="77"))}, "order BTCUSDT:77 none, venue NEW"),
+        ({"orders": (rest_order(10),), "unreadable": (Unreadable("row", OrderKey("BTCUSDT", "77")),)}, "row"),
+    ],
+    ids=[
+        "an open one",
+        "an open one that is not listed",
+        "one that is listed alone",
+        "one whose open row is no better",
+    ],
+)
+def test_a_created_orders_row_that_cannot_be_understood_says_nothing_of_an_open_order(
+    fields: dict[str, Any], texts: str
+) -> None:
+    known, found_so_far = account(event(10, "NEW")), Discrepancies(PACE)
+    key = "77" if "77" in texts or "unreadable" in fields else "1001"
+    answer = replace(refresh(LONG_AGO), order_symbols=ALL, created=(rest_order(30, LOST, order_id=key),))
+    found_so_far.take(known, replace(answer, **fields), 0.0)
+    assert str(found_so_far) == texts
+    found_so_far.take(known, replace(refresh(LONG_AGO), order_symbols=ALL, orders=(rest_order(10),)), 5.0)
+    assert not found_so_far.of_history
+
+
+def test_a_created_orders_row_that_cannot_be_understood_is_a_difference_where_nothing_is_known_of_the_order() -> None:
+    found = differences(account(), replace(refresh(ASKED), created=(rest_order(30, LOST),)))
+    assert [one.text for one in found.values()] == ["order BTCUSDT:1001 unknown, venue "]
 
 
 def test_open_orders_of_many_symbols_are_asked_for_at_once() -> None:
