@@ -303,7 +303,7 @@ def _known_as(account: Account, order: Order) -> str:
     ours = account.orders.get(order.key)
     if ours is not None and order.status != LOST and is_over(order) and order.venue_time_ms >= ours.venue_time_ms:
         return ours.status
-    known = ours is not None or account.finished_ms(order.key)
+    known = ours is not None or account.finished_ms(order.key) or account.is_end_logged(order.key)
     return "" if known or order.venue_time_ms < account.remembers_orders_since_ms else "unknown"
 
 

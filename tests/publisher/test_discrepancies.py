@@ -24,7 +24,7 @@ from support.changes import (
 
 from publisher.discrepancies import GRACE_S, Discrepancies, differences
 from statecast.domain.account import Account
-from statecast.domain.changes import Change, Check, LeverageUpdate, MultiAssetsUpdate, Unreadable
+from statecast.domain.changes import Change, Check, LeverageUpdate, LoggedEvent, MultiAssetsUpdate, Unreadable
 from statecast.domain.models import OrderKey, PositionKey, SymbolConfig
 from statecast.domain.orders import LOST
 from statecast.venues import registry
@@ -261,6 +261,24 @@ def test_an_order_that_is_forgotten_is_not_unknown() -> None:
     created = tuple(rest_order(at, "CANCELED", order_id=str(at)) for at in (10, 20, 30, 40))
     found = differences(known, replace(refresh(ASKED), created=created))
     assert [one.text for one in found.values()] == ["order BTCUSDT:40 unknown, venue CANCELED"]
+
+
+def test_an_order_whose_events_were_logged_by_themselves_is_known() -> None:
+    """It was placed and ended in a gap: no row ever had it."""
+    algo = {"order_id": "algo-7", "algo_id": "7"}
+    placed, ended = event(10, "ALGO_NEW", **algo), event(20, "ALGO_CANCELED", "CANCELED", **algo)
+    known = account()
+    known.apply([LoggedEvent(placed.event), LoggedEvent(ended.event, ends=True)], "stream")
+    created = (rest_order(20, "CANCELED", **algo), rest_order(20, "CANCELED", order_id="8"))
+    found = differences(known, replace(refresh(ASKED), created=created))
+    assert [one.text for one in found.values()] == ["order BTCUSDT:8 unknown, venue CANCELED"]
+
+
+def test_an_order_that_the_venue_did_not_know_and_lists_as_ended_is_a_difference() -> None:
+    known = account(event(10, "NEW"), event(20, "GAP", LOST))
+    assert not known.orders
+    found = differences(known, replace(refresh(ASKED), created=(rest_order(20, "CANCELED"),)))
+    assert [one.text for one in found.values()] == ["order BTCUSDT:1001 unknown, venue CANCELED"]
 
 
 @pytest.mark.parametrize(
