@@ -23,6 +23,7 @@ from publisher.status import Status
 from statecast.clock import Clock, wait_until
 from statecast.domain.account import Account
 from statecast.domain.changes import Check, Unreadable, WalletCorrection
+from statecast.domain.models import Balance
 from statecast.errors import AuthFailed, FrameError, LimitReached, RateLimited, VenueError
 from statecast.venues.adapter import FIGURES_ONLY, CheckScope, StreamEnded, VenueAccount
 
@@ -191,8 +192,8 @@ class Reconciler:
                 continue
             self.take(answer, asked_mono_s)
             now = self._clock.monotonic()
-            if assets := self._discrepancies.wallets_that_recur(now):
-                self._correct(assets, answer)
+            if balances := self._discrepancies.wallets_that_recur(now):
+                self._correct(balances)
             if openings := self._discrepancies.only_openings(now):
                 self._hooks.incomplete(f"the opening event is missing: {describe(openings)}")
             elif (drift := self._discrepancies.unexplained(now)) and not self._hooks.is_late(answer.taken_ms):
@@ -213,11 +214,10 @@ class Reconciler:
                 raise
             return await self._venue.fetch_check(scope._replace(urgent=True))
 
-    def _correct(self, assets: Iterable[str], answer: Check) -> None:
+    def _correct(self, balances: Iterable[Balance]) -> None:
         """The venue changes these wallets without an event: REST's count, and the stream is as good as before."""
-        for asset in assets:
-            balance = next(row for row in answer.balances if row.asset == asset)
-            self._log.warning("wallet_corrected", asset=asset, venue=str(balance.wallet_balance))
+        for balance in balances:
+            self._log.warning("wallet_corrected", asset=balance.asset, venue=str(balance.wallet_balance))
             self._status.count_wallet_correction()
             self._hooks.apply(WalletCorrection(balance))
         self._discrepancies.note_wallets_alone(self._clock.monotonic())

@@ -421,6 +421,32 @@ async def test_rest_that_is_behind_for_a_moment_is_no_drift_and_readers_see_the_
     assert story.fields["drifts"] == 0
 
 
+async def test_an_answer_of_a_server_that_is_behind_hides_no_lost_fill() -> None:
+    story = Story()
+    ahead = new_account()
+    ahead.apply((snapshot(positions=[rest_position(-20, "0.7")], orders=[rest_order(-50)]),), "rest")
+    answers = iter([ahead])
+    story.venue = lambda scope: story.answer(scope, next(answers, story.account))
+    states: list[tuple[str, bool]] = []
+    story.light.due()
+    for at in (1.5, 2.5, 4.5):
+        story.at(PACE.all_pause_s + at, lambda: states.append((story.status.state, story.verified)))
+    assert await story.run(PERIOD_S) == "drift from the venue: BTCUSDT BOTH 0.5, venue 0.7"
+    assert states == [("recovering", False)] * 3
+
+
+async def test_an_answer_for_readers_that_was_asked_for_before_hides_no_lost_fill() -> None:
+    story = Story()
+    early = story.truth(FIGURES_ONLY)
+    ahead = new_account()
+    ahead.apply((snapshot(positions=[rest_position(-20, "0.7")], orders=[rest_order(-50)]),), "rest")
+    story.venue = lambda scope: story.answer(scope, ahead)
+    story.light.due()
+    story.at(PACE.all_pause_s + 0.5, lambda: story.light.offer(early))
+    await story.run(PACE.all_pause_s + 0.7)
+    assert (story.status.state, story.verified) == ("recovering", False)
+
+
 async def test_a_venue_that_does_not_answer_is_not_believed_for_longer_than_a_period_and_the_grace() -> None:
     story = Story()
     story.venue = fails(VenueUnreachable("binance", "GET /fapi/v3/account", "HTTP 503"))
