@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Literal, NamedTuple
 
 from statecast.domain.account import Account
-from statecast.domain.changes import Check, missing_rows
+from statecast.domain.changes import Check, Unreadable, missing_rows
 from statecast.domain.models import Balance, Order, OrderKey, PositionKey
-from statecast.domain.orders import is_final, is_over
-from statecast.domain.snapshot_merge import Asked, youngest_ms
+from statecast.domain.orders import LOST, is_final, is_over, is_understood
+from statecast.domain.snapshot_merge import Asked, RestTiming, youngest_ms
 from statecast.venues.adapter import CheckPace
 
 GRACE_S = 5.0
@@ -57,6 +57,8 @@ class Difference(NamedTuple):
     """Whose wallet it is, where it is one's and no more."""
     order: OrderKey | None = None
     """Which order the venue does not list: it is asked for by its id."""
+    key: Key | None = None
+    """Of which balance, position or order it is."""
 
 
 def describe(texts: Sequence[str]) -> str:
@@ -74,7 +76,7 @@ def differences(account: Account, answer: Check, wallet_error: Decimal = ZERO) -
     have.
     """
     comparison = _Comparison(account, answer, wallet_error, missing_rows(answer.unreadable))
-    comparison.unreadable()
+    comparison.found.update(_not_understood(answer.unreadable))
     comparison.wallets()
     comparison.positions()
     comparison.open_orders()
@@ -107,9 +109,10 @@ class _Comparison:
         meaning: Meaning = "plain",
         asset: str = "",
         order: OrderKey | None = None,
+        key: Key | None = None,
     ) -> None:
         text = f"{what} {ours}, venue {theirs}"
-        self.found[f"{what} {ours} since {since_ms}"] = Difference(text, kind, symbol, meaning, asset, order)
+        self.found[f"{what} {ours} since {since_ms}"] = Difference(text, kind, symbol, meaning, asset, order, key)
 
     def _meaning(self, key: Key, ours_ms: int, theirs_ms: int) -> Meaning | None:
         """Of another value in the answer's row, by the times of the two; None: REST is behind as usual."""
@@ -139,13 +142,6 @@ class _Comparison:
             return "recent"
         return "old answer" if stands else "plain"
 
-    def unreadable(self) -> None:
-        for text, key in self.answer.unreadable:
-            if isinstance(key, OrderKey):
-                self.found[text] = Difference(text, "orders", key.symbol, "unreadable")
-            elif key is not None:
-                self.found[text] = Difference(text, "holdings", meaning="unreadable")
-
     def wallets(self) -> None:
         listed = {row.asset: row for row in self.answer.balances}
         for asset, known in self.account.balances.items():
@@ -160,13 +156,13 @@ class _Comparison:
                 continue
             if not self._is_same_wallet(known.wallet_balance, theirs.wallet_balance):
                 values = known.wallet_balance, since_ms, theirs.wallet_balance
-                self._note(what, *values, meaning=meaning, asset=asset)
+                self._note(what, *values, meaning=meaning, asset=asset, key=asset)
             elif not self._is_same_wallet(known.cross_wallet_balance, theirs.cross_wallet_balance):
                 values = known.cross_wallet_balance, since_ms, theirs.cross_wallet_balance
-                self._note(f"{what} (cross)", *values, meaning=meaning)
+                self._note(f"{what} (cross)", *values, meaning=meaning, key=asset)
         for asset, theirs in listed.items():
             if asset not in self.account.balances and not self._is_same_wallet(theirs.wallet_balance, ZERO):
-                self._note(f"{asset} wallet balance", "unknown", 0, theirs.wallet_balance, asset=asset)
+                self._note(f"{asset} wallet balance", "unknown", 0, theirs.wallet_balance, asset=asset, key=asset)
 
     def _unlisted_wallet(self, known: Balance, ours_ms: int) -> None:
         if self._is_same_wallet(known.wallet_balance, ZERO):
@@ -174,8 +170,8 @@ class _Comparison:
         youngest = youngest_ms(self.answer.balances)
         stands = self.account.rest.stands_unlisted(ours_ms, youngest, Asked.of(self.answer))
         if meaning := self._unlisted_meaning(known.asset, ours_ms, stands=stands):
-            what = f"{known.asset} wallet balance"
-            self._note(what, known.wallet_balance, known.stamp.venue_time_ms, "none", meaning=meaning)
+            what, since_ms = f"{known.asset} wallet balance", known.stamp.venue_time_ms
+            self._note(what, known.wallet_balance, since_ms, "none", meaning=meaning, key=known.asset)
 
     def _is_same_wallet(self, ours: Decimal, theirs: Decimal) -> bool:
         return abs(ours - theirs) <= self.wallet_error
@@ -191,10 +187,10 @@ class _Comparison:
                 stands = self.account.stands_unlisted(row, youngest, Asked.of(self.answer))
                 meaning = self._unlisted_meaning(key, ours_ms, stands=stands)
                 if meaning and key not in self.missing:
-                    self._note(what, row.position_amt, since_ms, "none", meaning=meaning)
+                    self._note(what, row.position_amt, since_ms, "none", meaning=meaning, key=key)
             elif theirs.position_amt != row.position_amt:
                 if meaning := self._meaning(key, ours_ms, theirs.stamp.venue_time_ms):
-                    self._note(what, row.position_amt, since_ms, theirs.position_amt, meaning=meaning)
+                    self._note(what, row.position_amt, since_ms, theirs.position_amt, meaning=meaning, key=key)
             elif since_ms < theirs.stamp.venue_time_ms:
                 # The size is the same and the position is not: closed and opened again, or with other margin. Its time
                 # alone proves nothing, for the venue does not say what else moves that.
@@ -203,19 +199,20 @@ class _Comparison:
                     ("isolated wallet", row.isolated_wallet, theirs.isolated_wallet),
                 ):
                     if our_own is not None and the_venues is not None and our_own != the_venues:
-                        self._note(f"{what} {figure}", our_own, since_ms, the_venues)
+                        self._note(f"{what} {figure}", our_own, since_ms, the_venues, key=key)
         for key, theirs in listed.items():
             closed_ms = self.account.position_ms(key)
             if key in self.account.positions:
                 continue
             if meaning := self._meaning(key, closed_ms, theirs.stamp.venue_time_ms):
-                self._note(f"{key.symbol} {key.position_side}", "none", closed_ms, theirs.position_amt, meaning=meaning)
+                what = f"{key.symbol} {key.position_side}"
+                self._note(what, "none", closed_ms, theirs.position_amt, meaning=meaning, key=key)
 
     def open_orders(self) -> None:
         listed = {order.key: order for order in self.answer.orders}
         symbols = self.answer.order_symbols
         # The list may be behind what the venue says of the order itself.
-        open_by_id = {order.key for order in self.answer.created if not is_over(order)}
+        open_by_id = {order.key for order in self.answer.created if _is_open(order)}
         for key, order in self.account.orders.items():
             if (symbols is not None and order.symbol not in symbols) or (key not in listed and key in open_by_id):
                 continue
@@ -226,22 +223,28 @@ class _Comparison:
                 stands = self.account.rest.stands_unlisted(ours_ms, 0, Asked.of(self.answer))
                 meaning = self._unlisted_meaning(key, ours_ms, stands=stands)
                 if meaning and key not in self.missing:
-                    self._note(what, order.status, since_ms, "none", "orders", order.symbol, meaning=meaning, order=key)
+                    values = order.status, since_ms, "none"
+                    self._note(what, *values, "orders", order.symbol, meaning=meaning, order=key, key=key)
             elif _terms(order) != _terms(theirs):
                 # What is filled never gets less: by that, an older answer shows itself whatever its time is.
                 is_less = (theirs.executed_qty or ZERO) < (order.executed_qty or ZERO)
                 theirs_ms = min(theirs.venue_time_ms, ours_ms - 1) if is_less else theirs.venue_time_ms
                 if meaning := self._meaning(key, ours_ms, theirs_ms):
-                    self._note(what, _text(order), since_ms, _text(theirs), "orders", order.symbol, meaning=meaning)
+                    values = _text(order), since_ms, _text(theirs)
+                    self._note(what, *values, "orders", order.symbol, meaning=meaning, key=key)
         for key, theirs in listed.items():
             ended_ms = self.account.finished_ms(key)
             if key in self.account.orders or ended_ms == theirs.venue_time_ms:
                 continue
             if meaning := self._meaning(key, ended_ms, theirs.venue_time_ms):
-                self._note(f"order {key}", "none", ended_ms, theirs.status, "orders", theirs.symbol, meaning=meaning)
+                values = "none", ended_ms, theirs.status
+                self._note(f"order {key}", *values, "orders", theirs.symbol, meaning=meaning, key=key)
 
     def created_orders(self) -> None:
+        listed = self.missing | {order.key for order in self.answer.orders}
         for order in self.answer.created:
+            if order.status == LOST and order.key in listed:
+                continue  # It is open, and what else this row means is not known.
             if ours := _known_as(self.account, order):
                 meaning: Meaning = "recent" if ours == "TRIGGERED" else "plain"
                 self._note(f"order {order.key}", ours, 0, order.status, "history", order.symbol, meaning=meaning)
@@ -274,6 +277,17 @@ class _Comparison:
             self._note(what, ours, since_ms, theirs, "settings", symbol, meaning=meaning)
 
 
+def _not_understood(unreadable: Iterable[Unreadable]) -> dict[str, Difference]:
+    """The rows of an answer of which nothing is known."""
+    return {
+        text: Difference(text, "orders", key.symbol, "unreadable")
+        if isinstance(key, OrderKey)
+        else Difference(text, "holdings", meaning="unreadable")
+        for text, key in unreadable
+        if key is not None
+    }
+
+
 def _terms(order: Order) -> tuple[object, ...]:
     """What an event would have changed. What is nothing may be left out by one of the two."""
     return order.status, order.executed_qty or 0, order.quantity or 0, order.price or 0
@@ -283,22 +297,30 @@ def _text(order: Order) -> str:
     return f"{order.status} {order.executed_qty} of {order.quantity} at {order.price}"
 
 
+def _is_open(order: Order) -> bool:
+    """Whether an order's own document says that it is open."""
+    return is_understood(order) and not is_over(order)
+
+
 def _known_as(account: Account, order: Order) -> str:
     """The status that the account believes of an order which has gone on, as the venue lists it; empty where the
-    account knows of that."""
+    account knows of that. A row that cannot be understood says nothing of an order that is open."""
     if order.key in account.triggered:
         return "TRIGGERED" if is_final(order) else ""
     ours = account.orders.get(order.key)
-    if ours is not None and is_over(order) and order.venue_time_ms >= ours.venue_time_ms:
+    if ours is not None and order.status != LOST and is_over(order) and order.venue_time_ms >= ours.venue_time_ms:
         return ours.status
-    known = ours is not None or account.finished_ms(order.key)
+    known = ours is not None or account.finished_ms(order.key) or account.is_end_logged(order.key)
     return "" if known or order.venue_time_ms < account.remembers_orders_since_ms else "unknown"
 
 
 class _Discrepancy(NamedTuple):
     difference: Difference
     since_mono_s: float
-    answer: Check
+    answer: Check | None
+    """What showed it last; None for a snapshot: another answer alone explains that."""
+    shown_mono_s: float
+    """When that was."""
     repeated: bool = False
 
 
@@ -352,11 +374,13 @@ class Discrepancies:
         """Whether all of them are that REST is behind."""
         return all(one.difference.meaning == "old answer" for one in self._found.values())
 
-    def wallets_that_recur(self, now_mono_s: float) -> list[str]:
-        """The assets whose wallets are all that differs, where each was so before; else none."""
-        assets = self._wallets_alone("recent")
-        before = (self._wallets_alone_mono_s.get(asset) for asset in assets)
-        return assets if all(at is not None and now_mono_s - at < RECURS_S for at in before) else []
+    def wallets_that_recur(self, now_mono_s: float) -> list[Balance]:
+        """The venue's rows of the wallets that are all that differs, where each was so before; else none."""
+        before = [self._wallets_alone_mono_s.get(asset) for asset in self._wallets_alone("recent")]
+        if not before or not all(at is not None and now_mono_s - at < RECURS_S for at in before):
+            return []
+        shown = [(one.difference.asset, one.answer) for one in self._found.values() if one.answer is not None]
+        return [row for asset, answer in shown for row in answer.balances if row.asset == asset]
 
     def note_wallets_alone(self, now_mono_s: float) -> None:
         """What differs is drift: remember it, where it is nothing but wallets."""
@@ -391,40 +415,61 @@ class Discrepancies:
         """Whether settings have to be asked for again."""
         return any(one.difference.kind == "settings" for one in self._found.values())
 
-    def forget(self) -> None:
-        """The account was read again."""
-        self._found.clear()
+    @property
+    def unreadable(self) -> bool:
+        """Whether a row could not be understood, and no answer has had it since."""
+        return any(one.difference.meaning == "unreadable" for one in self._found.values())
+
+    def begin_again(self, unreadable: Iterable[Unreadable], now_mono_s: float) -> None:
+        """The account was read again, but for these rows of the answer: they could not be understood."""
+        rows = _not_understood(unreadable)
+        self._found = {
+            text: _Discrepancy(row, now_mono_s, None, now_mono_s, repeated=True) for text, row in rows.items()
+        }
 
     def take(self, account: Account, answer: Check, now_mono_s: float) -> None:
-        """What the answer says otherwise, and what it was not asked about.
+        """What the answer says otherwise, what it was not asked about, and what it is too old for.
 
         What is recent is noted by the first answer alone: where orders are placed all the time, every answer misses
         some, and asking again would have no end.
         """
         asked_again = bool(self)
         self.explain(account)
-        # Of the thousands of orders that were placed meanwhile, those that the account knows need not be kept.
-        answer = replace(answer, created=tuple(order for order in answer.created if _known_as(account, order)))
+        # Of the thousands of orders that were placed meanwhile, those that the account knows as they are need not be
+        # kept, but for those that it has open and the venue does not list.
+        listed = {order.key for order in answer.orders}
+        unlisted = account.orders.keys() - listed if answer.order_symbols != frozenset() else frozenset()
+        created = (order for order in answer.created if order.key in unlisted or _known_as(account, order))
+        answer = replace(answer, created=tuple(created))
+        found = differences(account, answer, self._wallet_error)
+        not_covered = {what for what, one in self._found.items() if not _covers(answer, one.difference)}
+        too_old = {
+            what
+            for what, one in self._found.items()
+            if what not in not_covered and _is_too_old(answer, one, account.rest, now_mono_s, differs=what in found)
+        }
         kept = {
             what: one._replace(repeated=one.difference.meaning != "recent")
             for what, one in self._found.items()
-            if not _covers(answer, one.difference)
+            if what in not_covered or what in too_old
         }
-        for what, difference in differences(account, answer, self._wallet_error).items():
+        for what, difference in found.items():
             before = self._found.get(what)
-            if before is None and difference.meaning == "recent" and asked_again:
+            if what in too_old or (before is None and difference.meaning == "recent" and asked_again):
                 continue
             since_mono_s = before.since_mono_s if before is not None else now_mono_s
             is_unreadable = difference.meaning == "unreadable"
             repeated = is_unreadable or (before is not None and difference.meaning != "recent")
-            kept[what] = _Discrepancy(difference, since_mono_s, answer, repeated)
+            kept[what] = _Discrepancy(difference, since_mono_s, answer, now_mono_s, repeated)
         self._found = kept
 
     def explain(self, account: Account) -> None:
         """Forget what the account has otherwise by now: the stream has sent it."""
-        answers = {id(one.answer): one.answer for one in self._found.values()}
+        answers = {id(one.answer): one.answer for one in self._found.values() if one.answer is not None}
         still = {number: differences(account, answer, self._wallet_error).keys() for number, answer in answers.items()}
-        self._found = {what: one for what, one in self._found.items() if what in still[id(one.answer)]}
+        self._found = {
+            what: one for what, one in self._found.items() if one.answer is None or what in still[id(one.answer)]
+        }
 
     def unexplained(self, now_mono_s: float) -> list[str]:
         """What has differed for longer than the grace, in words. An old answer is no reason to end the stream, nor is
@@ -450,3 +495,44 @@ def _covers(answer: Check, difference: Difference) -> bool:
             return answer.symbol_configs is not None
         case "history" | "opening":
             return False
+
+
+def _is_too_old(answer: Check, one: _Discrepancy, rest: RestTiming, now_mono_s: float, *, differs: bool) -> bool:
+    """Whether the answer may be older than the one that showed the difference, so that it proves nothing of it.
+    `differs`: it shows it as well.
+
+    REST may be behind, each answer by its own time. One that was asked for earlier is older, and so is one whose row of
+    the same thing is, or its youngest row where it has none. What no row shows, for it is not listed or has no time, an
+    answer proves only that was asked for so much later that REST usually has it by then. No answer is a minute behind:
+    after that, each counts, whatever times it has.
+    """
+    if one.answer is None or now_mono_s - one.shown_mono_s >= rest.believed_ms / 1000:
+        return False
+    if answer.taken_ms < one.answer.taken_ms:
+        return True
+    key = one.difference.key
+    if one.difference.meaning != "plain":
+        return False
+    is_missing = key in missing_rows(answer.unreadable)
+    shown, theirs = _row_times(one.answer, key), _row_times(answer, key)
+    if key in shown:
+        return is_missing or theirs.get(key, _youngest(theirs)) < shown[key]
+    if is_missing:
+        return False  # The venue lists it.
+    # The youngest order may be over by now.
+    is_older = not isinstance(key, OrderKey) and _youngest(theirs) < _youngest(shown)
+    is_soon = answer.taken_ms < one.answer.taken_ms + rest.recent_ms
+    return is_older or (is_soon and not differs)
+
+
+def _row_times(answer: Check, key: Key | None) -> Mapping[Key | None, int]:
+    """The times of the answer's balances, positions or orders in the symbol: of what the key is one of."""
+    if isinstance(key, OrderKey):
+        return {order.key: order.venue_time_ms for order in answer.orders if order.symbol == key.symbol}
+    if isinstance(key, PositionKey):
+        return {row.key: row.stamp.venue_time_ms for row in answer.positions}
+    return {row.asset: row.stamp.venue_time_ms for row in answer.balances} if key is not None else {}
+
+
+def _youngest(times: Mapping[Key | None, int]) -> int:
+    return max(times.values(), default=0)

@@ -22,7 +22,8 @@ from publisher.order_coverage import OrderCoverage
 from publisher.status import Status
 from statecast.clock import Clock, wait_until
 from statecast.domain.account import Account
-from statecast.domain.changes import Check, WalletCorrection
+from statecast.domain.changes import Check, Unreadable, WalletCorrection
+from statecast.domain.models import Balance
 from statecast.errors import AuthFailed, FrameError, LimitReached, RateLimited, VenueError
 from statecast.venues.adapter import FIGURES_ONLY, CheckScope, StreamEnded, VenueAccount
 
@@ -111,7 +112,7 @@ class Reconciler:
         symbols: Iterable[str],
         unread: Iterable[str] = (),
         unread_since_ms: int = 0,
-        doubts: Sequence[str] = (),
+        unreadable: Sequence[Unreadable] = (),
         once_more_mono_s: tuple[float, ...] = (),
     ) -> None:
         """The account was read whole, asked for at the first moment, and follows the stream from here on. An answer to
@@ -119,18 +120,19 @@ class Reconciler:
         that venue time are logged, conditional ones in those symbols; in the `unread` ones until `unread_since_ms`.
 
         The state is `live` from now on only where the first question was late enough to be proof, and is not too old: a
-        gap fill may wait a minute for the venue's limits. Else the first comparison decides. `doubts`: rows of the
+        gap fill may wait a minute for the venue's limits. Else the first comparison decides. `unreadable`: rows of the
         answer that could not be understood; readers see them until another answer has them. Everything is compared
         `once_more` at those moments, for REST may be further behind than the proof takes it to be.
         """
-        self._discrepancies.forget()
+        self._discrepancies.begin_again(unreadable, self._clock.monotonic())
         self._compared = None
         self._coverage.begins(orders_since_ms, symbols, unread, unread_since_ms)
         self._schedule.begins(asked_mono_s, proof_mono_s, once_more_mono_s)
         self._verified(asked_mono_s)
-        self._in_doubt = bool(doubts) or self._schedule.awaits_proof or self._is_overdue
-        if doubts:
-            self._status.move("degrade", describe(doubts))
+        has_doubt = self._discrepancies.unreadable
+        self._in_doubt = has_doubt or self._schedule.awaits_proof or self._is_overdue
+        if has_doubt:
+            self._status.move("degrade", str(self._discrepancies))
         elif self._is_overdue:
             age_s = self._clock.monotonic() - asked_mono_s
             self._status.move("degrade", f"comparing with the venue once more: the snapshot is {age_s:.0f} s old")
@@ -156,8 +158,8 @@ class Reconciler:
 
     def offer(self, answer: Check) -> None:
         """An answer that was fetched for readers: as good as one of the publisher's own, while the account follows the
-        stream."""
-        if not self._hooks.is_following():
+        stream. It does not say which of its rows could not be understood, so it ends no such doubt."""
+        if not self._hooks.is_following() or self._discrepancies.unreadable:
             return
         try:
             self.take(answer, self._clock.monotonic())
@@ -190,8 +192,8 @@ class Reconciler:
                 continue
             self.take(answer, asked_mono_s)
             now = self._clock.monotonic()
-            if assets := self._discrepancies.wallets_that_recur(now):
-                self._correct(assets, answer)
+            if balances := self._discrepancies.wallets_that_recur(now):
+                self._correct(balances)
             if openings := self._discrepancies.only_openings(now):
                 self._hooks.incomplete(f"the opening event is missing: {describe(openings)}")
             elif (drift := self._discrepancies.unexplained(now)) and not self._hooks.is_late(answer.taken_ms):
@@ -212,11 +214,10 @@ class Reconciler:
                 raise
             return await self._venue.fetch_check(scope._replace(urgent=True))
 
-    def _correct(self, assets: Iterable[str], answer: Check) -> None:
+    def _correct(self, balances: Iterable[Balance]) -> None:
         """The venue changes these wallets without an event: REST's count, and the stream is as good as before."""
-        for asset in assets:
-            balance = next(row for row in answer.balances if row.asset == asset)
-            self._log.warning("wallet_corrected", asset=asset, venue=str(balance.wallet_balance))
+        for balance in balances:
+            self._log.warning("wallet_corrected", asset=balance.asset, venue=str(balance.wallet_balance))
             self._status.count_wallet_correction()
             self._hooks.apply(WalletCorrection(balance))
         self._discrepancies.note_wallets_alone(self._clock.monotonic())

@@ -219,7 +219,7 @@ class Synchronizer:
         if not await self._apply(merged, gap):
             return True
         self._status.count_unreadable(snapshot.unreadable)
-        doubts = [text for text, key in snapshot.unreadable if key is not None]
+        doubts = [one for one in snapshot.unreadable if one.key is not None]
         traded = {key.symbol for key in self._account.orders} | self._account.symbols_with_position
         # REST may have been behind what happened before the stream was connected, and no frame has that any more.
         proof_mono_s = self._gap_filler.connected_mono_s + self._pace.proof_s

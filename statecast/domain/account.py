@@ -121,11 +121,9 @@ class Account:
     """One account's known state. Empty, and not publishable, until a first `Snapshot` was applied."""
 
     def __init__(self, rest: RestTiming, *, max_conditional_orders: int, memory: Memory | None = None) -> None:
-        """`max_conditional_orders`: open at a time, by the venue's rules. `memory` is how much it
-        remembers; None: as much as any venue needs."""
+        """`max_conditional_orders`: open at a time, by the venue's rules. `memory` None: as much as any venue needs."""
         if memory is None:
-            conditional = CONDITIONAL_FACTOR * max_conditional_orders
-            memory = Memory(REMEMBERED_EVENTS, REMEMBERED_FINISHED_ORDERS, conditional)
+            memory = Memory(REMEMBERED_EVENTS, REMEMBERED_FINISHED_ORDERS, CONDITIONAL_FACTOR * max_conditional_orders)
         self.rest = rest
         self._wallets = Wallets(rest)
         self._positions = Positions(rest)
@@ -231,6 +229,10 @@ class Account:
     def finished_ms(self, key: OrderKey) -> int:
         """See `OrderTracking.finished_ms`."""
         return self._tracking.finished_ms(key)
+
+    def is_end_logged(self, key: OrderKey) -> bool:
+        """See `OrderTracking.is_end_logged`."""
+        return self._tracking.is_end_logged(key)
 
     @property
     def remembers_orders_since_ms(self) -> int:
@@ -409,8 +411,7 @@ class Account:
             return  # It was overtaken by a snapshot, which says more.
         self._answer = self._answer._replace(asked_ms=check.taken_ms)
         self._commit.touch(check.taken_ms)
-        # Wallets and sizes are the stream's alone: its rows of one moment come together, and REST's do not. What it has
-        # lost is found by comparing (publisher/discrepancies.py).
+        # Wallets and sizes are the stream's: of one moment, its rows come together. See publisher/discrepancies.py.
         self._wallets.take_figures(check.totals, check.balances, check.taken_ms)
         self._positions.take_figures(check.positions, check.taken_ms)
         if check.symbol_configs is not None:

@@ -76,8 +76,8 @@ class OrderTracking:
         """When an order ended, in the venue's time."""
         self._guessed: set[OrderKey] = set()
         """Finished orders of which no document of the venue says that they are over: the venue did not know them."""
-        self._logged_ends: set[OrderKey] = set()
-        """Finished orders of which an event says that they are over."""
+        self._logged_ends: OrderedDict[OrderKey, None] = OrderedDict()
+        """Orders of which an event says that they are over."""
         self._triggered: OrderedDict[OrderKey, OrderKey | None] = OrderedDict()
         """Conditional orders that were triggered and of which no later event is logged, with the order each created."""
         self._ended_conditional: OrderedDict[OrderKey, None] = OrderedDict()
@@ -120,8 +120,13 @@ class OrderTracking:
 
     def log_end(self, key: OrderKey) -> None:
         """An event says that this order is over."""
-        self._logged_ends.add(key)
+        self._logged_ends[key] = None
+        _forget_oldest(self._logged_ends, self._memory.finished_orders)
         self.forget_last_event(key)
+
+    def is_end_logged(self, key: OrderKey) -> bool:
+        """Whether an event says that the order is over, and not only that the venue did not know it."""
+        return key in self._logged_ends and key not in self._guessed
 
     def forget_last_event(self, key: OrderKey) -> None:
         """No event of this order is late any more: it is over."""
@@ -212,14 +217,13 @@ class OrderTracking:
         else:
             self._guessed.discard(key)
         for forgotten in _forget_oldest(self._finished, self._memory.finished_orders):
-            self._logged_ends.discard(forgotten)
             self._guessed.discard(forgotten)
 
     def reopen(self, key: OrderKey) -> None:
         """The venue lists an order as open that was thought to be over."""
         self._finished.pop(key, None)
         self._guessed.discard(key)
-        self._logged_ends.discard(key)
+        self._logged_ends.pop(key, None)
 
     def keep_open(self, keys: Iterable[OrderKey]) -> None:
         """A snapshot lists these orders as open, and no others."""

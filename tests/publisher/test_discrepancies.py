@@ -24,8 +24,9 @@ from support.changes import (
 
 from publisher.discrepancies import GRACE_S, Discrepancies, differences
 from statecast.domain.account import Account
-from statecast.domain.changes import Change, Check, LeverageUpdate, MultiAssetsUpdate, Unreadable
+from statecast.domain.changes import Change, Check, LeverageUpdate, LoggedEvent, MultiAssetsUpdate, Unreadable
 from statecast.domain.models import OrderKey, PositionKey, SymbolConfig
+from statecast.domain.orders import LOST
 from statecast.venues import registry
 
 PACE = registry.venue("binance").traits.checks
@@ -262,6 +263,24 @@ def test_an_order_that_is_forgotten_is_not_unknown() -> None:
     assert [one.text for one in found.values()] == ["order BTCUSDT:40 unknown, venue CANCELED"]
 
 
+def test_an_order_whose_events_were_logged_by_themselves_is_known() -> None:
+    """It was placed and ended in a gap: no row ever had it."""
+    algo = {"order_id": "algo-7", "algo_id": "7"}
+    placed, ended = event(10, "ALGO_NEW", **algo), event(20, "ALGO_CANCELED", "CANCELED", **algo)
+    known = account()
+    known.apply([LoggedEvent(placed.event), LoggedEvent(ended.event, ends=True)], "stream")
+    created = (rest_order(20, "CANCELED", **algo), rest_order(20, "CANCELED", order_id="8"))
+    found = differences(known, replace(refresh(ASKED), created=created))
+    assert [one.text for one in found.values()] == ["order BTCUSDT:8 unknown, venue CANCELED"]
+
+
+def test_an_order_that_the_venue_did_not_know_and_lists_as_ended_is_a_difference() -> None:
+    known = account(event(10, "NEW"), event(20, "GAP", LOST))
+    assert not known.orders
+    found = differences(known, replace(refresh(ASKED), created=(rest_order(20, "CANCELED"),)))
+    assert [one.text for one in found.values()] == ["order BTCUSDT:1001 unknown, venue CANCELED"]
+
+
 @pytest.mark.parametrize(
     ("status", "texts"), [("TRIGGERED", []), ("FINISHED", ["order BTCUSDT:algo-7 TRIGGERED, venue FINISHED"])]
 )
@@ -375,6 +394,61 @@ def test_an_answer_about_something_else_explains_nothing() -> None:
     assert (found_so_far.order_symbols, found_so_far.settings) == (frozenset(), True)
 
 
+LONG_AGO = 70_000
+"""When the venue was asked, later than any answer is behind."""
+
+
+@pytest.mark.parametrize(
+    ("status", "texts"),
+    [
+        ("NEW", ""),
+        ("PARTIALLY_FILLED", ""),
+        ("CANCELED", "order BTCUSDT:1001 NEW, venue none; order BTCUSDT:1001 NEW, venue CANCELED"),
+        ("A_NEW_WORD", "order BTCUSDT:1001 NEW, venue none"),
+    ],
+)
+def test_an_order_that_is_not_listed_is_open_where_its_own_document_says_so(status: str, texts: str) -> None:
+    known, found_so_far = account(event(10, "NEW")), Discrepancies(PACE)
+    created = (rest_order(10, status), rest_order(20, "NEW", order_id="1002"))
+    known.apply((event(20, "NEW", order_id="1002"),), "stream")
+    orders = (rest_order(20, order_id="1002"),)
+    found_so_far.take(known, replace(refresh(LONG_AGO), order_symbols=ALL, orders=orders, created=created), 0.0)
+    found_so_far.explain(known)
+    assert str(found_so_far) == texts
+
+
+@pytest.mark.parametrize(
+    ("fields", "texts"),
+    [
+        ({"orders": (rest_order(10),)}, ""),
+        ({"order_symbols": BTC, "orders": ()}, "order BTCUSDT:1001 NEW, venue none"),
+        ({"orders": (rest_order(10), rest_order(20, order_id="77"))}, "order BTCUSDT:77 none, venue NEW"),
+        ({"orders": (rest_order(10),), "unreadable": (Unreadable("row", OrderKey("BTCUSDT", "77")),)}, "row"),
+    ],
+    ids=[
+        "an open one",
+        "an open one that is not listed",
+        "one that is listed alone",
+        "one whose open row is no better",
+    ],
+)
+def test_a_created_orders_row_that_cannot_be_understood_says_nothing_of_an_open_order(
+    fields: dict[str, Any], texts: str
+) -> None:
+    known, found_so_far = account(event(10, "NEW")), Discrepancies(PACE)
+    key = "77" if "77" in texts or "unreadable" in fields else "1001"
+    answer = replace(refresh(LONG_AGO), order_symbols=ALL, created=(rest_order(30, LOST, order_id=key),))
+    found_so_far.take(known, replace(answer, **fields), 0.0)
+    assert str(found_so_far) == texts
+    found_so_far.take(known, replace(refresh(LONG_AGO), order_symbols=ALL, orders=(rest_order(10),)), 5.0)
+    assert not found_so_far.of_history
+
+
+def test_a_created_orders_row_that_cannot_be_understood_is_a_difference_where_nothing_is_known_of_the_order() -> None:
+    found = differences(account(), replace(refresh(ASKED), created=(rest_order(30, LOST),)))
+    assert [one.text for one in found.values()] == ["order BTCUSDT:1001 unknown, venue "]
+
+
 def test_open_orders_of_many_symbols_are_asked_for_at_once() -> None:
     orders = tuple(rest_order(10, order_id=str(at), symbol=f"S{at}USDT") for at in range(PACE.orders_by_symbol + 1))
     found_so_far = Discrepancies(PACE)
@@ -408,6 +482,114 @@ def test_a_doubt_that_lasts_hides_no_drift_and_no_missing_opening() -> None:
         found_so_far.take(known, torn, at_s)
     assert found_so_far
     assert found_so_far.unexplained(GRACE_S) == ["BTCUSDT BOTH 0.5, venue 0.7"]
+
+
+# An answer that is older than the one that showed a difference
+
+WALLET_900 = {"balances": [rest_balance(49_000, "900")]}
+SIZE_07 = {"positions": [rest_position(49_000, "0.7")]}
+ETH = rest_position(49_000, "1", symbol="ETHUSDT")
+MODE = {"symbol_configs": {}, "multi_assets": False}
+LEVERAGE = {"symbol_configs": {"BTCUSDT": SymbolConfig(7, "cross")}, "multi_assets": False}
+
+
+def check(at: int, **fields: Any) -> Check:
+    """An answer that agrees, asked for at a time, with these fields instead of its own."""
+    agreeing: dict[str, Any] = {"balances": [USDT], "positions": [rest_position(10, "0.5"), ETH]}
+    agreeing |= {"orders": (rest_order(10),), "order_symbols": ALL, **MODE}
+    return replace(
+        refresh(at),
+        **{key: tuple(rows) if isinstance(rows, list) else rows for key, rows in (agreeing | fields).items()},
+    )
+
+
+OLDER: dict[str, tuple[dict[str, Any], list[tuple[int, dict[str, Any], bool]]]] = {
+    "a wallet, by its row": (
+        WALLET_900,
+        [
+            (75_000, {}, False),
+            (76_000, {"balances": [rest_balance(49_000, "1000")]}, True),
+        ],
+    ),
+    "a size, by its row": (
+        SIZE_07,
+        [
+            (75_000, {}, False),
+            (75_500, {"positions": [rest_position(48_000, "0.6"), ETH]}, False),
+            (75_900, {"positions": [rest_position(48_500, "0.5"), ETH]}, False),
+            (76_000, {"positions": [rest_position(49_000, "0.5"), ETH]}, True),
+        ],
+    ),
+    "an answer that was asked for before": (
+        SIZE_07,
+        [(70_900, {"positions": [rest_position(50_000, "0.5"), ETH]}, False)],
+    ),
+    "a position that is not listed, by the youngest row": (
+        {"positions": [ETH]},
+        [
+            (73_900, {}, False),
+            (75_000, {"positions": [rest_position(10, "0.5")]}, False),
+            (75_000, {}, True),
+        ],
+    ),
+    "an order that is not listed, by the time": ({"orders": ()}, [(72_000, {}, False), (74_000, {}, True)]),
+    "the same by its own document": (
+        {"orders": ()},
+        [
+            (72_000, {"orders": (), "created": (rest_order(10),)}, False),
+            (74_000, {"orders": (), "created": (rest_order(10),)}, True),
+        ],
+    ),
+    "an order, by its row": (
+        {"orders": (rest_order(49_000, price=D("91000")),)},
+        [(75_000, {}, False), (75_000, {"orders": (rest_order(49_000),)}, True)],
+    ),
+    "a setting, by the time": (LEVERAGE, [(73_900, {}, False), (74_000, {}, True)]),
+    "a row that cannot be understood": (
+        SIZE_07,
+        [(75_000, {"positions": [ETH], "unreadable": (Unreadable("row", PositionKey("BTCUSDT", "BOTH")),)}, False)],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", OLDER)
+def test_an_older_answer_ends_no_difference(case: str) -> None:
+    shown, answers = OLDER[case]
+    eth = position(49_000, "1", symbol="ETHUSDT")
+    known, found_so_far = account(LONG, eth, event(10, "NEW")), Discrepancies(PACE)
+    rows = {"positions": [*shown["positions"], ETH]} if shown is SIZE_07 else {}
+    found_so_far.take(known, check(71_000, **(shown | rows)), 0.0)
+    (text,) = str(found_so_far).split("; ")
+    for at_s, (asked, fields, is_proof) in enumerate(answers, start=1):
+        found_so_far.take(known, check(asked, **fields), float(at_s))
+        assert (text in str(found_so_far), found_so_far.doubtful) == (not is_proof, not is_proof), asked
+        assert is_proof or found_so_far.repeated
+
+
+def test_no_older_answer_makes_a_difference_less_than_drift() -> None:
+    known, found_so_far = account(LONG), Discrepancies(PACE)
+    found_so_far.take(known, refresh(LATE, positions=[rest_position(40, "0.7")]), 0.0)
+    for at_s in (1.0, GRACE_S):
+        found_so_far.take(known, refresh(LATE + 1_000, positions=[rest_position(5, "0.6")]), at_s)
+    assert found_so_far.unexplained(GRACE_S) == ["BTCUSDT BOTH 0.5, venue 0.7"]
+
+
+def test_a_minute_later_each_answer_counts_whatever_times_it_has() -> None:
+    """The venue's clock was set back."""
+    known, found_so_far = account(LONG), Discrepancies(PACE)
+    found_so_far.take(known, refresh(LATE, positions=[rest_position(40, "0.7")]), 0.0)
+    for at_s, differs in ((59.0, True), (60.0, False)):
+        found_so_far.take(known, refresh(ASKED, positions=[rest_position(10, "0.5")]), at_s)
+        assert bool(found_so_far) is differs
+
+
+def test_a_wallet_that_recurs_is_taken_from_the_answer_that_showed_it() -> None:
+    known, found_so_far = account(LONG), Discrepancies(PACE)
+    theirs = rest_balance(40, "1000.5")
+    found_so_far.take(known, refresh(ASKED, balances=[theirs], positions=[rest_position(10, "0.5")]), 0.0)
+    found_so_far.note_wallets_alone(0.0)
+    found_so_far.take(known, refresh(ASKED + 1_000, positions=[rest_position(10, "0.5")]), 1.0)
+    assert found_so_far.wallets_that_recur(1.0) == [theirs]
 
 
 @pytest.mark.parametrize(

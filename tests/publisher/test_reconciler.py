@@ -37,7 +37,7 @@ from publisher.status import Status
 from publisher.tuning import Tuning
 from statecast.domain.account import Account
 from statecast.domain.changes import Change, Check, Unreadable
-from statecast.domain.models import Balance, PositionKey, SymbolConfig
+from statecast.domain.models import Balance, OrderKey, PositionKey, SymbolConfig
 from statecast.domain.order_tracking import BEFORE_OPENING, IncompleteOrder
 from statecast.errors import AuthFailed, LimitReached, RateLimited, VenueError, VenueUnreachable
 from statecast.store.client import Client
@@ -421,6 +421,32 @@ async def test_rest_that_is_behind_for_a_moment_is_no_drift_and_readers_see_the_
     assert story.fields["drifts"] == 0
 
 
+async def test_an_answer_of_a_server_that_is_behind_hides_no_lost_fill() -> None:
+    story = Story()
+    ahead = new_account()
+    ahead.apply((snapshot(positions=[rest_position(-20, "0.7")], orders=[rest_order(-50)]),), "rest")
+    answers = iter([ahead])
+    story.venue = lambda scope: story.answer(scope, next(answers, story.account))
+    states: list[tuple[str, bool]] = []
+    story.light.due()
+    for at in (1.5, 2.5, 4.5):
+        story.at(PACE.all_pause_s + at, lambda: states.append((story.status.state, story.verified)))
+    assert await story.run(PERIOD_S) == "drift from the venue: BTCUSDT BOTH 0.5, venue 0.7"
+    assert states == [("recovering", False)] * 3
+
+
+async def test_an_answer_for_readers_that_was_asked_for_before_hides_no_lost_fill() -> None:
+    story = Story()
+    early = story.truth(FIGURES_ONLY)
+    ahead = new_account()
+    ahead.apply((snapshot(positions=[rest_position(-20, "0.7")], orders=[rest_order(-50)]),), "rest")
+    story.venue = lambda scope: story.answer(scope, ahead)
+    story.light.due()
+    story.at(PACE.all_pause_s + 0.5, lambda: story.light.offer(early))
+    await story.run(PACE.all_pause_s + 0.7)
+    assert (story.status.state, story.verified) == ("recovering", False)
+
+
 async def test_a_venue_that_does_not_answer_is_not_believed_for_longer_than_a_period_and_the_grace() -> None:
     story = Story()
     story.venue = fails(VenueUnreachable("binance", "GET /fapi/v3/account", "HTTP 503"))
@@ -733,11 +759,44 @@ async def test_a_row_that_cannot_be_understood_is_shown_as_doubt_until_an_answer
     assert (story.status.state, story.verified) == ("live", True)
 
 
-async def test_a_beginning_in_doubt_ends_with_an_answer_that_agrees() -> None:
+def doubtful_story(row: Unreadable) -> Story:
+    """It begins with a snapshot of which one row could not be understood."""
     story = Story()
     now = story.clock.monotonic()
-    story.light.begins(now, now, EVERYTHING.created_since_ms, (), doubts=["a row cannot be understood"])
-    assert (story.status.state, story.status.reason) == ("recovering", "a row cannot be understood")
+    story.light.begins(now, now, EVERYTHING.created_since_ms, (), unreadable=[row])
+    return story
+
+
+ORDER_ROW = Unreadable("order BTCUSDT:77: its row", OrderKey("BTCUSDT", "77"))
+POSITION_ROW = Unreadable("position ETHUSDT BOTH: its row", PositionKey("ETHUSDT", "BOTH"))
+
+
+async def test_a_beginning_in_doubt_ends_with_an_answer_that_agrees() -> None:
+    story = doubtful_story(ORDER_ROW)
+    assert (story.status.state, story.status.reason) == ("recovering", ORDER_ROW.text)
     story.light.due()
     await story.run(PERIOD_S)
     assert story.status.state == "live"
+
+
+async def test_an_order_that_the_snapshot_did_not_understand_is_a_doubt_until_an_answer_lists_orders() -> None:
+    story = doubtful_story(ORDER_ROW)
+    story.stream(position(10, "0.7"))
+    await story.run(20)
+    assert {scope for _, scope in story.asked} == {FIGURES_ONLY}
+    assert (story.status.state, story.verified) == ("recovering", False)
+    story.light.offer(story.truth(FIGURES_ONLY))
+    assert (story.status.state, story.verified) == ("recovering", False)
+    await story.run(PERIOD_S)
+    assert (story.status.state, story.verified) == ("live", True)
+
+
+async def test_an_answer_for_readers_does_not_end_the_doubt_about_a_row() -> None:
+    """It does not say what in it could not be understood."""
+    story = doubtful_story(POSITION_ROW)
+    story.light.offer(story.truth(FIGURES_ONLY))
+    assert (story.status.state, story.verified) == ("recovering", False)
+    story.stream(position(10, "0.7"))
+    await story.run(5)
+    assert {scope for _, scope in story.asked} == {FIGURES_ONLY}
+    assert (story.status.state, story.verified) == ("live", True), "an answer of the publisher's own has all positions"

@@ -71,6 +71,13 @@ def test_of_finished_orders_the_latest_are_remembered() -> None:
     assert story.account.remembers_orders_since_ms == NOW + 21, "of its millisecond, others may be forgotten"
 
 
+def test_of_the_orders_whose_ends_were_logged_alone_the_latest_are_remembered() -> None:
+    story = Story([snapshot()], account=new_account(finished_orders=2))
+    for at in (10, 20, 30):
+        story.apply(LoggedEvent(event(at, "CANCELED", "CANCELED", order_id=str(at)).event, ends=True))
+    assert [story.account.is_end_logged(key) for key in btc("10", "20", "30")] == [False, True, True]
+
+
 def test_of_the_orders_that_a_history_shows_to_be_over_the_latest_are_remembered() -> None:
     story = Story([snapshot()], account=new_account(finished_orders=2))
     listed = {row.key: row for at in (30, 20, 10) for row in [rest_order(at, "CANCELED", order_id=str(at))]}
