@@ -9,8 +9,7 @@ Trimmed rows stand with each function.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from statecast.domain import gaps
 from statecast.domain.history import PastAmendment, PastOrder, PastTrade
@@ -19,6 +18,7 @@ from statecast.errors import FrameError
 from statecast.venues.binance import wire
 from statecast.venues.binance.fields import (
     Json,
+    if_readable,
     maybe_flag,
     maybe_number,
     name,
@@ -31,8 +31,6 @@ from statecast.venues.binance.fields import (
     whole,
 )
 from statecast.venues.binance.snapshot import algo_order_key, algo_order_row, order_key, order_row
-
-T = TypeVar("T")
 
 
 def orders(body: object) -> tuple[PastOrder, ...]:
@@ -123,14 +121,6 @@ def trades(body: object) -> Trades:
 
 def _trade(row: Json, event: str) -> PastTrade:
     number_of_trade = whole(row, "id", event)
-
-    def figure(read: Callable[[Json, str, str], T], key: str) -> T | None:
-        """A value that says nothing of the rest of the row: left out where it makes no sense."""
-        try:
-            return read(row, key, event)
-        except FrameError:
-            return None
-
     return PastTrade(
         symbol=name(row, "symbol", event),
         order_id=str(whole(row, "orderId", event)),
@@ -140,12 +130,12 @@ def _trade(row: Json, event: str) -> PastTrade:
         sequence=number_of_trade,
         qty=number(row, "qty", event),
         price=number(row, "price", event),
-        commission=figure(maybe_number, "commission"),
-        commission_asset=figure(name, "commissionAsset"),
-        realized_profit=figure(maybe_number, "realizedPnl"),
-        maker=figure(maybe_flag, "maker"),
-        side=figure(name, "side") or "",
-        position_side=figure(name, "positionSide") or "",
+        commission=if_readable(maybe_number, row, "commission", event),
+        commission_asset=if_readable(name, row, "commissionAsset", event),
+        realized_profit=if_readable(maybe_number, row, "realizedPnl", event),
+        maker=if_readable(maybe_flag, row, "maker", event),
+        side=if_readable(name, row, "side", event) or "",
+        position_side=if_readable(name, row, "positionSide", event) or "",
     )
 
 
