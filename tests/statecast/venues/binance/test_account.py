@@ -11,6 +11,7 @@ from email.utils import formatdate
 from typing import Any
 
 import pytest
+import structlog
 from aiohttp import web
 from support.binance_rest import (
     HOUR_MS,
@@ -180,6 +181,23 @@ async def test_conditional_orders_are_asked_for_symbol_by_symbol(account: Binanc
     )
     asked = {request.query["symbol"]: request.query["startTime"] for request in venue.requests if request.path == path}
     assert asked == {symbol: str(since_ms) for symbol, since_ms in since}
+
+
+async def test_conditional_orders_of_a_symbol_that_the_venue_refuses_are_not_listed_until_now(
+    account: BinanceAccount, venue: Venue
+) -> None:
+    """The log would be complete until then by the word of a list that nobody has seen."""
+    refusals = [("XUSDT", -1121, "Invalid symbol."), ("BTCUSDT", -4104, "Invalid contract type")]
+    codes = {symbol: {"code": code, "msg": text} for symbol, code, text in refusals}
+    venue.next["/fapi/v1/allAlgoOrders"] = [lambda asked: answer(codes[asked.query["symbol"]], 400)] * 4
+    scope = CheckScope(conditional_since_ms=(("XUSDT", START_MS - 9), ("BTCUSDT", START_MS - 7)))
+    with structlog.testing.capture_logs() as lines:
+        for _ in range(2):
+            told = await account.fetch_check(scope)
+            assert told.conditional_until_ms == {"XUSDT": told.taken_ms}
+    assert [(line["event"], line["log_level"], line["symbol"]) for line in lines] == [
+        ("history_refused", "warning", "BTCUSDT")
+    ]
 
 
 @pytest.mark.parametrize("has_weight", [True, False])
