@@ -96,8 +96,10 @@ def test_account_update_after_a_fill() -> None:
     )
 
 
-def test_funding_without_positions_changes_the_wallet_alone() -> None:
-    frame = user(USER["ACCOUNT_UPDATE-2"])
+@pytest.mark.parametrize("positions", [{}, {"P": []}], ids=["as documented", "as recorded in 2026-04"])
+def test_funding_without_positions_changes_the_wallet_alone(positions: Any) -> None:
+    payload = USER["ACCOUNT_UPDATE-2"]
+    frame = user({**payload, "a": {**payload["a"], **positions}})
     assert [type(change) for change in frame.changes] == [BalanceUpdate]
     assert (frame.detail, frame.unknown_fields) == ("FUNDING_FEE", 0)
 
