@@ -29,8 +29,9 @@ NO_END_MS = 1 << 60
 AHEAD_MS = 60_000
 """The last window of a history reaches so far beyond now, for clocks that differ."""
 
-LAST_PROOF_MS = 10_000
-"""Incomes may be booked, and wallets stamped, by other services than those that fill orders."""
+BOOKED_WITHIN_MS = 10_000
+"""Times of one fill differ by so much at the most: other services book incomes, and stamp wallets, than those that fill
+orders."""
 
 MAX_INCOME_PAGES = 3
 """Of an account that trades so much, reading each symbol costs no more than the pages that would name them."""
@@ -96,7 +97,7 @@ class Histories:
             raise WantsSymbol(error.venue, error.call, error.reason) from error
 
     async def order(self, key: OrderKey, waiting: Waiting) -> PastOrder | None:
-        """One order; None when the venue has forgotten it."""
+        """One order; None where the venue does not know it: not any more, or not yet."""
 
         async def read(call: wire.Call, params: Params) -> object:
             return await self._rest.read_when_allowed(call, params, waiting, paged=False)
@@ -136,7 +137,7 @@ class Histories:
         """Symbols in which a commission was booked since then. None where the venue does not answer, or they fill too
         many pages and not `all_pages` are wanted."""
         await self._rest.clock.ensure()
-        start_ms, now_ms = self._kept_since(since_ms - LAST_PROOF_MS), self._rest.clock.now_ms()
+        start_ms, now_ms = self._kept_since(since_ms - BOOKED_WITHIN_MS), self._rest.clock.now_ms()
         symbols: set[str] = set()
         pages = 0
         while start_ms <= now_ms:
