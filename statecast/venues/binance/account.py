@@ -240,10 +240,8 @@ class BinanceAccount:
         """Symbols with a commission; a maker's fill may have none ("0" in recorded frames of 2026-04)."""
         return await self._histories.symbols_with_fills(since_ms, waiting, all_pages=whatever_it_costs)
 
-    async def fetch_amendments(
-        self, order: OrderKey, since_ms: int, waiting: Waiting
-    ) -> tuple[PastAmendment, ...] | None:
-        """How one order was amended; None where the venue refuses to say."""
+    async def fetch_amendments(self, order: OrderKey, since_ms: int, waiting: Waiting) -> tuple[PastAmendment, ...]:
+        """How one order was amended."""
         return await self._histories.amendments(order, since_ms, waiting)
 
     async def fetch_order(self, order: OrderKey, waiting: Waiting) -> PastOrder | None:

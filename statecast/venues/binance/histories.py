@@ -109,28 +109,22 @@ class Histories:
                 return None
             raise
 
-    async def amendments(self, key: OrderKey, since_ms: int, waiting: Waiting) -> tuple[PastAmendment, ...] | None:
-        """How an order was amended since then, oldest first; None where the venue does not answer for it. The venue
-        lists the newest first, 100 at a time."""
+    async def amendments(self, key: OrderKey, since_ms: int, waiting: Waiting) -> tuple[PastAmendment, ...]:
+        """How an order was amended since then, oldest first. The venue lists the newest first, 100 at a time."""
         if event_ids.algo_id(key.order_id) != key.order_id:
             return ()  # A conditional order cannot be amended.
         found: dict[int, tuple[int, PastAmendment]] = {}
         params: dict[str, str | int] = {"symbol": key.symbol, "orderId": key.order_id, "limit": wire.AMENDMENT_PAGE}
         params["startTime"] = self._kept_since(since_ms)
         while True:
-            try:
-                page = history.amendments(
-                    await self._rest.read_when_allowed(wire.ORDER_AMENDMENT, params, waiting, paged=False)
-                )
-            except AuthFailed:
-                raise
-            except (Rejected, FrameError):  # The order itself is known without them.
-                return None
-            has_more = any(number not in found for number, _, _ in page)
-            found.update({number: (count, amendment) for number, count, amendment in page})
-            if len(page) < wire.AMENDMENT_PAGE or not has_more:
+            page = history.amendments(
+                await self._rest.read_when_allowed(wire.ORDER_AMENDMENT, params, waiting, paged=False)
+            )
+            has_more = any(number not in found for number, _, _ in page.rows)
+            found.update({number: (count, amendment) for number, count, amendment in page.rows})
+            if page.listed < wire.AMENDMENT_PAGE or not has_more:
                 break
-            params["endTime"] = min(amendment.time_ms for _, _, amendment in page)
+            params["endTime"] = min(amendment.time_ms for _, _, amendment in page.rows)
         return tuple(amendment for _, amendment in sorted(found.values(), key=lambda row: row[0]))
 
     async def symbols_with_fills(self, since_ms: int, waiting: Waiting, *, all_pages: bool) -> frozenset[str] | None:

@@ -1,7 +1,7 @@
 """Order and trade histories by REST → past orders and trades. Pure; a malformed body raises FrameError.
 
 An order's row that is not understood is an order of status `LOST`, as long as it says which one it is, and since when;
-a trade's row is left out, and named by its order.
+a trade's row is left out, and named by its order. An amendment's row is left out: the others show that it is missing.
 
 Pages "All Orders", "Account Trade List", "Query All Algo Orders", as of 2026-05-28 to 2026-09; read in November 2026.
 Trimmed rows stand with each function.
@@ -9,6 +9,7 @@ Trimmed rows stand with each function.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import NamedTuple
 
 from statecast.domain import gaps
@@ -147,14 +148,26 @@ class AmendmentRow(NamedTuple):
     amendment: PastAmendment
 
 
-def amendments(body: object) -> tuple[AmendmentRow, ...]:
+class Amendments(NamedTuple):
+    """What an answer lists: amendments, and how many there are together with those that are not understood."""
+
+    rows: tuple[AmendmentRow, ...]
+    listed: int
+
+
+def amendments(body: object) -> Amendments:
     """`GET /fapi/v1/orderAmendment`, "Get Order Modify History": of one order, newest first.
 
     [{"amendmentId":5363,"symbol":"BTCUSDT","orderId":20072994037,"clientOrderId":"…","time":1629184560899,
       "amendment":{"price":{"before":"30004","after":"30003.2"},"origQty":{"before":"1","after":"1"},"count":3}}]
     """
     event = str(wire.ORDER_AMENDMENT)
-    return tuple(_amendment(row, event) for row in rows(body, event, "body"))
+    listed = rows(body, event, "body")
+    found: list[AmendmentRow] = []
+    for row in listed:
+        with suppress(FrameError):
+            found.append(_amendment(row, event))
+    return Amendments(tuple(found), len(listed))
 
 
 def _amendment(row: Json, event: str) -> AmendmentRow:
