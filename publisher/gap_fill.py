@@ -292,17 +292,17 @@ class GapFiller:
         self, gap: Gap, open_now: Mapping[OrderKey, Order], buffered: Callable[[], Iterable[OrderEvent]]
     ) -> GapRead:
         """Histories are computed apart, and one may be behind another, behind the list of open orders, or behind what
-        the stream has sent: then they are asked for again, a few times. That the venue does not know a young order
-        proves nothing: VenueUnreachable asks for everything again."""
+        the stream has sent, or is refused for a moment: then they are asked for again, a few times. That the venue does
+        not know a young order proves nothing: VenueUnreachable asks for everything again."""
         tries = 1
         while True:
             read = await self._histories.read(gap, open_now)
             begun = {event.order.key for event in buffered() if event.event_type in OPENING_EVENTS}
             read = read._replace(unsure=(*read.unsure, *not_listed_yet(gap, open_now, read.unread, begun)))
-            if not (read.found.behind or read.unsure) or tries == BEHIND_TRIES:
+            if not (read.found.behind or read.not_explained or read.unsure) or tries == BEHIND_TRIES:
                 break
             tries += 1
-            behind = [row.order_id for row in read.found.behind]
+            behind = [row.order_id for row in (*read.found.behind, *(entry.order for entry in read.not_explained))]
             self._log.warning("histories_disagree", orders=behind, not_known=[str(key) for key in read.unsure])
             self._histories.forget_trades({row.symbol for row in read.found.behind})
             await self._clock.sleep(BEHIND_PAUSE_S)
@@ -311,7 +311,7 @@ class GapFiller:
             reason = f"does not know {unsure}, which the stream has sent just before, or the venue lists as open"
             raise VenueUnreachable("the venue", "orders by their ids", reason)
         lost = read.lost + [LoggedEvent(gaps.of_order(row, self._clock.now_ms())) for row in read.found.behind]
-        lost += [LoggedEvent(entry) for entry in read.found.unplaced]
+        lost += [LoggedEvent(entry) for entry in (*read.found.unplaced, *read.not_explained)]
         # An order whose entry the log has already is over all the same.
         new = [one for one in lost if isinstance(one, OrderUpdate) or one.event.event_id not in gap.logged]
         return read._replace(lost=new)

@@ -20,6 +20,7 @@ from statecast.domain.history import (
     PastOrder,
     PastTrade,
     Reconstructed,
+    are_explained,
     events_from_history,
     fill_of_unknown_order,
     may_be_amended,
@@ -37,7 +38,7 @@ from statecast.domain.orders import (
     is_understood,
 )
 from statecast.domain.snapshot_merge import RestTiming
-from statecast.errors import AuthFailed, Rejected
+from statecast.errors import AuthFailed, FrameError, Rejected
 from statecast.venues.adapter import HistoryKind, HistoryQuery, VenueAccount, Waiting, WantsSymbol
 
 MAX_ASKED_AMENDMENTS = 100
@@ -87,7 +88,8 @@ class GapRead(NamedTuple):
     """What one reading of the histories shows: the events, entries for what is lost, and orders that are over.
 
     `unsure` are orders that the venue does not know, and which are so young that it may not know them yet. In the
-    `unread` symbols conditional orders were not listed.
+    `unread` symbols conditional orders were not listed. `not_explained` are entries for orders whose amendments do not
+    lead to the price and the quantity that they have.
     """
 
     found: Reconstructed
@@ -95,11 +97,12 @@ class GapRead(NamedTuple):
     ended: dict[OrderKey, Order]
     unsure: tuple[OrderKey, ...] = ()
     unread: frozenset[str] = frozenset()
+    not_explained: tuple[OrderEvent, ...] = ()
 
 
 class _Reading(NamedTuple):
     """One attempt: the gap, the orders that are open now, entries for what is lost, orders that the venue may not know
-    yet, those that it will not show, and symbols that it refuses."""
+    yet, those that it will not show, symbols that it refuses, and entries for amendments that it may list yet."""
 
     gap: Gap
     open_now: Mapping[OrderKey, Order]
@@ -107,6 +110,7 @@ class _Reading(NamedTuple):
     unsure: set[OrderKey]
     not_shown: set[OrderKey]
     refused: set[str]
+    not_explained: list[OrderEvent]
 
 
 class GapReader:
@@ -151,7 +155,7 @@ class GapReader:
 
     async def read(self, gap: Gap, open_now: Mapping[OrderKey, Order]) -> GapRead:
         """Orders first, trades after them, so that these explain all that the orders have filled."""
-        reading = _Reading(gap, open_now, list(gap.lost), set(), set(), set())
+        reading = _Reading(gap, open_now, list(gap.lost), set(), set(), set(), [])
         orders: dict[OrderKey, PastOrder] = {}
         lag_ms = self._rest.lag_ms
 
@@ -183,7 +187,8 @@ class GapReader:
         incomplete = self._account.incomplete_orders
         found = await _reconstruct(gap, seen, incomplete, self._clock, self._slice_size)
         found = _without_refused(found, reading, self._clock.now_ms())
-        return GapRead(found, reading.lost, ended, tuple(sorted(reading.unsure)), unread)
+        unsure, not_explained = tuple(sorted(reading.unsure)), tuple(reading.not_explained)
+        return GapRead(found, reading.lost, ended, unsure, unread, not_explained)
 
     # Which symbols
 
@@ -363,17 +368,33 @@ class GapReader:
     async def _amendments(
         self, reading: _Reading, orders: Mapping[OrderKey, PastOrder], trades: Iterable[PastTrade]
     ) -> dict[OrderKey, tuple[PastAmendment, ...]]:
-        """Of orders that something has changed which no other history explains."""
+        """Of orders that something has changed which no other history explains. Where they do not explain it either,
+        there is an entry: at once where nobody can be asked, else after some tries."""
         gap = reading.gap
         last_fill_ms = _last_fills(trades)
         amended = [key for key, past in orders.items() if may_be_amended(past, gap.known.get(key), last_fill_ms[key])]
         if len(amended) > MAX_ASKED_AMENDMENTS:
             self._log.warning("amendments_not_asked_for", orders=len(amended) - MAX_ASKED_AMENDMENTS)
         found: dict[OrderKey, tuple[PastAmendment, ...]] = {}
-        for key in amended[:MAX_ASKED_AMENDMENTS]:
-            rows = await self._venue.fetch_amendments(key, gap.since_ms, self._waiting)
+        for at, key in enumerate(amended):
+            rows = await self._amendments_of(key, gap.since_ms) if at < MAX_ASKED_AMENDMENTS else None
             found[key] = missing_amendments(rows or (), gap.known.get(key), gap.since_ms)
+            entry = _not_explained(gap, orders[key], found[key], self._clock.now_ms())
+            if entry is not None and rows is None:
+                reading.lost.append(LoggedEvent(entry))
+            elif entry is not None:
+                reading.not_explained.append(entry)
         return found
+
+    async def _amendments_of(self, key: OrderKey, since_ms: int) -> tuple[PastAmendment, ...] | None:
+        """None where the venue has no such history; none are found where it refuses to list them."""
+        try:
+            return await self._venue.fetch_amendments(key, since_ms, self._waiting)
+        except AuthFailed:
+            raise
+        except (Rejected, FrameError) as error:
+            self._log.error("amendments_refused", order=str(key), reason=str(error))
+            return ()
 
 
 class _Seen(NamedTuple):
@@ -449,6 +470,21 @@ def _ended_orders(gap: Gap, orders: Mapping[OrderKey, PastOrder], known: Iterabl
         ended[order.key] = order
         gap.filled[order.key] = filled_of(order)
     return ended
+
+
+def _not_explained(gap: Gap, past: PastOrder, amendments: Iterable[PastAmendment], now_ms: int) -> OrderEvent | None:
+    """The entry for amendments of an order that must have happened in the gap, and of which these are not all. None
+    where they are, where the log has the last one or an entry, or where the row is older than what was known, or so
+    young that the stream may send them."""
+    order, known = past.order, gap.known.get(past.order.key)
+    is_older = known is not None and order.venue_time_ms <= known.venue_time_ms
+    if is_older or order.venue_time_ms > gap.until_ms or are_explained(order, known, amendments):
+        return None
+    since_ms = known.venue_time_ms if known is not None else max(past.created_ms, gap.since_ms)
+    rows = order._replace(venue_time_ms=since_ms), order
+    first, last = (OrderEvent(event_ids.of_order(row, "AMENDMENT"), "AMENDMENT", row, now_ms) for row in rows)
+    entry = gaps.of_unlogged([first, last])
+    return None if last.event_id in gap.logged or entry.event_id in gap.logged else entry
 
 
 def _without_refused(found: Reconstructed, reading: _Reading, now_ms: int) -> Reconstructed:

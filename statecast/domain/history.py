@@ -222,6 +222,24 @@ def may_be_amended(past: PastOrder, known: Order | None, last_fill_ms: int) -> b
     return not is_over(order) and order.venue_time_ms > before_ms
 
 
+def are_explained(order: Order, known: Order | None, amendments: Iterable[PastAmendment]) -> bool:
+    """Whether these amendments, oldest first, lead to the terms that an order's row has: from those that were `known`,
+    or from where they begin, without a step between them that is missing. What is later than the row may lead on."""
+    terms: tuple[Decimal | None, Decimal | None] = order.price, order.quantity
+    at = (known.price, known.quantity) if known is not None else None
+    if None in terms or (at is not None and None in at):
+        return True
+    reached = [terms if at is None else at]
+    for one in amendments:
+        if at is not None and one.begins != at:
+            return False
+        if one.time_ms <= order.venue_time_ms:
+            reached.clear()
+        at = one.price, one.quantity
+        reached.append(at)
+    return terms in reached
+
+
 def _events(past: PastOrder, fills: list[PastTrade], created_in_window: bool, received_at_ms: int) -> list[OrderUpdate]:
     """Everything that the rows say of an ordinary order, in its order."""
     row = past.order

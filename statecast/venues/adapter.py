@@ -372,7 +372,8 @@ class VenueAccount(Protocol):
     async def fetch_amendments(
         self, order: OrderKey, since_ms: int, waiting: Waiting
     ) -> tuple[PastAmendment, ...] | None:
-        """How an order was amended since then, oldest first; None where the venue does not say."""
+        """How an order was amended since then, oldest first; None where the venue has no such history. Raises Rejected
+        where it does not answer for such an order. A row that cannot be understood is missing."""
 
     async def fetch_order(self, order: OrderKey, waiting: Waiting) -> PastOrder | None:
         """An order as it is now; None where the venue does not know it: not any more, or not yet. Raises Rejected where

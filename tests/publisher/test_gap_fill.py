@@ -15,6 +15,7 @@ from support.large import WeighingExchange, bots, large_server, market, rest
 from support.parts import Parts
 from support.world import DEADLINE_S, FastClock, World, new_server, published, unlimited, until, world
 
+from publisher.gap_fill import BEHIND_TRIES
 from publisher.tuning import Tuning
 from statecast.clock import SystemClock
 from statecast.domain.changes import OrderUpdate
@@ -726,6 +727,28 @@ async def test_amendments_of_the_gap_are_logged_under_the_ids_of_the_stream(redi
         ids = [change.event.event_id for frame in frames for change in frame.changes if isinstance(change, OrderUpdate)]
         assert [entry["eventId"] for entry in entries] == ids
         assert here.exchange.requests["GET /fapi/v1/orderAmendment 200"] == 1
+
+
+@pytest.mark.parametrize("refusals", [2, 5])
+async def test_an_amendment_of_the_gap_that_the_venue_refuses_to_list_is_asked_for_again(
+    redis_url: str, account_name: str, refusals: int
+) -> None:
+    """The hash has the new price: the log has the amendment, or says that something is missing."""
+    async with world(redis_url, account_name) as here:
+        await here.agree()
+        order_id, tick = send_limit(here, "0.9"), here.ledger.rules["BTCUSDT"].tick_size
+        await until(here.log, lambda log: logged_of(log, order_id) == ["NEW"])
+        body = '{"code":-5000,"msg":"Not now."}'
+        fault = {"status": 400, "body": body, "path": "/fapi/v1/orderAmendment", "count": refusals}
+        here.exchange.fault("answer_rest", fault, here.now_ms())
+        here.exchange.fault("refuse_sockets", {"count": 2}, here.now_ms())
+        here.exchange.fault("cut_sockets", {"kind": "private"}, here.now_ms())
+        order = here.ledger.order("BTCUSDT", order_id)
+        here.ledger.amend(order_id, qty=order.qty, price=order.price + tick, now_ms=here.now_ms() + 1)
+        log = await until(here.log, lambda log: len(logged_of(log, order_id)) >= 2)
+        assert logged_of(log, order_id) == ["NEW", "AMENDMENT" if refusals < BEHIND_TRIES else "GAP"]
+        await here.agree()
+        assert here.exchange.requests["GET /fapi/v1/orderAmendment 400"] == refusals
 
 
 async def test_a_liquidations_fill_without_a_number_is_logged_once_by_stream_and_history(

@@ -12,15 +12,17 @@ import pytest
 from support.changes import NOW, REST, event, new_account, order, rest_order, snapshot
 from support.story import merge_all
 
+from publisher import gap_histories
 from publisher.gap_histories import Gap, GapReader, ended_orders, is_end_logged, not_listed_yet, triggered_orders
 from publisher.logs import account_log
 from statecast.clock import SystemClock
+from statecast.domain import gaps
 from statecast.domain.catch_up import Apply, CatchUp, GapFill, Merge
 from statecast.domain.changes import OrderUpdate
 from statecast.domain.history import PastAmendment, PastOrder, PastTrade
 from statecast.domain.models import Order, OrderKey
 from statecast.domain.snapshot_merge import RestTiming
-from statecast.errors import AuthFailed, Rejected, VenueError
+from statecast.errors import AuthFailed, FrameError, Rejected, VenueError
 from statecast.venues.adapter import (
     HistoryKind,
     HistoryPage,
@@ -45,7 +47,7 @@ class Desk:
         self.refused: dict[OrderKey, Rejected] = {}
         self.booked: frozenset[str] | None = frozenset()
         self.asked_for_bookings: list[tuple[int, bool]] = []
-        self.amendments: dict[OrderKey, tuple[PastAmendment, ...]] = {}
+        self.amendments: dict[OrderKey, tuple[PastAmendment, ...] | VenueError | FrameError | None] = {}
         self.asked_for_amendments: list[OrderKey] = []
         self.clock = SimpleNamespace(now_ms=lambda: NOW + 11_000)
         self.account = new_account()
@@ -86,7 +88,10 @@ class Desk:
 
     async def fetch_amendments(self, key: OrderKey, since_ms: int, _: Waiting) -> tuple[PastAmendment, ...] | None:
         self.asked_for_amendments.append(key)
-        return self.amendments.get(key)
+        found = self.amendments.get(key)
+        if isinstance(found, VenueError | FrameError):
+            raise found
+        return found
 
     def traded(self, *rows: PastTrade, symbol: str = "BTCUSDT", unreadable: tuple[OrderKey, ...] = ()) -> None:
         self.pages["trades", symbol] = HistoryPage(trades=rows, unreadable=unreadable)
@@ -637,3 +642,90 @@ async def test_amendments_are_asked_for_of_orders_alone_that_may_have_been_amend
         "BTCUSDT:3:CANCELED",
         f"BTCUSDT:2:AMENDMENT:{NOW + 700}:0.05@91000",
     ]
+
+
+def to_price(at: int, before: int, after: int, quantity: str = "0.05") -> PastAmendment:
+    """An amendment from one price to another."""
+    return PastAmendment(NOW + at, Decimal(before), Decimal(quantity), Decimal(after), Decimal(quantity))
+
+
+AMENDED = order(-50, order_id="2", price=Decimal(90000), quantity=Decimal("0.05"))
+AMENDED_NOW = rest_order(700, order_id="2", price=Decimal(91000), quantity=Decimal("0.05"))
+ENTRY = f"BTCUSDT:2:GAP:{NOW - 50}"
+
+
+@pytest.mark.parametrize(
+    ("listed", "logged"),
+    [
+        ((), []),
+        (Rejected("a venue", "amendments", "not now", -4000), []),
+        (FrameError("amendments", "body", "is null"), []),
+        ((to_price(300, 90000, 90500),), ["AMENDMENT"]),
+        ((to_price(300, 90000, 90500), to_price(700, 90700, 91000)), ["AMENDMENT", "AMENDMENT"]),
+        ((to_price(700, 90700, 91000),), []),
+        ((to_price(300, 90000, 91000), to_price(600, 91000, 90000)), ["AMENDMENT", "AMENDMENT"]),
+    ],
+    ids=["none yet", "refused", "nonsense", "not the last", "one in between is missing", "not the first", "and back"],
+)
+async def test_amendments_that_do_not_lead_to_what_the_order_is_now_are_asked_for_again(
+    listed: tuple[PastAmendment, ...] | VenueError | FrameError, logged: list[str]
+) -> None:
+    desk = Desk()
+    desk.amendments[AMENDED.key] = listed
+    read = await desk.reader.read(desk.gap(AMENDED), {AMENDED.key: AMENDED_NOW})
+    (entry,) = read.not_explained
+    assert (entry.event_id, entry.order.price, entry.order.venue_time_ms) == (ENTRY, 91000, NOW + 700)
+    assert not gaps.ends_order(entry)
+    assert [update.event.event_type for update in read.found.updates] == logged
+    assert read.lost == []
+
+
+async def test_an_ended_order_whose_amendments_are_not_listed_has_an_entry_as_well() -> None:
+    desk = Desk()
+    desk.amendments[AMENDED.key] = ()
+    desk.single[AMENDED.key] = PastOrder(AMENDED_NOW._replace(status="CANCELED"), NOW - 50)
+    read = await desk.reader.read(desk.gap(AMENDED), {})
+    assert [entry.event_id for entry in read.not_explained] == [ENTRY]
+
+
+async def test_where_no_amendments_are_listed_there_is_an_entry_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk, gap_of = Desk(), (AMENDED, {AMENDED.key: AMENDED_NOW})
+    read = await desk.reader.read(desk.gap(gap_of[0]), gap_of[1])
+    assert ([one.event.event_id for one in read.lost], read.not_explained) == ([ENTRY], ())
+    monkeypatch.setattr(gap_histories, "MAX_ASKED_AMENDMENTS", 0)
+    desk.amendments[AMENDED.key] = (to_price(700, 90000, 91000),)
+    read = await desk.reader.read(desk.gap(gap_of[0]), gap_of[1])
+    assert ([one.event.event_id for one in read.lost], read.not_explained) == ([ENTRY], ())
+    assert len(desk.asked_for_amendments) == 1, "of so many orders the venue is not asked"
+
+
+@pytest.mark.parametrize(
+    ("row", "logged"),
+    [
+        (AMENDED_NOW._replace(venue_time_ms=NOW - 60), ()),
+        (AMENDED_NOW._replace(venue_time_ms=NOW + 10_001), ()),
+        (AMENDED_NOW, (f"BTCUSDT:2:AMENDMENT:{NOW + 700}:0.05@91000",)),
+        (AMENDED_NOW, (ENTRY,)),
+        (AMENDED_NOW._replace(price=AMENDED.price), ()),
+    ],
+    ids=["an old row", "the stream may send it", "another publisher logged it", "the log has an entry", "as it was"],
+)
+async def test_no_amendment_is_missing_that_need_not_have_been(row: Order, logged: tuple[str, ...]) -> None:
+    desk = Desk()
+    desk.amendments[AMENDED.key] = ()
+    read = await desk.reader.read(desk.gap(AMENDED, logged=logged), {AMENDED.key: row})
+    assert (read.lost, read.not_explained) == ([], ())
+
+
+async def test_an_amendment_of_after_the_row_is_no_doubt() -> None:
+    desk = Desk()
+    desk.amendments[AMENDED.key] = (to_price(700, 90000, 91000), to_price(900, 91000, 91500))
+    read = await desk.reader.read(desk.gap(AMENDED), {AMENDED.key: AMENDED_NOW})
+    assert (read.lost, read.not_explained) == ([], ())
+
+
+async def test_a_key_that_is_refused_is_not_a_history_that_is() -> None:
+    desk = Desk()
+    desk.amendments[AMENDED.key] = AuthFailed("a venue", "amendments", "no", -2015)
+    with pytest.raises(AuthFailed):
+        await desk.reader.read(desk.gap(AMENDED), {AMENDED.key: AMENDED_NOW})

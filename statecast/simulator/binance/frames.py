@@ -21,7 +21,6 @@ from statecast.simulator.events import (
     MarginCalled,
     MultiAssetsChanged,
     OrderChanged,
-    Reason,
 )
 from statecast.simulator.exchange import Json
 from statecast.simulator.orders import AlgoStatus, Execution, OrderType, Refusal
@@ -137,23 +136,22 @@ def _account_update(event: AccountChanged, now_ms: int) -> Frame:
         }
         for row in event.balances
     ]
-    # A cross funding payment names no position at all; a transfer names an empty list.
-    if event.positions or event.reason is not Reason.FUNDING_FEE:
-        body["P"] = [
-            {
-                "s": row.position.symbol,
-                "pa": plain(row.position.amount),
-                "ep": plain(row.position.entry_price),
-                "bep": plain(row.position.break_even_price),
-                "cr": money(row.position.realised),
-                "up": money(row.profit) if row.position.amount else "0",
-                "mt": "isolated" if row.isolated else "cross",
-                "iw": money(row.position.isolated_wallet) if row.isolated and row.position.amount else "0",
-                "ps": row.position.side,
-                "ma": row.margin_asset,
-            }
-            for row in event.positions
-        ]
+    # Of a funding payment of a cross position, and of a transfer, the list is empty.
+    body["P"] = [
+        {
+            "s": row.position.symbol,
+            "pa": plain(row.position.amount),
+            "ep": plain(row.position.entry_price),
+            "bep": plain(row.position.break_even_price),
+            "cr": money(row.position.realised),
+            "up": money(row.profit) if row.position.amount else "0",
+            "mt": "isolated" if row.isolated else "cross",
+            "iw": money(row.position.isolated_wallet) if row.isolated and row.position.amount else "0",
+            "ps": row.position.side,
+            "ma": row.margin_asset,
+        }
+        for row in event.positions
+    ]
     return _frame("ACCOUNT_UPDATE", now_ms, event.at_ms, {"a": body})
 
 

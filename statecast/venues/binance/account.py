@@ -137,11 +137,12 @@ class BinanceAccount:
         taken_ms = self.clock.at_ms(began_mono_s)
         if consistent:
             account, risk = await self._consistent(account, risk)
+        asking = snapshot.Asking(taken_ms, self.clock.now_ms())
         unreadable: list[Unreadable] = []
-        totals, balances = snapshot.account(account, taken_ms, unreadable)
+        totals, balances = snapshot.account(account, asking, unreadable)
         configs = snapshot.symbol_configs(symbol_config, unreadable)
         multi_assets = snapshot.multi_assets(account_config, unreadable)
-        positions = snapshot.positions(risk, taken_ms, configs, unreadable)
+        positions = snapshot.positions(risk, asking, configs, unreadable)
         open_orders = snapshot.open_orders(orders, unreadable) + snapshot.open_algo_orders(algo_orders, unreadable)
         if consistent and (missing := [text for text, key in unreadable if key is not None]):
             raise FrameError("snapshot", "a row", missing[0])  # Nobody would say that the rest is not all.
@@ -191,8 +192,9 @@ class BinanceAccount:
         created, account, risk, *others = await all_of([self._histories.created(scope), *bodies])
         assert isinstance(created, Created)
         taken_ms = self.clock.at_ms(began_mono_s)
+        asking = snapshot.Asking(taken_ms, self.clock.now_ms())
         unreadable: list[Unreadable] = []
-        totals, balances = snapshot.account(account, taken_ms, unreadable)
+        totals, balances = snapshot.account(account, asking, unreadable)
         configs, multi_assets = None, None
         if scope.settings:
             configs = snapshot.symbol_configs(others.pop(), unreadable)
@@ -209,7 +211,7 @@ class BinanceAccount:
         return Check(
             totals,
             balances,
-            snapshot.positions(risk, taken_ms, {}, unreadable),
+            snapshot.positions(risk, asking, {}, unreadable),
             taken_ms,
             orders=tuple(orders),
             order_symbols=symbols,
@@ -238,10 +240,8 @@ class BinanceAccount:
         """Symbols with a commission; a maker's fill may have none ("0" in recorded frames of 2026-04)."""
         return await self._histories.symbols_with_fills(since_ms, waiting, all_pages=whatever_it_costs)
 
-    async def fetch_amendments(
-        self, order: OrderKey, since_ms: int, waiting: Waiting
-    ) -> tuple[PastAmendment, ...] | None:
-        """How one order was amended; None where the venue refuses to say."""
+    async def fetch_amendments(self, order: OrderKey, since_ms: int, waiting: Waiting) -> tuple[PastAmendment, ...]:
+        """How one order was amended."""
         return await self._histories.amendments(order, since_ms, waiting)
 
     async def fetch_order(self, order: OrderKey, waiting: Waiting) -> PastOrder | None:

@@ -9,7 +9,8 @@ to 2026-10-23; read in November 2026. A user frame, trimmed:
 
 Frames come bare, or as `{"stream":…,"data":…}` where several streams share a socket; the label may be the listen key
 and is not read. The venue adds fields and events without notice: they are counted and change nothing. What a side
-means and what an amount is must be known: there an unknown value is an error. A status that nobody named is passed on
+means and what an amount is must be known: there an unknown value is an error. What only decorates an order (`cp`, `AP`,
+`cr`) is left out where it makes no sense. A status that nobody named is passed on
 as it is; whether the order is over says the execution type, or what is filled. Where neither does, the frame is
 doubtful.
 
@@ -41,6 +42,7 @@ from statecast.venues.binance.fields import (
     Json,
     count_beyond,
     flag,
+    if_readable,
     kind,
     maybe_flag,
     maybe_id,
@@ -292,9 +294,9 @@ def _order_trade_update(body: Json, received_at_ms: int) -> Frame:
         reduce_only=maybe_flag(o, "R", event),
         venue_time_ms=time_ms(o, "T", event),
         source="stream",
-        close_position=maybe_flag(o, "cp", event),
-        activate_price=maybe_number(o, "AP", event) if trails(o, "o", "ot") else None,
-        callback_rate=maybe_number(o, "cr", event) if trails(o, "o", "ot") else None,
+        close_position=if_readable(maybe_flag, o, "cp", event),
+        activate_price=if_readable(maybe_number, o, "AP", event) if trails(o, "o", "ot") else None,
+        callback_rate=if_readable(maybe_number, o, "cr", event) if trails(o, "o", "ot") else None,
         ended=not is_named and (execution in END_EVENTS or is_all_filled(o, "z", "q", event)),
     )
     trade_id = str(whole(o, "t", event) or "")  # 0 without a trade
@@ -367,9 +369,9 @@ def _algo_update(body: Json, received_at_ms: int) -> Frame:
         source="stream",
         algo_id=algo_id,
         actual_order_id=maybe_id(o, "ai", event),
-        close_position=maybe_flag(o, "cp", event),
-        activate_price=maybe_number(o, "AP", event) if trails(o, "o") else None,
-        callback_rate=maybe_number(o, "cr", event) if trails(o, "o") else None,
+        close_position=if_readable(maybe_flag, o, "cp", event),
+        activate_price=if_readable(maybe_number, o, "AP", event) if trails(o, "o") else None,
+        callback_rate=if_readable(maybe_number, o, "cr", event) if trails(o, "o") else None,
     )
     # Since 2026-08-21.
     activated = status == "NEW" and trails(o, "o") and maybe_flag(o, "ia", event) is True

@@ -9,15 +9,17 @@ bit into floats, whose digits are no longer the venue's, so that a float is neve
 from __future__ import annotations
 
 import re
-from collections.abc import Set
+from collections.abc import Callable, Set
 from decimal import Decimal
 from functools import lru_cache
+from typing import TypeVar
 
 import orjson
 
 from statecast.errors import FrameError
 
 Json = dict[str, object]
+T = TypeVar("T")
 
 MAX_NUMBER_LENGTH = 64
 """Longest number read; Binance's longest have about 30 digits. Keeps a hostile number from costing memory."""
@@ -159,6 +161,14 @@ def flag(row: Json, key: str, event: str) -> bool:
 def maybe_flag(row: Json, key: str, event: str) -> bool | None:
     """True or false, or None when it is absent."""
     return flag(row, key, event) if key in row else None
+
+
+def if_readable(read: Callable[[Json, str, str], T], row: Json, key: str, event: str) -> T | None:
+    """A value that says nothing of the rest of its row: None where it makes no sense."""
+    try:
+        return read(row, key, event)
+    except FrameError:
+        return None
 
 
 def maybe_id(row: Json, key: str, event: str) -> str | None:

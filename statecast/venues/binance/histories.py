@@ -9,8 +9,10 @@ venue that wants a symbol is not asked so again.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from typing import NamedTuple
+
+import structlog
 
 from statecast.domain import event_ids
 from statecast.domain.history import PastAmendment, PastOrder, PastTrade
@@ -18,7 +20,7 @@ from statecast.domain.models import Order, OrderKey
 from statecast.errors import AuthFailed, FrameError, Rejected
 from statecast.venues.adapter import CheckScope, HistoryKind, HistoryPage, HistoryQuery, Waiting, WantsSymbol
 from statecast.venues.binance import history, wire
-from statecast.venues.binance.errors import NO_SUCH_ORDER, PARAMETER_MISSING
+from statecast.venues.binance.errors import NO_SUCH_ORDER, NO_SUCH_SYMBOL, PARAMETER_MISSING
 from statecast.venues.binance.rest import NO_PARAMS, BinanceRest
 from statecast.venues.http import all_of
 
@@ -27,8 +29,9 @@ NO_END_MS = 1 << 60
 AHEAD_MS = 60_000
 """The last window of a history reaches so far beyond now, for clocks that differ."""
 
-LAST_PROOF_MS = 10_000
-"""Incomes may be booked, and wallets stamped, by other services than those that fill orders."""
+BOOKED_WITHIN_MS = 10_000
+"""Times of one fill differ by so much at the most: other services book incomes, and stamp wallets, than those that fill
+orders."""
 
 MAX_INCOME_PAGES = 3
 """Of an account that trades so much, reading each symbol costs no more than the pages that would name them."""
@@ -41,17 +44,13 @@ _Page = tuple[tuple[PastOrder, ...], int]
 _Trades = tuple[history.Trades, int]
 
 
-@dataclass(slots=True)
-class Created:
+class Created(NamedTuple):
     """Orders that were created lately. All ordinary ones until `until_ms` are among them, and all conditional ones of a
     symbol until a time of its own."""
 
-    orders: list[Order] = field(default_factory=list)
+    orders: Sequence[Order] = ()
     until_ms: int = NO_END_MS
-    conditional_until_ms: dict[str, int] = field(default_factory=dict)
-
-    def ordinary_until(self, until_ms: int) -> None:
-        self.until_ms = until_ms
+    conditional_until_ms: Mapping[str, int] = {}
 
 
 class Histories:
@@ -60,6 +59,8 @@ class Histories:
     def __init__(self, rest: BinanceRest) -> None:
         self._rest = rest
         self._lists_orders_of_all_symbols = True
+        self._refused: set[str] = set()
+        """Symbols of which the log says that the venue does not list their conditional orders."""
 
     # Of a gap. These calls may wait for request weight: `waiting` is called with the seconds, each time.
 
@@ -96,7 +97,7 @@ class Histories:
             raise WantsSymbol(error.venue, error.call, error.reason) from error
 
     async def order(self, key: OrderKey, waiting: Waiting) -> PastOrder | None:
-        """One order; None when the venue has forgotten it."""
+        """One order; None where the venue does not know it: not any more, or not yet."""
 
         async def read(call: wire.Call, params: Params) -> object:
             return await self._rest.read_when_allowed(call, params, waiting, paged=False)
@@ -108,35 +109,29 @@ class Histories:
                 return None
             raise
 
-    async def amendments(self, key: OrderKey, since_ms: int, waiting: Waiting) -> tuple[PastAmendment, ...] | None:
-        """How an order was amended since then, oldest first; None where the venue does not answer for it. The venue
-        lists the newest first, 100 at a time."""
+    async def amendments(self, key: OrderKey, since_ms: int, waiting: Waiting) -> tuple[PastAmendment, ...]:
+        """How an order was amended since then, oldest first. The venue lists the newest first, 100 at a time."""
         if event_ids.algo_id(key.order_id) != key.order_id:
             return ()  # A conditional order cannot be amended.
         found: dict[int, tuple[int, PastAmendment]] = {}
         params: dict[str, str | int] = {"symbol": key.symbol, "orderId": key.order_id, "limit": wire.AMENDMENT_PAGE}
         params["startTime"] = self._kept_since(since_ms)
         while True:
-            try:
-                page = history.amendments(
-                    await self._rest.read_when_allowed(wire.ORDER_AMENDMENT, params, waiting, paged=False)
-                )
-            except AuthFailed:
-                raise
-            except (Rejected, FrameError):  # The order itself is known without them.
-                return None
-            has_more = any(number not in found for number, _, _ in page)
-            found.update({number: (count, amendment) for number, count, amendment in page})
-            if len(page) < wire.AMENDMENT_PAGE or not has_more:
+            page = history.amendments(
+                await self._rest.read_when_allowed(wire.ORDER_AMENDMENT, params, waiting, paged=False)
+            )
+            has_more = any(number not in found for number, _, _ in page.rows)
+            found.update({number: (count, amendment) for number, count, amendment in page.rows})
+            if page.listed < wire.AMENDMENT_PAGE or not has_more:
                 break
-            params["endTime"] = min(amendment.time_ms for _, _, amendment in page)
+            params["endTime"] = min(amendment.time_ms for _, _, amendment in page.rows)
         return tuple(amendment for _, amendment in sorted(found.values(), key=lambda row: row[0]))
 
     async def symbols_with_fills(self, since_ms: int, waiting: Waiting, *, all_pages: bool) -> frozenset[str] | None:
         """Symbols in which a commission was booked since then. None where the venue does not answer, or they fill too
         many pages and not `all_pages` are wanted."""
         await self._rest.clock.ensure()
-        start_ms, now_ms = self._kept_since(since_ms - LAST_PROOF_MS), self._rest.clock.now_ms()
+        start_ms, now_ms = self._kept_since(since_ms - BOOKED_WITHIN_MS), self._rest.clock.now_ms()
         symbols: set[str] = set()
         pages = 0
         while start_ms <= now_ms:
@@ -239,50 +234,63 @@ class Histories:
 
     async def created(self, scope: CheckScope) -> Created:
         """What was created lately, as far as it is asked for."""
-        created = Created()
-        await all_of(
+        parts = await all_of(
             [
-                self._list_ordinary(scope.created_since_ms, created),
-                *(self._list_conditional(symbol, since_ms, created) for symbol, since_ms in scope.conditional_since_ms),
-                *(self._add_by_id(key, created) for key in scope.by_id),
+                self._ordinary(scope.created_since_ms),
+                *(self._conditional(symbol, since_ms) for symbol, since_ms in scope.conditional_since_ms),
+                *(self._by_its_id(key) for key in scope.by_id),
             ]
         )
-        return created
+        return Created(
+            [order for part in parts for order in part.orders],
+            min(part.until_ms for part in parts),
+            {symbol: until_ms for part in parts for symbol, until_ms in part.conditional_until_ms.items()},
+        )
 
-    async def _list_ordinary(self, since_ms: int, created: Created) -> None:
+    async def _ordinary(self, since_ms: int) -> Created:
         if not since_ms or not self._lists_orders_of_all_symbols:
-            return
+            return Created()
+        listed: list[Order] = []
         try:
-            created.ordinary_until(await self._list(HistoryQuery("orders"), since_ms, created.orders))
+            return Created(listed, await self._list(HistoryQuery("orders"), since_ms, listed))
         except Rejected as error:
             if error.code != PARAMETER_MISSING:
                 raise
             self._lists_orders_of_all_symbols = False
         except WantsSymbol:
             self._lists_orders_of_all_symbols = False
+        return Created(listed)
 
-    async def _list_conditional(self, symbol: str, since_ms: int, created: Created) -> None:
-        """None of a symbol that was delisted."""
+    async def _conditional(self, symbol: str, since_ms: int) -> Created:
+        """None of a symbol that the venue does not have any more. Until when all are listed of one that it refuses
+        otherwise, nobody knows."""
         listed: list[Order] = []
         start_ms = max(since_ms, self._rest.clock.now_ms() - wire.HISTORY_SPAN_MS)
         try:
             until_ms = await self._list(HistoryQuery("conditional", symbol, symbol), start_ms, listed)
         except AuthFailed:
             raise
-        except Rejected:
+        except Rejected as error:
+            if error.code != NO_SUCH_SYMBOL:
+                self._warn_once(symbol, error)
+                return Created(listed)
             until_ms = start_ms if listed else NO_END_MS
-        created.orders.extend(listed)
-        created.conditional_until_ms[symbol] = until_ms
+        return Created(listed, conditional_until_ms={symbol: until_ms})
 
-    async def _add_by_id(self, key: OrderKey, created: Created) -> None:
+    def _warn_once(self, symbol: str, error: Rejected) -> None:
+        if symbol not in self._refused:
+            self._refused.add(symbol)
+            structlog.get_logger().warning("history_refused", symbol=symbol, reason=str(error))
+
+    async def _by_its_id(self, key: OrderKey) -> Created:
         """Nothing of one that the venue does not know, or will not say."""
         try:
             past = await self._one_order(key, self._rest.read)
         except AuthFailed:
             raise
         except Rejected:
-            return
-        created.orders.append(past.order)
+            return Created()
+        return Created((past.order,))
 
     async def _one_order(self, key: OrderKey, read: Callable[[wire.Call, Params], Awaitable[object]]) -> PastOrder:
         algo_id = event_ids.algo_id(key.order_id)

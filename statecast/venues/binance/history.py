@@ -1,7 +1,7 @@
 """Order and trade histories by REST → past orders and trades. Pure; a malformed body raises FrameError.
 
 An order's row that is not understood is an order of status `LOST`, as long as it says which one it is, and since when;
-a trade's row is left out, and named by its order.
+a trade's row is left out, and named by its order. An amendment's row is left out: the others show that it is missing.
 
 Pages "All Orders", "Account Trade List", "Query All Algo Orders", as of 2026-05-28 to 2026-09; read in November 2026.
 Trimmed rows stand with each function.
@@ -9,8 +9,8 @@ Trimmed rows stand with each function.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from contextlib import suppress
+from typing import NamedTuple
 
 from statecast.domain import gaps
 from statecast.domain.history import PastAmendment, PastOrder, PastTrade
@@ -19,6 +19,7 @@ from statecast.errors import FrameError
 from statecast.venues.binance import wire
 from statecast.venues.binance.fields import (
     Json,
+    if_readable,
     maybe_flag,
     maybe_number,
     name,
@@ -31,8 +32,6 @@ from statecast.venues.binance.fields import (
     whole,
 )
 from statecast.venues.binance.snapshot import algo_order_key, algo_order_row, order_key, order_row
-
-T = TypeVar("T")
 
 
 def orders(body: object) -> tuple[PastOrder, ...]:
@@ -123,14 +122,6 @@ def trades(body: object) -> Trades:
 
 def _trade(row: Json, event: str) -> PastTrade:
     number_of_trade = whole(row, "id", event)
-
-    def figure(read: Callable[[Json, str, str], T], key: str) -> T | None:
-        """A value that says nothing of the rest of the row: left out where it makes no sense."""
-        try:
-            return read(row, key, event)
-        except FrameError:
-            return None
-
     return PastTrade(
         symbol=name(row, "symbol", event),
         order_id=str(whole(row, "orderId", event)),
@@ -140,12 +131,12 @@ def _trade(row: Json, event: str) -> PastTrade:
         sequence=number_of_trade,
         qty=number(row, "qty", event),
         price=number(row, "price", event),
-        commission=figure(maybe_number, "commission"),
-        commission_asset=figure(name, "commissionAsset"),
-        realized_profit=figure(maybe_number, "realizedPnl"),
-        maker=figure(maybe_flag, "maker"),
-        side=figure(name, "side") or "",
-        position_side=figure(name, "positionSide") or "",
+        commission=if_readable(maybe_number, row, "commission", event),
+        commission_asset=if_readable(name, row, "commissionAsset", event),
+        realized_profit=if_readable(maybe_number, row, "realizedPnl", event),
+        maker=if_readable(maybe_flag, row, "maker", event),
+        side=if_readable(name, row, "side", event) or "",
+        position_side=if_readable(name, row, "positionSide", event) or "",
     )
 
 
@@ -157,14 +148,26 @@ class AmendmentRow(NamedTuple):
     amendment: PastAmendment
 
 
-def amendments(body: object) -> tuple[AmendmentRow, ...]:
+class Amendments(NamedTuple):
+    """What an answer lists: amendments, and how many there are together with those that are not understood."""
+
+    rows: tuple[AmendmentRow, ...]
+    listed: int
+
+
+def amendments(body: object) -> Amendments:
     """`GET /fapi/v1/orderAmendment`, "Get Order Modify History": of one order, newest first.
 
     [{"amendmentId":5363,"symbol":"BTCUSDT","orderId":20072994037,"clientOrderId":"…","time":1629184560899,
       "amendment":{"price":{"before":"30004","after":"30003.2"},"origQty":{"before":"1","after":"1"},"count":3}}]
     """
     event = str(wire.ORDER_AMENDMENT)
-    return tuple(_amendment(row, event) for row in rows(body, event, "body"))
+    listed = rows(body, event, "body")
+    found: list[AmendmentRow] = []
+    for row in listed:
+        with suppress(FrameError):
+            found.append(_amendment(row, event))
+    return Amendments(tuple(found), len(listed))
 
 
 def _amendment(row: Json, event: str) -> AmendmentRow:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from statecast.domain.changes import Unreadable
 from statecast.domain.event_ids import algo_id, conditional_order_id
@@ -83,16 +83,24 @@ class KeyPermissions:
         return not (self.can_trade or self.can_withdraw or self.extra)
 
 
-def proven_ms(rows_of_answer: list[Json], asked_ms: int) -> int:
-    """As of when the figures of an answer are that have no time of their own: of its youngest row, or what REST is
-    usually behind the question, whichever is later."""
-    times = (row.get("updateTime") for row in rows_of_answer)
-    youngest_ms = max((time for time in times if type(time) is int), default=0)
-    return max(youngest_ms, asked_ms - wire.REST_RECENT_MS)
+class Asking(NamedTuple):
+    """When the venue was asked, and when all had been answered, in its own time."""
+
+    asked_ms: int
+    answered_ms: int
+
+    def proven_ms(self, rows_of_answer: list[Json]) -> int:
+        """As of when the figures of an answer are that have no time of their own: of its youngest row, or what REST is
+        usually behind the question, whichever is later. A row of later than the answer proves nothing: it was stamped
+        by a clock that was wrong, or in another unit."""
+        times = (row.get("updateTime") for row in rows_of_answer)
+        latest_ms = self.answered_ms + wire.CLOCK_ERROR_MS
+        youngest_ms = max((time for time in times if type(time) is int and time <= latest_ms), default=0)
+        return min(max(youngest_ms, self.asked_ms - wire.REST_RECENT_MS), self.answered_ms)
 
 
-def account(body: object, asked_ms: int, unreadable: list[Unreadable]) -> tuple[Totals, tuple[Balance, ...]]:
-    """`GET /fapi/v3/account`, asked for at a time: the totals and the assets.
+def account(body: object, asking: Asking, unreadable: list[Unreadable]) -> tuple[Totals, tuple[Balance, ...]]:
+    """`GET /fapi/v3/account`, asked for then: the totals and the assets.
 
     {"totalInitialMargin":"114.06","totalMaintMargin":"9.13","totalWalletBalance":"10250.11873421",…,
      "assets":[{"asset":"USDT","walletBalance":"10250.11873421","crossWalletBalance":"10250.11873421","unrealizedProfit":"4.11",
@@ -112,7 +120,7 @@ def account(body: object, asked_ms: int, unreadable: list[Unreadable]) -> tuple[
     balances: list[Balance] = []
     is_empty = not rows(whole_account.get("positions", []), event, "positions")
     assets = rows(whole_account.get("assets"), event, "assets")
-    taken_ms = proven_ms(assets, asked_ms)
+    taken_ms = asking.proven_ms(assets)
     for row in assets:
         asset = name(row, "asset", event)
         try:
@@ -201,9 +209,9 @@ def _text(what: str, error: FrameError) -> str:
 
 
 def positions(
-    body: object, asked_ms: int, configs: Mapping[str, SymbolConfig], unreadable: list[Unreadable]
+    body: object, asking: Asking, configs: Mapping[str, SymbolConfig], unreadable: list[Unreadable]
 ) -> tuple[Position, ...]:
-    """`GET /fapi/v3/positionRisk`, asked for at a time: the open positions; flat rows (a symbol with orders alone) are
+    """`GET /fapi/v3/positionRisk`, asked for then: the open positions; flat rows (a symbol with orders alone) are
     dropped.
 
     [{"symbol":"BTCUSDT","positionSide":"BOTH","positionAmt":"0.025","entryPrice":"91250.4","breakEvenPrice":"91286.9",
@@ -216,7 +224,7 @@ def positions(
     event = str(wire.POSITION_RISK)
     found: list[Position] = []
     listed = rows(body, event, "body")
-    taken_ms = proven_ms(listed, asked_ms)
+    taken_ms = asking.proven_ms(listed)
     for row in listed:
         key = PositionKey(name(row, "symbol", event), name(row, "positionSide", event))
         try:

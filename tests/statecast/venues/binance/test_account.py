@@ -6,10 +6,12 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
+from decimal import Decimal
 from email.utils import formatdate
 from typing import Any
 
 import pytest
+import structlog
 from aiohttp import web
 from support.binance_rest import (
     HOUR_MS,
@@ -26,7 +28,9 @@ from support.binance_rest import (
     new_account,
     urls_of,
 )
+from support.changes import new_account as followed_account
 
+from statecast.domain.changes import MarkPriceUpdate
 from statecast.domain.models import OrderKey, PositionKey
 from statecast.errors import AuthFailed, FrameError, LimitReached, RateLimited, VenueUnreachable
 from statecast.secret import Secret
@@ -177,6 +181,23 @@ async def test_conditional_orders_are_asked_for_symbol_by_symbol(account: Binanc
     )
     asked = {request.query["symbol"]: request.query["startTime"] for request in venue.requests if request.path == path}
     assert asked == {symbol: str(since_ms) for symbol, since_ms in since}
+
+
+async def test_conditional_orders_of_a_symbol_that_the_venue_refuses_are_not_listed_until_now(
+    account: BinanceAccount, venue: Venue
+) -> None:
+    """The log would be complete until then by the word of a list that nobody has seen."""
+    refusals = [("XUSDT", -1121, "Invalid symbol."), ("BTCUSDT", -4104, "Invalid contract type")]
+    codes = {symbol: {"code": code, "msg": text} for symbol, code, text in refusals}
+    venue.next["/fapi/v1/allAlgoOrders"] = [lambda asked: answer(codes[asked.query["symbol"]], 400)] * 4
+    scope = CheckScope(conditional_since_ms=(("XUSDT", START_MS - 9), ("BTCUSDT", START_MS - 7)))
+    with structlog.testing.capture_logs() as lines:
+        for _ in range(2):
+            told = await account.fetch_check(scope)
+            assert told.conditional_until_ms == {"XUSDT": told.taken_ms}
+    assert [(line["event"], line["log_level"], line["symbol"]) for line in lines] == [
+        ("history_refused", "warning", "BTCUSDT")
+    ]
 
 
 @pytest.mark.parametrize("has_weight", [True, False])
@@ -502,3 +523,22 @@ async def test_an_update_time_that_makes_no_sense_is_no_reason_to_refuse_a_snaps
     venue.bodies["/fapi/v3/account"] = {**whole, "positions": [{**whole["positions"][0], "updateTime": -1}]}
     got = await account.fetch_snapshot(consistent=True)
     assert [position.stamp.venue_time_ms for position in got.positions] == [0]
+
+
+@pytest.mark.parametrize("ahead_ms", [HOUR_MS, START_MS * 1000], ids=["an hour", "microseconds"])
+async def test_an_update_time_of_the_future_makes_no_figure_younger_than_its_answer(
+    account: BinanceAccount, venue: Venue, ahead_ms: int
+) -> None:
+    """What the stream sends next would look older, and prices would stand still while the state is live."""
+    (row,), whole = REST["positionRisk"], REST["account"]
+    venue.bodies["/fapi/v3/positionRisk"] = [row, {**row, "symbol": "ETHUSDT", "updateTime": START_MS + ahead_ms}]
+    asset = {**whole["assets"][0], "updateTime": START_MS + ahead_ms}
+    venue.bodies["/fapi/v3/account"] = {**whole, "assets": [asset]}
+    got = await account.fetch_snapshot()
+    for one in (got, await account.fetch_check()):
+        assert {row.mark_price_time_ms for row in one.positions} == {START_MS - wire.REST_RECENT_MS}
+        assert one.totals.available_balance_time_ms == START_MS - wire.REST_RECENT_MS
+    ours = followed_account()
+    ours.apply((replace(got, stream_since_ms=START_MS),), "rest")
+    ours.apply((MarkPriceUpdate("ETHUSDT", Decimal(3000), START_MS + 1),), "stream")
+    assert [row.mark_price for row in ours.positions.values() if row.symbol == "ETHUSDT"] == [3000]

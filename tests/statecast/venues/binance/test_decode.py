@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,10 @@ def only_order(frame: Frame) -> OrderUpdate:
     return change
 
 
+def replace_order(update: OrderUpdate, **fields: Any) -> OrderUpdate:
+    return update._replace(event=update.event._replace(order=update.order._replace(**fields)))
+
+
 def test_account_update_after_a_fill() -> None:
     frame = user(USER["ACCOUNT_UPDATE"])
     stamp = Stamp(1793000001046, 1793000001050)
@@ -91,8 +96,10 @@ def test_account_update_after_a_fill() -> None:
     )
 
 
-def test_funding_without_positions_changes_the_wallet_alone() -> None:
-    frame = user(USER["ACCOUNT_UPDATE-2"])
+@pytest.mark.parametrize("positions", [{}, {"P": []}], ids=["as documented", "as recorded in 2026-04"])
+def test_funding_without_positions_changes_the_wallet_alone(positions: Any) -> None:
+    payload = USER["ACCOUNT_UPDATE-2"]
+    frame = user({**payload, "a": {**payload["a"], **positions}})
     assert [type(change) for change in frame.changes] == [BalanceUpdate]
     assert (frame.detail, frame.unknown_fields) == ("FUNDING_FEE", 0)
 
@@ -126,6 +133,21 @@ def test_a_trailing_stop_has_an_activation_price_and_a_rate_and_no_stop_price(fr
     order = only_order(user(frame)).order
     assert (order.activate_price, order.callback_rate) == (Decimal("93000.5"), Decimal("1.5"))
     assert order.stop_price is None, "the venue's means nothing for it"
+
+
+TRAILING_STOP = {"o": "TRAILING_STOP_MARKET", "AP": "93000.5", "cr": "1.5", "cp": False}
+
+
+@pytest.mark.parametrize("frame", [algo_frame, order_frame])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("cp", None), ("cp", "false"), ("AP", "none"), ("AP", 93000.5), ("cr", []), ("cr", "1.5%")],
+)
+def test_what_only_decorates_an_order_costs_no_event(frame: Callable[..., Any], field: str, value: object) -> None:
+    whole, left = only_order(user(frame(**TRAILING_STOP))), only_order(user(frame(**{**TRAILING_STOP, field: value})))
+    name = {"cp": "close_position", "AP": "activate_price", "cr": "callback_rate"}[field]
+    assert getattr(whole.order, name) is not None
+    assert left == replace_order(whole, **{name: None})
 
 
 def test_a_cancelled_conditional_order_comes_with_fewer_fields() -> None:

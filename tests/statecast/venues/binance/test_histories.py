@@ -304,7 +304,6 @@ async def test_amendments_of_an_order_are_listed_newest_first_and_read_oldest_fi
     path = "/fapi/v1/orderAmendment"
     venue.next[path] = [page] * 10
     found = await account.fetch_amendments(OrderKey("BTCUSDT", "7"), START_MS - HOUR_MS, ignore)
-    assert found is not None
     assert [int(one.price_before) for one in found] == list(range(250))
     assert (found[1].price, found[1].quantity_before, found[1].quantity) == (2, 1, 2)
     assert {(one.query["symbol"], one.query["orderId"]) for one in venue.requests if one.path == path} == {
@@ -313,12 +312,29 @@ async def test_amendments_of_an_order_are_listed_newest_first_and_read_oldest_fi
     assert await account.fetch_amendments(OrderKey("BTCUSDT", "algo-7"), START_MS, ignore) == ()
 
 
-@pytest.mark.parametrize("body", [{"code": -1121, "msg": "Invalid symbol."}, [{"amendmentId": 1}]])
-async def test_amendments_that_the_venue_does_not_tell_are_none(
-    account: BinanceAccount, venue: Venue, body: object
+async def test_amendments_that_the_venue_refuses_to_list_are_not_none(account: BinanceAccount, venue: Venue) -> None:
+    refusal = {"code": -1121, "msg": "Invalid symbol."}
+    venue.next["/fapi/v1/orderAmendment"] = [lambda _: answer(refusal, 400)]
+    with pytest.raises(Rejected):
+        await account.fetch_amendments(OrderKey("BTCUSDT", "7"), START_MS - HOUR_MS, ignore)
+
+
+async def test_one_amendment_that_cannot_be_understood_costs_itself_alone(
+    account: BinanceAccount, venue: Venue
 ) -> None:
-    venue.next["/fapi/v1/orderAmendment"] = [lambda _: answer(body, 400 if isinstance(body, dict) else 200)]
-    assert await account.fetch_amendments(OrderKey("BTCUSDT", "7"), START_MS - HOUR_MS, ignore) is None
+    """It counts as a row of its page nevertheless, and there is a next one."""
+    rows: list[dict[str, Any]] = [amendment(number, START_MS - HOUR_MS + number) for number in range(150)]
+    rows[120] = {**rows[120], "amendment": {"price": None}}
+
+    def page(request: web.Request) -> web.StreamResponse:
+        end_ms = int(request.query.get("endTime", 1 << 60))
+        return answer([row for row in reversed(rows) if row["time"] <= end_ms][: int(request.query["limit"])])
+
+    venue.next["/fapi/v1/orderAmendment"] = [page] * 10
+    found = await account.fetch_amendments(OrderKey("BTCUSDT", "7"), START_MS - HOUR_MS, ignore)
+    assert [int(one.price_before) for one in found] == [number for number in range(150) if number != 120]
+    venue.next["/fapi/v1/orderAmendment"] = [lambda _: answer([{"amendmentId": 1}] * 100)]
+    assert await account.fetch_amendments(OrderKey("BTCUSDT", "7"), START_MS - HOUR_MS, ignore) == ()
 
 
 def income(number: int, symbol: str = "") -> dict[str, Any]:

@@ -17,7 +17,7 @@ from statecast.domain.changes import Unreadable
 from statecast.domain.models import Balance, OrderKey, PositionKey, Stamp, SymbolConfig
 from statecast.errors import FrameError
 from statecast.venues.binance import snapshot, wire
-from statecast.venues.binance.snapshot import KeyPermissions
+from statecast.venues.binance.snapshot import Asking, KeyPermissions
 
 FRAMES = next(p for p in Path(__file__).parents if p.name == "tests") / "frames" / "binance"
 REST = {
@@ -28,6 +28,7 @@ REST = {
 TAKEN = 1793000009000
 PROVEN = TAKEN - wire.REST_RECENT_MS
 """Its youngest row is older."""
+ASKING = Asking(TAKEN, TAKEN + 200)
 
 
 def body(name: str) -> Any:
@@ -35,7 +36,7 @@ def body(name: str) -> Any:
 
 
 def test_account() -> None:
-    told, balances = snapshot.account(body("account"), TAKEN, [])
+    told, balances = snapshot.account(body("account"), ASKING, [])
     assert balances == (
         Balance(
             asset="USDT",
@@ -55,13 +56,33 @@ def test_account() -> None:
     assert (told.margin_time_ms, told.available_balance_time_ms) == (PROVEN, PROVEN)
 
 
-@pytest.mark.parametrize(("moved", "proven"), [(0, PROVEN), (PROVEN - 1, PROVEN), (TAKEN - 5, TAKEN - 5)])
-def test_figures_are_of_no_later_time_than_the_answer_proves(moved: int, proven: int) -> None:
+@pytest.mark.parametrize(
+    ("moved", "proven"),
+    [
+        (0, PROVEN),
+        (PROVEN - 1, PROVEN),
+        (TAKEN - 5, TAKEN - 5),
+        (TAKEN + 201, TAKEN + 200),
+        (TAKEN + 3_600_000, PROVEN),
+        (TAKEN * 1000, PROVEN),
+        (f"{TAKEN}", PROVEN),
+    ],
+    ids=[
+        "never touched",
+        "old",
+        "young",
+        "as clocks differ",
+        "of a clock that was an hour ahead",
+        "in microseconds",
+        "a text",
+    ],
+)
+def test_figures_are_of_no_later_time_than_the_answer_proves(moved: object, proven: int) -> None:
     """REST may be behind the question, but not behind the youngest of its rows."""
     account, risk = body("account"), body("positionRisk")
     account["assets"][0]["updateTime"] = risk[0]["updateTime"] = moved
-    totals, (balance,) = snapshot.account(account, TAKEN, [])
-    (position,) = snapshot.positions(risk, TAKEN, {}, [])
+    totals, (balance,) = snapshot.account(account, ASKING, [])
+    (position,) = snapshot.positions(risk, ASKING, {}, [])
     assert totals.available_balance_time_ms == balance.available_balance_time_ms == proven
     assert position.mark_price_time_ms == position.liquidation_price_time_ms == proven
 
@@ -99,13 +120,13 @@ def test_assets_that_a_reader_sees(changes: dict[str, object], kept: bool) -> No
         "updateTime": 0,
     }
     account["assets"].append({**zero, **changes})
-    _, balances = snapshot.account(account, TAKEN, [])
+    _, balances = snapshot.account(account, ASKING, [])
     assert ("BNFCR" in {balance.asset for balance in balances}) is kept
 
 
 def test_account_that_was_never_used() -> None:
     account = {key: "" for key in body("account") if key.startswith(("total", "available"))}
-    totals, balances = snapshot.account({**account, "assets": [], "positions": []}, TAKEN, [])
+    totals, balances = snapshot.account({**account, "assets": [], "positions": []}, ASKING, [])
     assert (totals.total_wallet_balance, balances) == (Decimal(0), ())
 
 
@@ -115,7 +136,7 @@ def test_a_total_that_is_not_given_is_left_out_and_the_others_stay(given: object
     if given is ...:
         del account["totalWalletBalance"], account["totalMaintMargin"]
     unreadable: list[Unreadable] = []
-    totals, balances = snapshot.account(account, TAKEN, unreadable)
+    totals, balances = snapshot.account(account, ASKING, unreadable)
     assert (totals.total_wallet_balance, totals.total_wallet_balance_time_ms, totals.total_maint_margin) == (None,) * 3
     assert (totals.total_margin_balance, totals.total_initial_margin, totals.margin_time_ms) == (
         Decimal("10254.23"),
@@ -129,11 +150,11 @@ def test_a_total_that_is_not_given_is_left_out_and_the_others_stay(given: object
 def test_totals_are_zero_where_all_that_was_ever_touched_is_empty() -> None:
     account = {key: "" for key in body("account") if key.startswith(("total", "available"))}
     touched = {"asset": "BNB", "walletBalance": "0", "crossWalletBalance": "0", "updateTime": 1793000000000}
-    totals, balances = snapshot.account({**account, "assets": [touched], "positions": []}, TAKEN, [])
+    totals, balances = snapshot.account({**account, "assets": [touched], "positions": []}, ASKING, [])
     assert (totals.total_wallet_balance, totals.available_balance) == (Decimal(0), Decimal(0))
     assert [row.asset for row in balances] == ["BNB"]
     touched["walletBalance"] = "1"
-    totals, _ = snapshot.account({**account, "assets": [touched], "positions": []}, TAKEN, [])
+    totals, _ = snapshot.account({**account, "assets": [touched], "positions": []}, ASKING, [])
     assert (totals.total_wallet_balance, totals.available_balance) == (None, None)
 
 
@@ -141,7 +162,7 @@ def test_an_asset_that_cannot_be_understood_is_missing_and_named() -> None:
     account = body("account")
     account["assets"].append({"asset": "BNB", "walletBalance": "dear", "crossWalletBalance": "0", "updateTime": 0})
     unreadable: list[Unreadable] = []
-    totals, balances = snapshot.account(account, TAKEN, unreadable)
+    totals, balances = snapshot.account(account, ASKING, unreadable)
     assert ([row.asset for row in balances], totals.total_wallet_balance) == (["USDT"], Decimal("10250.11873421"))
     text = "asset BNB: the venue's answer cannot be understood: walletBalance is 'dear', expected a decimal number"
     assert unreadable == [Unreadable(text, "BNB")]
@@ -174,9 +195,9 @@ def test_a_figure_that_makes_no_sense_is_left_out_and_its_row_stays(
     found: Any
     match name:
         case "account":
-            (found,) = snapshot.account(answer, TAKEN, unreadable)[1]
+            (found,) = snapshot.account(answer, ASKING, unreadable)[1]
         case "positionRisk":
-            (found,) = snapshot.positions(answer, TAKEN, {}, unreadable)
+            (found,) = snapshot.positions(answer, ASKING, {}, unreadable)
         case "openOrders":
             (found,) = snapshot.open_orders(answer, unreadable)
         case _:
@@ -190,7 +211,7 @@ def test_a_figure_that_makes_no_sense_is_left_out_and_its_row_stays(
 def test_a_position_that_cannot_be_understood_is_missing_and_named(key: str) -> None:
     rows, unreadable = body("positionRisk"), list[Unreadable]()
     rows.append({**rows[0], "symbol": "ETHUSDT", key: None})
-    (position,) = snapshot.positions(rows, TAKEN, {}, unreadable)
+    (position,) = snapshot.positions(rows, ASKING, {}, unreadable)
     assert position.symbol == "BTCUSDT"
     reason = f"position ETHUSDT BOTH: the venue's answer cannot be understood: {key} is None, expected a decimal number"
     assert unreadable == [Unreadable(reason, PositionKey("ETHUSDT", "BOTH"))]
@@ -198,7 +219,7 @@ def test_a_position_that_cannot_be_understood_is_missing_and_named(key: str) -> 
 
 def test_a_position_of_an_unknown_side_is_missing_and_named() -> None:
     rows, unreadable = [{**body("positionRisk")[0], "positionSide": "UP"}], list[Unreadable]()
-    assert snapshot.positions(rows, TAKEN, {}, unreadable) == ()
+    assert snapshot.positions(rows, ASKING, {}, unreadable) == ()
     assert [one.key for one in unreadable] == [PositionKey("BTCUSDT", "UP")]
 
 
@@ -240,7 +261,7 @@ def test_settings_that_make_no_sense_are_left_out_symbol_by_symbol() -> None:
 
 
 def test_open_position_with_what_is_set_for_its_symbol() -> None:
-    (position,) = snapshot.positions(body("positionRisk"), TAKEN, {"BTCUSDT": SymbolConfig(20, "cross")}, [])
+    (position,) = snapshot.positions(body("positionRisk"), ASKING, {"BTCUSDT": SymbolConfig(20, "cross")}, [])
     assert (position.key, position.side) == (("BTCUSDT", "BOTH"), "long")
     assert (position.position_amt, position.entry_price) == (Decimal("0.025"), Decimal("91250.4"))
     assert (position.mark_price, position.mark_price_time_ms) == (Decimal("91414.9"), PROVEN)
@@ -251,13 +272,13 @@ def test_open_position_with_what_is_set_for_its_symbol() -> None:
 
 
 def test_position_of_a_symbol_without_settings_has_none() -> None:
-    (position,) = snapshot.positions(body("positionRisk"), TAKEN, {}, [])
+    (position,) = snapshot.positions(body("positionRisk"), ASKING, {}, [])
     assert (position.leverage, position.margin_type) == (None, None)
 
 
 def test_flat_rows_are_dropped() -> None:
     rows = [*body("positionRisk"), {**body("positionRisk")[0], "positionSide": "LONG", "positionAmt": "0.000"}]
-    assert len(snapshot.positions(rows, TAKEN, {}, [])) == 1
+    assert len(snapshot.positions(rows, ASKING, {}, [])) == 1
 
 
 def test_open_order() -> None:
@@ -360,8 +381,8 @@ def test_a_flat_row_is_held_by_nobody() -> None:
 
 
 READERS: list[tuple[str, Callable[[Any], object]]] = [
-    ("account", lambda b: snapshot.account(b, TAKEN, [])),
-    ("positionRisk", lambda b: snapshot.positions(b, TAKEN, {}, [])),
+    ("account", lambda b: snapshot.account(b, ASKING, [])),
+    ("positionRisk", lambda b: snapshot.positions(b, ASKING, {}, [])),
     ("account", snapshot.account_holdings),
     ("positionRisk", snapshot.risk_holdings),
     ("openOrders", lambda b: snapshot.open_orders(b, [])),
