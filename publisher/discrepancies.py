@@ -317,8 +317,8 @@ def _known_as(account: Account, order: Order) -> str:
 class _Discrepancy(NamedTuple):
     difference: Difference
     since_mono_s: float
-    answer: Check | None
-    """What showed it last; None for a snapshot: another answer alone explains that."""
+    answer: Check
+    """What showed it last."""
     shown_mono_s: float
     """When that was."""
     repeated: bool = False
@@ -379,7 +379,7 @@ class Discrepancies:
         before = [self._wallets_alone_mono_s.get(asset) for asset in self._wallets_alone("recent")]
         if not before or not all(at is not None and now_mono_s - at < RECURS_S for at in before):
             return []
-        shown = [(one.difference.asset, one.answer) for one in self._found.values() if one.answer is not None]
+        shown = [(one.difference.asset, one.answer) for one in self._found.values()]
         return [row for asset, answer in shown for row in answer.balances if row.asset == asset]
 
     def note_wallets_alone(self, now_mono_s: float) -> None:
@@ -420,11 +420,13 @@ class Discrepancies:
         """Whether a row could not be understood, and no answer has had it since."""
         return any(one.difference.meaning == "unreadable" for one in self._found.values())
 
-    def begin_again(self, unreadable: Iterable[Unreadable], now_mono_s: float) -> None:
-        """The account was read again, but for these rows of the answer: they could not be understood."""
-        rows = _not_understood(unreadable)
+    def begin_again(self, account: Account, snapshot: Check, now_mono_s: float) -> None:
+        """The account was read again, and has gone on since. What the snapshot shows otherwise was older there than in
+        the account, or could not be understood."""
         self._found = {
-            text: _Discrepancy(row, now_mono_s, None, now_mono_s, repeated=True) for text, row in rows.items()
+            what: _Discrepancy(one, now_mono_s, snapshot, now_mono_s, repeated=one.meaning == "unreadable")
+            for what, one in differences(account, snapshot, self._wallet_error).items()
+            if one.meaning in ("old answer", "unreadable")
         }
 
     def take(self, account: Account, answer: Check, now_mono_s: float) -> None:
@@ -465,11 +467,9 @@ class Discrepancies:
 
     def explain(self, account: Account) -> None:
         """Forget what the account has otherwise by now: the stream has sent it."""
-        answers = {id(one.answer): one.answer for one in self._found.values() if one.answer is not None}
+        answers = {id(one.answer): one.answer for one in self._found.values()}
         still = {number: differences(account, answer, self._wallet_error).keys() for number, answer in answers.items()}
-        self._found = {
-            what: one for what, one in self._found.items() if one.answer is None or what in still[id(one.answer)]
-        }
+        self._found = {what: one for what, one in self._found.items() if what in still[id(one.answer)]}
 
     def unexplained(self, now_mono_s: float) -> list[str]:
         """What has differed for longer than the grace, in words. An old answer is no reason to end the stream, nor is
@@ -506,7 +506,7 @@ def _is_too_old(answer: Check, one: _Discrepancy, rest: RestTiming, now_mono_s: 
     answer proves only that was asked for so much later that REST usually has it by then. No answer is a minute behind:
     after that, each counts, whatever times it has.
     """
-    if one.answer is None or now_mono_s - one.shown_mono_s >= rest.believed_ms / 1000:
+    if now_mono_s - one.shown_mono_s >= rest.believed_ms / 1000:
         return False
     if answer.taken_ms < one.answer.taken_ms:
         return True

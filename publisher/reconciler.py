@@ -10,7 +10,7 @@ long as the stream still sends what happened before, it may explain it: another 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ from publisher.order_coverage import OrderCoverage
 from publisher.status import Status
 from statecast.clock import Clock, wait_until
 from statecast.domain.account import Account
-from statecast.domain.changes import Check, Unreadable, WalletCorrection
+from statecast.domain.changes import Check, Snapshot, WalletCorrection
 from statecast.domain.models import Balance
 from statecast.errors import AuthFailed, FrameError, LimitReached, RateLimited, VenueError
 from statecast.venues.adapter import FIGURES_ONLY, CheckScope, StreamEnded, VenueAccount
@@ -106,13 +106,13 @@ class Reconciler:
 
     def begins(
         self,
+        snapshot: Snapshot,
         asked_mono_s: float,
         proof_mono_s: float,
         orders_since_ms: int,
         symbols: Iterable[str],
         unread: Iterable[str] = (),
         unread_since_ms: int = 0,
-        unreadable: Sequence[Unreadable] = (),
         once_more_mono_s: tuple[float, ...] = (),
     ) -> None:
         """The account was read whole, asked for at the first moment, and follows the stream from here on. An answer to
@@ -120,19 +120,20 @@ class Reconciler:
         that venue time are logged, conditional ones in those symbols; in the `unread` ones until `unread_since_ms`.
 
         The state is `live` from now on only where the first question was late enough to be proof, and is not too old: a
-        gap fill may wait a minute for the venue's limits. Else the first comparison decides. `unreadable`: rows of the
-        answer that could not be understood; readers see them until another answer has them. Everything is compared
-        `once_more` at those moments, for REST may be further behind than the proof takes it to be.
+        gap fill may wait a minute for the venue's limits. Else the first comparison decides; so it does where a row
+        that the stream has sent stands against the `snapshot`, and where a row of that could not be understood.
+        Everything is compared `once_more` at those moments, for REST may be further behind than the proof takes it to
+        be.
         """
-        self._discrepancies.begin_again(unreadable, self._clock.monotonic())
+        self._discrepancies.begin_again(self._account, snapshot.as_check(), self._clock.monotonic())
         self._compared = None
         self._coverage.begins(orders_since_ms, symbols, unread, unread_since_ms)
         self._schedule.begins(asked_mono_s, proof_mono_s, once_more_mono_s)
         self._verified(asked_mono_s)
-        has_doubt = self._discrepancies.unreadable
+        has_doubt = self._discrepancies.doubtful
         self._in_doubt = has_doubt or self._schedule.awaits_proof or self._is_overdue
         if has_doubt:
-            self._status.move("degrade", str(self._discrepancies))
+            self._status.move("degrade", f"the venue differs: {self._discrepancies}")
         elif self._is_overdue:
             age_s = self._clock.monotonic() - asked_mono_s
             self._status.move("degrade", f"comparing with the venue once more: the snapshot is {age_s:.0f} s old")

@@ -219,18 +219,17 @@ class Synchronizer:
         if not await self._apply(merged, gap):
             return True
         self._status.count_unreadable(snapshot.unreadable)
-        doubts = [one for one in snapshot.unreadable if one.key is not None]
         traded = {key.symbol for key in self._account.orders} | self._account.symbols_with_position
         # REST may have been behind what happened before the stream was connected, and no frame has that any more.
         proof_mono_s = self._gap_filler.connected_mono_s + self._pace.proof_s
         self._reconciler.begins(
+            snapshot,
             asked_mono_s,
             proof_mono_s,
             gap.since_ms,
             traded | gap.symbols,
             gap.unread,
             gap.unread_since_ms,
-            doubts,
             tuple(self._gap_filler.connected_mono_s + after_s for after_s in ONCE_MORE_S),
         )
         return True

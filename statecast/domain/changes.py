@@ -181,6 +181,21 @@ class Snapshot:
     answered_ms: int = 0
     """When the venue had answered; 0: not known."""
 
+    def as_check(self) -> Check:
+        """The same, to be compared with an account."""
+        return Check(
+            self.totals,
+            self.balances,
+            self.positions,
+            self.taken_ms,
+            self.orders,
+            order_symbols=None,
+            symbol_configs=self.symbol_configs,
+            multi_assets=self.multi_assets,
+            answered_ms=self.answered_ms,
+            unreadable=self.unreadable,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Check:

@@ -133,7 +133,7 @@ class LastAnswer(NamedTuple):
         # REST may be behind, but it had the youngest of its rows. What is younger than both is still to be received.
         stamps = [row.stamp for row in snapshot.balances] + [row.stamp for row in snapshot.positions]
         youngest_ms = max((stamp.venue_time_ms for stamp in stamps), default=0)
-        listed_ms = max(snapshot.taken_ms - rest.lag_ms, min(snapshot.stream_since_ms, youngest_ms))
+        listed_ms = max(snapshot.taken_ms - rest.believed_ms, min(snapshot.stream_since_ms, youngest_ms))
         return cls(snapshot.taken_ms, snapshot.stream_since_ms, listed_ms)
 
     def is_repeat(self, stamp: Stamp, known: Balance | Position | None) -> bool:

@@ -240,7 +240,7 @@ async def test_a_snapshot_with_a_row_that_cannot_be_understood_is_followed_and_n
     async with story.running():
         await story.clock.advance(1)
     assert story.catch_up.is_following
-    assert (story.status.state, story.status.reason) == ("starting", "asset BNB: its row")
+    assert (story.status.state, story.status.reason) == ("starting", "the venue differs: asset BNB: its row")
     assert not story.status.is_verified(story.clock.monotonic())
     assert story.status.fields("p", 1)["unreadableValues"] == 2
 
