@@ -130,7 +130,8 @@ class LastAnswer(NamedTuple):
 
     @classmethod
     def of(cls, snapshot: Snapshot, rest: RestTiming) -> LastAnswer:
-        # REST may be behind, but it had the youngest of its rows. What is younger than both is still to be received.
+        # REST may be behind, but it had the youngest of its rows, and no answer is a minute behind. What is younger
+        # than that and than the stream's beginning is still to be received.
         stamps = [row.stamp for row in snapshot.balances] + [row.stamp for row in snapshot.positions]
         youngest_ms = max((stamp.venue_time_ms for stamp in stamps), default=0)
         listed_ms = max(snapshot.taken_ms - rest.believed_ms, min(snapshot.stream_since_ms, youngest_ms))
