@@ -34,6 +34,10 @@ class OrderCoverage:
         """By symbol; the one that was asked for longest ago comes first."""
         self._long_lists: set[str] = set()
         """Symbols whose conditional orders since the gap's beginning do not fit into one answer."""
+        self._asked: tuple[str, ...] = ()
+        """Symbols of the last question."""
+        self._refused: set[str] = set()
+        """Symbols of which the venue did not list conditional orders when it was asked."""
         self._by_id_turn = 0
 
     def begins(
@@ -60,13 +64,21 @@ class OrderCoverage:
         is_settled = self._gap_since_ms is not None and answer.taken_ms > self._gap_since_ms + SETTLED_MS
         if is_settled or answer.created_until_ms < answer.taken_ms:  # What is newer must not wait for what is older.
             self._gap_since_ms = None
+        asked, self._asked = self._asked, ()
+        for symbol in asked:
+            if symbol not in answer.conditional_until_ms and symbol in self._conditional_since_ms:
+                self._refused.add(symbol)
+                self._conditional_since_ms[symbol] = self._conditional_since_ms.pop(symbol)
         for symbol, until_ms in answer.conditional_until_ms.items():
+            self._refused.discard(symbol)
             self._conditional_since_ms.pop(symbol, None)
             self._conditional_since_ms[symbol] = until_ms - OVERLAP_MS
             if until_ms < answer.taken_ms:
                 self._long_lists.add(symbol)
-        # Of conditional orders everything is logged until the turn of the symbol that waits the longest.
-        oldest_ms = min((self._orders_since_ms, *self._conditional_since_ms.values()))
+        # Of conditional orders everything is logged until the turn of the symbol that waits the longest. Of one that is
+        # refused nobody knows: the mark does not wait for it, and the publisher's log names it.
+        waiting = (ms for symbol, ms in self._conditional_since_ms.items() if symbol not in self._refused)
+        oldest_ms = min((self._orders_since_ms, *waiting))
         return min(answer.taken_ms, oldest_ms + OVERLAP_MS)
 
     def scope(self, everything_s: float, doubtful: Sequence[OrderKey], *, is_standby: bool) -> CheckScope:
@@ -80,6 +92,7 @@ class OrderCoverage:
             (symbol, of_symbol_ms if symbol in self._long_lists else min(since_ms, of_symbol_ms))
             for symbol, of_symbol_ms in islice(self._conditional_since_ms.items(), count)
         )
+        self._asked = tuple(symbol for symbol, _ in by_symbol)
         return CheckScope(None, True, since_ms, by_symbol, self.turn(doubtful))
 
     def turn(self, orders: Sequence[OrderKey]) -> tuple[OrderKey, ...]:

@@ -58,7 +58,7 @@ class GapInfo(NamedTuple):
             case "unfilled":
                 what = f"the orders{of} that ended without a fill {when}"
             case "unlogged":
-                return f"order events{of} {when} were received and could not be logged; no history has all of them"
+                return f"order events{of} {when} are not in the log; no history has all of them"
             case "order":
                 what = f"what became of order {self.order_id}{of} after {utc(self.until_ms)}"
             case _:

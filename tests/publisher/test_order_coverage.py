@@ -72,6 +72,20 @@ def test_of_a_symbol_whose_conditional_orders_do_not_fit_into_an_answer_the_newe
     assert (since_ms["A"], since_ms["B"], scope.created_since_ms) == (NOW + 20_000 - OVERLAP_MS, NOW, NOW)
 
 
+def test_a_symbol_that_the_venue_refuses_to_list_keeps_neither_the_others_nor_the_mark_waiting() -> None:
+    one = coverage()
+    until_ms = NOW + 60_000
+    answer = replace(refresh(60_000), created_until_ms=until_ms)
+    assert symbols_of(one.scope(10.0, [], is_standby=False)) == ["A", "B"]
+    one.agreed(replace(answer, conditional_until_ms={"B": until_ms}))
+    assert symbols_of(one.scope(60.0, [], is_standby=False)) == ["C", "D", "E", "A", "B"]
+    listed = dict.fromkeys(("B", "C", "D", "E"), until_ms)
+    assert one.agreed(replace(answer, conditional_until_ms=listed)) == until_ms, "A is not waited for"
+    one.scope(60.0, [], is_standby=False)
+    one.agreed(replace(answer, conditional_until_ms={"A": NOW + 10_000}))
+    assert one.agreed(answer) == NOW + 10_000, "it is listed again"
+
+
 def test_at_least_so_many_symbols_are_listed_however_short_the_period() -> None:
     assert len(coverage().scope(1.0, [], is_standby=False).conditional_since_ms) == 2
 
@@ -117,14 +131,15 @@ def test_where_conditional_orders_are_listed_for_the_whole_account_no_symbol_kee
 
 def test_symbols_that_were_not_read_in_the_gap_have_their_turn_first_and_since_its_beginning() -> None:
     one = OrderCoverage(PACE)
-    one.begins(NOW, ["A", "B"], ["D", "C"], NOW - 500_000)
-    scope = one.scope(15.0, [], is_standby=False)
-    assert scope.conditional_since_ms == (("C", NOW - 500_000), ("D", NOW - 500_000), ("A", NOW))
+    one.begins(NOW, ["A", "B"], ["E", "D", "C"], NOW - 500_000)
     asked_ms = NOW + 15_000
-    answer = replace(refresh(15_000), created_until_ms=asked_ms, conditional_until_ms={"C": asked_ms})
-    assert one.agreed(answer) == NOW - 500_000 + OVERLAP_MS, "until all of them were"
-    answer = replace(answer, conditional_until_ms={"D": asked_ms})
-    assert one.agreed(answer) == NOW + OVERLAP_MS
+    answer = replace(refresh(15_000), created_until_ms=asked_ms)
+    for asked, agreed_ms in (("C", "D"), NOW - 500_000), (("E", "A"), NOW):
+        scope = one.scope(10.0, [], is_standby=False)
+        since_ms = {symbol: NOW if symbol == "A" else NOW - 500_000 for symbol in asked}
+        assert dict(scope.conditional_since_ms) == since_ms
+        listed = replace(answer, conditional_until_ms=dict.fromkeys(asked, asked_ms))
+        assert one.agreed(listed) == agreed_ms + OVERLAP_MS, "until all of them were"
     whole = OrderCoverage(replace(PACE, conditional_by_symbol=False))
     whole.begins(NOW, ["A"], ["D"], NOW - 500_000)
     assert whole.scope(15.0, [], is_standby=False).conditional_since_ms == ()

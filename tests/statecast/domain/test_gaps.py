@@ -102,7 +102,7 @@ def test_a_gap_is_a_sentence(event_id: str, symbol: str, order_id: str, sentence
 def test_what_was_received_and_not_logged_is_a_sentence(event_id: str, symbol: str, order_id: str, of: str) -> None:
     fields = {"eventType": "GAP", "eventId": event_id, "symbol": symbol, "orderId": order_id}
     found = gaps.parse(fields | {"venueTimeMs": f"{NOW + HOUR_MS}"})
-    what = f"order events{of} between {FROM} and {UNTIL} were received and could not be logged"
+    what = f"order events{of} between {FROM} and {UNTIL} are not in the log"
     assert str(found) == f"{what}; no history has all of them"
 
 
