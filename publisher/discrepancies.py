@@ -415,11 +415,6 @@ class Discrepancies:
         """Whether settings have to be asked for again."""
         return any(one.difference.kind == "settings" for one in self._found.values())
 
-    @property
-    def unreadable(self) -> bool:
-        """Whether a row could not be understood, and no answer has had it since."""
-        return any(one.difference.meaning == "unreadable" for one in self._found.values())
-
     def begin_again(self, account: Account, snapshot: Check, now_mono_s: float) -> None:
         """The account was read again, and has gone on since. What the snapshot shows otherwise was older there than in
         the account, or could not be understood."""

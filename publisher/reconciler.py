@@ -159,8 +159,8 @@ class Reconciler:
 
     def offer(self, answer: Check) -> None:
         """An answer that was fetched for readers: as good as one of the publisher's own, while the account follows the
-        stream. It does not say which of its rows could not be understood, so it ends no such doubt."""
-        if not self._hooks.is_following() or self._discrepancies.unreadable:
+        stream."""
+        if not self._hooks.is_following():
             return
         try:
             self.take(answer, self._clock.monotonic())

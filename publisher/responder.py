@@ -72,4 +72,11 @@ class RefreshResponder:
 
 
 def _figures(snapshot: Snapshot) -> Check:
-    return Check(snapshot.totals, snapshot.balances, snapshot.positions, snapshot.taken_ms)
+    return Check(
+        snapshot.totals,
+        snapshot.balances,
+        snapshot.positions,
+        snapshot.taken_ms,
+        answered_ms=snapshot.answered_ms,
+        unreadable=snapshot.unreadable,
+    )

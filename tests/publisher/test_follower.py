@@ -419,7 +419,7 @@ async def test_a_venue_whose_clock_is_set_back_is_not_silently_ignored(
     redis_url: str, account_name: str, by_ms: int
 ) -> None:
     """What it tells then looks older than what is known. REST shows that it is not."""
-    async with world(redis_url, account_name, RECONCILE_S="5") as here:
+    async with world(redis_url, account_name, RECONCILE_S="5", limits=unlimited()) as here:
         buy(here)
         await here.agree()
         here.exchange.fault("shift_clock", {"by_ms": by_ms}, here.now_ms())

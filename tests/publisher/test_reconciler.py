@@ -812,12 +812,9 @@ async def test_an_order_that_the_snapshot_did_not_understand_is_a_doubt_until_an
     assert (story.status.state, story.verified) == ("live", True)
 
 
-async def test_an_answer_for_readers_does_not_end_the_doubt_about_a_row() -> None:
-    """It does not say what in it could not be understood."""
+async def test_an_answer_for_readers_ends_the_doubt_about_a_row_if_it_has_it() -> None:
     story = doubtful_story(POSITION_ROW)
-    story.light.offer(story.truth(FIGURES_ONLY))
+    story.light.offer(replace(story.truth(FIGURES_ONLY), unreadable=(POSITION_ROW,)))
     assert (story.status.state, story.verified) == ("recovering", False)
-    story.stream(position(10, "0.7"))
-    await story.run(5)
-    assert {scope for _, scope in story.asked} == {FIGURES_ONLY}
-    assert (story.status.state, story.verified) == ("live", True), "an answer of the publisher's own has all positions"
+    story.light.offer(story.truth(FIGURES_ONLY))
+    assert (story.status.state, story.verified) == ("live", True)
