@@ -105,10 +105,12 @@ class Synchronizer:
         it."""
         self._catch_up.begin_gap()
         since_ms = self._gap_filler.stream_begins()
-        if self._lease.is_standby or not self._record.complete_since_ms:
-            # By half of the margin less: the other half is for how well the venue's clock is known.
-            self._record.begin(since_ms - self._gap_filler.margin_ms // 2)
-            self._catch_up.forget_events()
+        # By half of the margin less: the other half is for how well the venue's clock is known.
+        record_since_ms = since_ms - self._gap_filler.margin_ms // 2
+        if not self._record.complete_since_ms:
+            self._record.begin(record_since_ms)
+        elif self._lease.is_standby:
+            self._record.missed_until(record_since_ms)
         self._connected.set()
         self._needed.set()
 

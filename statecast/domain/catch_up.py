@@ -279,10 +279,6 @@ class CatchUp:
         if self._frames is None or self._account.complete:
             self.begin_gap()
 
-    def forget_events(self) -> None:
-        """Somebody else logs the order events of before now."""
-        self._begin((), self._frames)
-
     def put_first(self, events: Iterable[OrderEvent]) -> None:
         """These order events come before all that waits, and behind what the log misses of what was applied."""
         if self._merging is not None:

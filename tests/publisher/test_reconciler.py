@@ -24,6 +24,7 @@ from support.changes import (
     snapshot,
 )
 from support.clocks import ManualClock
+from support.parts import StandbyLease
 
 from publisher.check_schedule import LATER_S, CheckSchedule
 from publisher.discrepancies import GRACE_S, Discrepancies
@@ -50,14 +51,6 @@ PACE = registry.venue("binance").traits.checks
 PERIOD_S = 60.0
 EVERYTHING = CheckScope(None, True, NOW + 1000)
 CONFIGS = {"BTCUSDT": SymbolConfig(20, "cross")}
-
-
-class StandbyLease(Lease):
-    """A lease that another publisher holds."""
-
-    @property
-    def is_standby(self) -> bool:
-        return True
 
 
 class Story:

@@ -11,10 +11,10 @@ from decimal import Decimal
 import pytest
 from support.changes import NOW, event, fill, rest_order, snapshot, wallet
 from support.clocks import ManualClock
-from support.parts import Parts
+from support.parts import Parts, StandbyLease
 
 from publisher.handover import Message
-from publisher.lease import LeaseAcquired
+from publisher.lease import Lease, LeaseAcquired
 from statecast.domain import gaps
 from statecast.domain.changes import Change, Frame, Snapshot, Unreadable
 from statecast.domain.models import OrderEvent
@@ -29,11 +29,13 @@ AMENDED = event(20, "AMENDMENT", event_id="amended")
 class Story(Parts):
     """An account whose venue answers with `answers`, one after the other; the last one again and again."""
 
-    def __init__(self, *answers: Snapshot | VenueError | FrameError, changes_at_once: int = 1_000) -> None:
+    def __init__(
+        self, *answers: Snapshot | VenueError | FrameError, changes_at_once: int = 1_000, lease: type[Lease] = Lease
+    ) -> None:
         self.clock = ManualClock()
         self.asked = 0
         self.answers = list(answers or (snapshot(1_000),))
-        super().__init__(self.clock, changes_at_once=changes_at_once)
+        super().__init__(self.clock, changes_at_once=changes_at_once, lease=lease)
         self.lease.has_asked.set()
 
     async def fetch_snapshot(self, *, consistent: bool = False) -> Snapshot:
@@ -222,6 +224,21 @@ async def test_for_an_intermediate_event_behind_an_end_that_the_log_has_an_entry
     story.record.add([FULL.event], 0.0)
     story.sync.lease_acquired(acquired(AMENDED.event))
     assert story.logged == [gaps.of_unlogged([AMENDED.event]).event_id]
+
+
+async def test_a_standby_keeps_what_it_has_received_over_a_cut() -> None:
+    """The writer may die before it has written that; but before the connection something may be missing."""
+    story = Story(lease=StandbyLease)
+    story.sync.stream_connected()
+    story.record.add([NEW.event], 0.0, others_write=True)
+    since_ms = story.record.complete_since_ms
+    story.send(AMENDED)
+    await story.clock.advance(5)
+    story.sync.stream_ended(NOW)
+    story.sync.stream_connected()
+    assert [one.event_id for one in story.record] == ["new"]
+    assert [one.event_id for one in story.catch_up.waiting_events()] == ["amended"]
+    assert story.record.complete_since_ms == since_ms + 5_000
 
 
 async def test_a_gap_waits_for_the_histories_before_anything_newer_is_logged() -> None:

@@ -93,7 +93,7 @@ def buffer_that_drops_in_silence(patch: Callable[[Any, str, object], None]) -> N
         taken = _take(self, frame, identity)
         if isinstance(taken, Hold) and len(self.waiting_events()) > DROPPED_FROM:
             self.begin_gap()
-            self.forget_events()
+            self._events.clear()
             return Resync(f"more than {DROPPED_FROM} events waited")
         return taken
 

@@ -62,9 +62,8 @@ class Received:
     - what was under way when a socket was cut, and what a process that stood still had not read from it;
     - what was not in the log when the last publisher that knew it was gone: killed, or asked to end while Redis could
       not be reached;
-    - what was not in the log when a publisher took the lease that did not know it. It started later, or was a standby
-      whose connection was cut since: a standby forgets what came before, for somebody else writes. All that it has of
-      that time are the venue's histories.
+    - what was not in the log when a publisher took the lease that did not know it, because it started later. All that
+      it has of that time are the venue's histories.
     """
 
     def __init__(self) -> None:

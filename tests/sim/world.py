@@ -317,9 +317,6 @@ class World:
         now = self.loop.time()
         since = process.still_since if process.stopped else now
         self.reader.received.lost_since(since - UNDER_WAY_S)
-        assert isinstance(process, Publisher)
-        if process.publisher_id != self.reader.status.get("publisherId"):
-            self.reader.received.forgotten_by(process)
         if self.lag_ms > wire.REST_RECENT_MS:
             self.bounds.silent(now - UNDER_WAY_S, now)
 

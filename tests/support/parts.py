@@ -49,6 +49,14 @@ class NotingCommitter(Committer):
         return 0
 
 
+class StandbyLease(Lease):
+    """A lease that another publisher holds."""
+
+    @property
+    def is_standby(self) -> bool:
+        return True
+
+
 class _VenueClock:
     """A venue whose clock is this machine's."""
 
@@ -68,7 +76,7 @@ class _VenueClock:
 class Parts:
     """The parts of one account. The log in Redis is empty, and so are the venue's histories."""
 
-    def __init__(self, clock: Clock | None = None, *, changes_at_once: int = 1_000) -> None:
+    def __init__(self, clock: Clock | None = None, *, changes_at_once: int = 1_000, lease: type[Lease] = Lease) -> None:
         clock = clock or SystemClock()
         traits, log, tuning = registry.venue("binance").traits, account_log("test"), Tuning()
         self.account = new_account()
@@ -76,8 +84,8 @@ class Parts:
         self.status = Status(log)
         self.record = EventRecord(tuning.recorded_events, tuning.most_unwritten)
         retry = RedisRetry(clock, log)
-        self.lease = lease = Lease(writer, self.account, self.record, self.status, retry, clock, log, tuning)
-        common = writer, self.account, self.record, self.status, lease, retry, clock, log, tuning
+        self.lease = lease(writer, self.account, self.record, self.status, retry, clock, log, tuning)
+        common = writer, self.account, self.record, self.status, self.lease, retry, clock, log, tuning
         self.committer = NotingCommitter(*common)
         self.committer.submitted = []
         asked = {"fetch_snapshot": self.fetch_snapshot, "history_queries": lambda kind, symbols: ()}
@@ -90,7 +98,7 @@ class Parts:
             self.account,
             self.record,
             self.committer,
-            lease,
+            self.lease,
             self.status,
             clock,
             log,
@@ -102,7 +110,7 @@ class Parts:
         self.reconciler = Reconciler(
             venue,
             self.account,
-            lease,
+            self.lease,
             self.status,
             self.schedule,
             OrderCoverage(traits.checks),
@@ -120,7 +128,7 @@ class Parts:
             self.reconciler,
             self.record,
             self.committer,
-            lease,
+            self.lease,
             self.status,
             clock,
             log,

@@ -181,14 +181,8 @@ class Begun:
     left: list[str]
 
 
-def _standby(catch_up: CatchUp) -> None:
-    catch_up.begin_gap()
-    catch_up.forget_events()
-
-
 BEGUN: dict[str, Begun] = {
     "a new gap keeps what was received": Begun(CatchUp.begin_gap, ["half", "full", "snapshot", "balance"]),
-    "what somebody else logs is forgotten": Begun(_standby, ["snapshot", "balance"]),
     "a doubt before the first snapshot drops nothing": Begun(CatchUp.resync, ["snapshot", "half", "balance", "full"]),
     "what a former writer left comes first": Begun(
         lambda catch_up: catch_up.put_first([NEW.event]), ["new", "snapshot", "half", "balance", "full"]
