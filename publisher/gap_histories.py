@@ -369,8 +369,8 @@ class GapReader:
         self, reading: _Reading, orders: Mapping[OrderKey, PastOrder], trades: Iterable[PastTrade]
     ) -> dict[OrderKey, tuple[PastAmendment, ...]]:
         """Of orders that something has changed which no other history explains. Where they do not explain it either,
-        there is an entry: at once where nobody can be asked, else after some tries."""
-        gap = reading.gap
+        there is an entry: after some tries where REST may be behind, else at once."""
+        gap, settled_ms = reading.gap, self._venue.clock.now_ms() - self._rest.lag_ms
         last_fill_ms = _last_fills(trades)
         amended = [key for key, past in orders.items() if may_be_amended(past, gap.known.get(key), last_fill_ms[key])]
         if len(amended) > MAX_ASKED_AMENDMENTS:
@@ -380,9 +380,11 @@ class GapReader:
             rows = await self._amendments_of(key, gap.since_ms) if at < MAX_ASKED_AMENDMENTS else None
             found[key] = missing_amendments(rows or (), gap.known.get(key), gap.since_ms)
             entry = _not_explained(gap, orders[key], found[key], self._clock.now_ms())
-            if entry is not None and rows is None:
+            if entry is None:
+                continue
+            if rows is None or orders[key].order.venue_time_ms <= settled_ms:
                 reading.lost.append(LoggedEvent(entry))
-            elif entry is not None:
+            else:
                 reading.not_explained.append(entry)
         return found
 

@@ -12,8 +12,15 @@ import pytest
 from support.changes import NOW, REST, event, new_account, order, rest_order, snapshot
 from support.story import merge_all
 
-from publisher import gap_histories
-from publisher.gap_histories import Gap, GapReader, ended_orders, is_end_logged, not_listed_yet, triggered_orders
+from publisher.gap_histories import (
+    MAX_ASKED_AMENDMENTS,
+    Gap,
+    GapReader,
+    ended_orders,
+    is_end_logged,
+    not_listed_yet,
+    triggered_orders,
+)
 from publisher.logs import account_log
 from statecast.clock import SystemClock
 from statecast.domain import gaps
@@ -650,7 +657,7 @@ def to_price(at: int, before: int, after: int, quantity: str = "0.05") -> PastAm
 
 
 AMENDED = order(-50, order_id="2", price=Decimal(90000), quantity=Decimal("0.05"))
-AMENDED_NOW = rest_order(700, order_id="2", price=Decimal(91000), quantity=Decimal("0.05"))
+AMENDED_NOW = rest_order(1_700, order_id="2", price=Decimal(91000), quantity=Decimal("0.05"))
 ENTRY = f"BTCUSDT:2:GAP:{NOW - 50}"
 
 
@@ -660,10 +667,10 @@ ENTRY = f"BTCUSDT:2:GAP:{NOW - 50}"
         ((), []),
         (Rejected("a venue", "amendments", "not now", -4000), []),
         (FrameError("amendments", "body", "is null"), []),
-        ((to_price(300, 90000, 90500),), ["AMENDMENT"]),
-        ((to_price(300, 90000, 90500), to_price(700, 90700, 91000)), ["AMENDMENT", "AMENDMENT"]),
-        ((to_price(700, 90700, 91000),), []),
-        ((to_price(300, 90000, 91000), to_price(600, 91000, 90000)), ["AMENDMENT", "AMENDMENT"]),
+        ((to_price(1_300, 90000, 90500),), ["AMENDMENT"]),
+        ((to_price(1_300, 90000, 90500), to_price(1_700, 90700, 91000)), ["AMENDMENT", "AMENDMENT"]),
+        ((to_price(1_700, 90700, 91000),), []),
+        ((to_price(1_300, 90000, 91000), to_price(1_600, 91000, 90000)), ["AMENDMENT", "AMENDMENT"]),
     ],
     ids=["none yet", "refused", "nonsense", "not the last", "one in between is missing", "not the first", "and back"],
 )
@@ -674,7 +681,7 @@ async def test_amendments_that_do_not_lead_to_what_the_order_is_now_are_asked_fo
     desk.amendments[AMENDED.key] = listed
     read = await desk.reader.read(desk.gap(AMENDED), {AMENDED.key: AMENDED_NOW})
     (entry,) = read.not_explained
-    assert (entry.event_id, entry.order.price, entry.order.venue_time_ms) == (ENTRY, 91000, NOW + 700)
+    assert (entry.event_id, entry.order.price, entry.order.venue_time_ms) == (ENTRY, 91000, NOW + 1_700)
     assert not gaps.ends_order(entry)
     assert [update.event.event_type for update in read.found.updates] == logged
     assert read.lost == []
@@ -688,15 +695,27 @@ async def test_an_ended_order_whose_amendments_are_not_listed_has_an_entry_as_we
     assert [entry.event_id for entry in read.not_explained] == [ENTRY]
 
 
-async def test_where_no_amendments_are_listed_there_is_an_entry_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    desk, gap_of = Desk(), (AMENDED, {AMENDED.key: AMENDED_NOW})
-    read = await desk.reader.read(desk.gap(gap_of[0]), gap_of[1])
+async def test_where_a_venue_lists_no_amendments_there_is_an_entry_at_once() -> None:
+    desk = Desk()
+    read = await desk.reader.read(desk.gap(AMENDED), {AMENDED.key: AMENDED_NOW})
     assert ([one.event.event_id for one in read.lost], read.not_explained) == ([ENTRY], ())
-    monkeypatch.setattr(gap_histories, "MAX_ASKED_AMENDMENTS", 0)
-    desk.amendments[AMENDED.key] = (to_price(700, 90000, 91000),)
-    read = await desk.reader.read(desk.gap(gap_of[0]), gap_of[1])
+
+
+async def test_where_the_change_is_older_than_rest_may_be_behind_there_is_an_entry_at_once() -> None:
+    desk = Desk()
+    desk.amendments[AMENDED.key] = ()
+    read = await desk.reader.read(desk.gap(AMENDED), {AMENDED.key: AMENDED_NOW._replace(venue_time_ms=NOW + 1_000)})
     assert ([one.event.event_id for one in read.lost], read.not_explained) == ([ENTRY], ())
-    assert len(desk.asked_for_amendments) == 1, "of so many orders the venue is not asked"
+
+
+async def test_of_very_many_amended_orders_the_last_are_not_asked_for_and_have_an_entry() -> None:
+    desk = Desk()
+    known = [AMENDED._replace(order_id=str(number)) for number in range(MAX_ASKED_AMENDMENTS + 1)]
+    now = {one.key: AMENDED_NOW._replace(order_id=one.order_id) for one in known}
+    desk.amendments |= {key: (to_price(1_700, 90000, 91000),) for key in now}
+    read = await desk.reader.read(desk.gap(*known), now)
+    assert [one.event.event_id for one in read.lost] == [f"BTCUSDT:{MAX_ASKED_AMENDMENTS}:GAP:{NOW - 50}"]
+    assert len(desk.asked_for_amendments) == MAX_ASKED_AMENDMENTS
 
 
 @pytest.mark.parametrize(
@@ -704,7 +723,7 @@ async def test_where_no_amendments_are_listed_there_is_an_entry_at_once(monkeypa
     [
         (AMENDED_NOW._replace(venue_time_ms=NOW - 60), ()),
         (AMENDED_NOW._replace(venue_time_ms=NOW + 10_001), ()),
-        (AMENDED_NOW, (f"BTCUSDT:2:AMENDMENT:{NOW + 700}:0.05@91000",)),
+        (AMENDED_NOW, (f"BTCUSDT:2:AMENDMENT:{NOW + 1_700}:0.05@91000",)),
         (AMENDED_NOW, (ENTRY,)),
         (AMENDED_NOW._replace(price=AMENDED.price), ()),
     ],
@@ -719,7 +738,7 @@ async def test_no_amendment_is_missing_that_need_not_have_been(row: Order, logge
 
 async def test_an_amendment_of_after_the_row_is_no_doubt() -> None:
     desk = Desk()
-    desk.amendments[AMENDED.key] = (to_price(700, 90000, 91000), to_price(900, 91000, 91500))
+    desk.amendments[AMENDED.key] = (to_price(1_700, 90000, 91000), to_price(1_900, 91000, 91500))
     read = await desk.reader.read(desk.gap(AMENDED), {AMENDED.key: AMENDED_NOW})
     assert (read.lost, read.not_explained) == ([], ())
 
