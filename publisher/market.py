@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 
 from publisher.connection import Connection, Route
@@ -10,7 +11,7 @@ from publisher.handover import Message
 from publisher.logs import Log
 from publisher.status import Status
 from publisher.updater import Updater
-from statecast.clock import Clock
+from statecast.clock import Clock, wait_until
 from statecast.domain.account import Account
 from statecast.domain.changes import MarkPriceUpdate
 from statecast.errors import FrameError, VenueError
@@ -19,6 +20,10 @@ from statecast.venues.adapter import MarketSession, StreamEnded, StreamTraits, V
 
 STEADY_S = 60.0
 """A connection that lasted this long was a good one: the pauses start over."""
+
+KEPT_S = 60.0
+"""A connection is kept so long while no position is open: an account that opens and closes positions all the time would
+use up the connections that the venue allows, and the private stream needs them."""
 
 FOLLOW_PAUSE_S = 0.2
 """Between two requests for other symbols: positions come in groups, and venues take few requests a second."""
@@ -79,7 +84,7 @@ class MarkPrices:
                 await clock.sleep(connector.pause_s(failures))
 
     async def _connect(self, url: Secret, session: MarketSession) -> None:
-        """One connection, until there is nothing to follow."""
+        """One connection, until there has been nothing to follow for a while."""
         connection = Connection(self._route, "market stream", url, session)
         self._logged_malformed = False
         carrying = asyncio.create_task(
@@ -94,19 +99,24 @@ class MarkPrices:
             await asyncio.gather(carrying, return_exceptions=True)
 
     async def _subscribe(self, connection: Connection, session: MarketSession, carrying: asyncio.Task[None]) -> None:
-        while self._symbols:
+        clock, leave_mono_s = self._route.clock, math.inf
+        while clock.monotonic() < leave_mono_s:
             self._changed.clear()
-            if connection.ready.is_set() and (requests := session.follow(self._symbols)):
-                await connection.send(requests)
-                self._changed.set()  # There may be more to send, after the pause.
-            changed = asyncio.create_task(self._changed.wait())
+            if not self._symbols:
+                leave_mono_s = min(leave_mono_s, clock.monotonic() + KEPT_S)
+            else:
+                leave_mono_s = math.inf
+                if connection.ready.is_set() and (requests := session.follow(self._symbols)):
+                    await connection.send(requests)
+                    self._changed.set()  # There may be more to send, after the pause.
+            changed = asyncio.create_task(wait_until(self._changed, leave_mono_s, clock))
             try:
                 await asyncio.wait((changed, carrying), return_when=asyncio.FIRST_COMPLETED)
             finally:
                 changed.cancel()
             if carrying.done():
                 carrying.result()
-            await self._route.clock.sleep(FOLLOW_PAUSE_S)
+            await clock.sleep(FOLLOW_PAUSE_S)
 
     def _received(self, message: Message) -> None:
         content = message.content

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from decimal import Decimal
 from http import HTTPStatus
 from random import Random
@@ -19,7 +20,7 @@ from websockets.asyncio.server import Request, Response, ServerConnection, serve
 
 from publisher.connection import Route
 from publisher.logs import account_log
-from publisher.market import STEADY_S, MarkPrices
+from publisher.market import KEPT_S, STEADY_S, MarkPrices
 from publisher.websocket import JITTER, Connector
 from statecast.clock import Clock, SystemClock
 from statecast.simulator.orders import OrderRequest, OrderType, Side
@@ -56,9 +57,8 @@ async def test_it_follows_the_symbols_of_open_positions_on_one_socket(redis_url:
         deal(here, Side.SELL, "BTCUSDT")
         assert await expect_subscriptions(here, "ETHUSDT") == sockets
         deal(here, Side.SELL, "ETHUSDT")
-        assert await expect_subscriptions(here) == []
         deal(here, Side.SELL, "BTCUSDT")
-        await expect_subscriptions(here, "BTCUSDT")
+        assert await expect_subscriptions(here, "BTCUSDT") == sockets
         await here.agree()
 
 
@@ -246,6 +246,32 @@ async def test_frames_that_make_no_sense_are_counted_and_lose_no_price() -> None
             await said.wait()
             assert marks.malformed_frames == 2
             assert [update.mark_price for update in marks.take()] == [Decimal(3)]
+
+
+async def test_positions_that_come_and_go_all_the_time_cost_one_connection_which_is_closed_when_none_comes() -> None:
+    """The venue allows an address 300 in five minutes, and the private stream needs them."""
+    clock, connections, closed = ManualClock(), 0, asyncio.Event()
+
+    async def venue(connection: ServerConnection) -> None:
+        nonlocal connections
+        connections += 1
+        async for _ in connection:
+            pass
+        closed.set()
+
+    traits = replace(TRAITS, market_silence_s=10 * KEPT_S)
+    async with serve(venue, "127.0.0.1", 0) as server:
+        host, port = next(iter(server.sockets)).getsockname()
+        async with following(f"ws://{host}:{port}", clock, traits=traits) as marks:
+            await eventually(lambda: connections == 1, "connected")
+            for number in range(20):
+                marks.follow(frozenset() if number % 2 else frozenset({"BTCUSDT"}))
+                await clock.advance(KEPT_S / 3)
+            marks.follow(frozenset())
+            await clock.advance(KEPT_S / 2)
+            assert (connections, closed.is_set()) == (1, False)
+            await clock.advance_until(closed.is_set, "the connection is closed")
+    assert connections == 1
 
 
 async def test_a_market_connection_that_is_open_and_mute_is_replaced() -> None:
