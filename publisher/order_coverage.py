@@ -48,6 +48,8 @@ class OrderCoverage:
         self._orders_since_ms = self._gap_since_ms = orders_since_ms
         self._conditional_since_ms.clear()
         self._long_lists.clear()
+        self._refused.clear()
+        self._asked = ()
         if self._pace.conditional_by_symbol:
             self._conditional_since_ms |= dict.fromkeys(sorted(unread), unread_since_ms)
         for symbol in sorted(symbols):
@@ -84,6 +86,7 @@ class OrderCoverage:
     def scope(self, everything_s: float, doubtful: Sequence[OrderKey], *, is_standby: bool) -> CheckScope:
         """What to list in a check of everything. `doubtful` are orders that may be over: conditional ones that were
         triggered, and those that the last answer did not list."""
+        self._asked = ()
         if is_standby:  # Nobody misses yet what a standby has not received.
             return CheckScope(None, True, self._orders_since_ms)
         since_ms = self._orders_since_ms if self._gap_since_ms is None else self._gap_since_ms

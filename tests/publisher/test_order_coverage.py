@@ -86,6 +86,18 @@ def test_a_symbol_that_the_venue_refuses_to_list_keeps_neither_the_others_nor_th
     assert one.agreed(answer) == NOW + 10_000, "it is listed again"
 
 
+@pytest.mark.parametrize("is_standby", [True, False])
+def test_a_question_that_was_not_answered_refuses_nothing(is_standby: bool) -> None:
+    """The lease was lost meanwhile, or the account was read again: the next answer is not to that question."""
+    one = coverage()
+    one.scope(60.0, [], is_standby=False)
+    if is_standby:
+        one.scope(60.0, [], is_standby=True)
+    else:
+        one.begins(NOW, SYMBOLS)
+    assert one.agreed(replace(refresh(60_000), created_until_ms=NOW + 60_000)) == NOW + OVERLAP_MS
+
+
 def test_at_least_so_many_symbols_are_listed_however_short_the_period() -> None:
     assert len(coverage().scope(1.0, [], is_standby=False).conditional_since_ms) == 2
 
