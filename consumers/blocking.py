@@ -299,7 +299,7 @@ class OrderEvents(_Blocking[order_events.OrderEvents], Iterator[OrderEvent]):
                 else:
                     handled.set_result(None)
             running.result()
-        except BaseException:
+        except BaseException:  # Ctrl-C came to this thread: the loop's thread would go on without a handler
             running.cancel()
             raise
 

@@ -121,7 +121,7 @@ class AccountMirror:
         assert not self._tasks, "enter it once"
         try:
             await self._follower.join()
-        except BaseException:
+        except BaseException:  # cancelled, too: it was not entered, so nobody will leave it
             await self._client.aclose()
             raise
         self._tasks = (asyncio.create_task(self._follower.run()), asyncio.create_task(self._callbacks.run()))

@@ -100,7 +100,7 @@ class UserDataStream:
         began = SystemClock().monotonic()
         try:
             await self._wait_for_snapshot(self._attach(), began)
-        except BaseException:
+        except BaseException:  # cancelled, too: it has not started, so nobody will stop it
             await self.stop()
             raise
         _log.info("%s: user data stream started (%s)", self.source.account_id, self.source.mode)

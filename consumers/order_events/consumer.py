@@ -174,7 +174,7 @@ class OrderEvents(AsyncIterator[OrderEvent]):
         assert self._keeper is None, "enter it once"
         try:
             published = await self._shared.calls.until_answered(self._membership.join)
-        except BaseException:
+        except BaseException:  # cancelled, too: it was not entered, so nobody will leave it
             await self.aclose()
             raise
         if not published:

@@ -155,7 +155,7 @@ class EmbeddedServer:
             self._launch(port)
             try:
                 failure = self._await_ready(port)
-            except BaseException:
+            except BaseException:  # Ctrl-C, too: nobody else knows the process
                 self.kill()
                 raise
             if not failure:
